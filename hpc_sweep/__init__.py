@@ -1,0 +1,38 @@
+"""hpc_sweep: for each partition of a data set, which model with which parameters is best?
+
+>>> import hpc_sweep
+>>> results = hpc_sweep.run("sweep.yaml")  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hpc_sweep.results import open_results
+    from hpc_sweep.spec import SweepSpec, load_spec
+    from hpc_sweep.sweep import prepare, run
+
+__version__ = "0.1.0"
+
+__all__ = ["SweepSpec", "__version__", "load_spec", "open_results", "prepare", "run"]
+
+_HOMES = {
+    "SweepSpec": "spec",
+    "load_spec": "spec",
+    "open_results": "results",
+    "prepare": "sweep",
+    "run": "sweep",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for, when it is asked for (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

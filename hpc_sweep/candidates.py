@@ -1,0 +1,123 @@
+"""Candidates: the ordered union of all models' parameter grids."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One estimator with one parameter setting.
+
+    Attributes
+    ----------
+    model : int
+        Index of the model in the spec.
+    model_name : str
+        Its name.
+    params : dict
+        Parameter values as the spec has them (JSON values).
+    id : str
+        16 hexadecimal digits made of the content, the same in every run.
+    """
+
+    model: int
+    model_name: str
+    params: Mapping[str, Any]
+    id: str
+
+    @property
+    def json(self) -> str:
+        """The exact content as JSON text."""
+        content = {"model": self.model_name, "params": dict(self.params)}
+        return json.dumps(content, sort_keys=True)
+
+
+def expand(models: Sequence[Mapping[str, Any]]) -> tuple[Candidate, ...]:
+    """Return the candidates of all models in order.
+
+    Parameters
+    ----------
+    models : sequence of mapping
+        Each with ``name`` (or None), ``estimator``, ``pipeline`` and ``param_grid`` as in
+        the spec. Within a grid the order is that of scikit-learn's ``ParameterGrid``: names
+        sorted, the last one running fastest.
+    """
+    candidates = []
+    for index, (model, name) in enumerate(zip(models, model_names(models), strict=True)):
+        described = {"estimator": model["estimator"], "pipeline": model["pipeline"]}
+        for params in settings(model["param_grid"]):
+            content = json.dumps({**described, "params": params}, sort_keys=True)
+            digest = hashlib.sha256(content.encode()).hexdigest()[:16]
+            candidates.append(Candidate(index, name, params, digest))
+    return tuple(candidates)
+
+
+def settings(
+    param_grid: Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Sequence[Any]]],
+) -> Iterator[dict[str, Any]]:
+    """Yield the parameter settings of one grid or of a list of grids."""
+    for grid in [param_grid] if isinstance(param_grid, Mapping) else param_grid:
+        names = sorted(grid)
+        for values in itertools.product(*(grid[name] for name in names)):
+            yield dict(zip(names, values, strict=True))
+
+
+def repeated(candidates: Sequence[Candidate]) -> list[tuple[int, int]]:
+    """Return pairs of indices of candidates with the same content."""
+    first: dict[str, int] = {}
+    return [
+        (first[candidate.id], index)
+        for index, candidate in enumerate(candidates)
+        if first.setdefault(candidate.id, index) != index
+    ]
+
+
+def model_names(models: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a distinct name for each model: given, or the last class in lower case."""
+    wanted = [model["name"] or _class_name(model) for model in models]
+    names: list[str] = []
+    for name in wanted:
+        number = 1
+        unique = name
+        while unique in names or (number > 1 and unique in wanted):
+            number += 1
+            unique = f"{name}-{number}"
+        names.append(unique)
+    return names
+
+
+def _class_name(model: Mapping[str, Any]) -> str:
+    step = model["estimator"]
+    if step is None:
+        steps = model["pipeline"]
+        step = list(steps.values() if isinstance(steps, Mapping) else steps)[-1]
+    path = step if isinstance(step, str) else next(iter(step))
+    return str(path).replace(":", ".").rpartition(".")[2].lower()
+
+
+def parameter_names(candidates: Sequence[Candidate]) -> list[str]:
+    """Return all parameter names that any candidate sets, in order of appearance."""
+    return list(dict.fromkeys(name for candidate in candidates for name in candidate.params))
+
+
+def is_numeric(candidates: Sequence[Candidate], name: str) -> bool:
+    """Return whether `name` has a number in every candidate."""
+    return all(
+        isinstance(candidate.params.get(name), (int, float))
+        and not isinstance(candidate.params.get(name), bool)
+        for candidate in candidates
+    )
+
+
+def value_text(candidate: Candidate, name: str) -> str:
+    """Return the value of a parameter as text; ``""`` where it does not apply."""
+    if name not in candidate.params:
+        return ""
+    value = candidate.params[name]
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)

@@ -1,0 +1,24 @@
+"""Choice lists that both the spec and the command line show."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+Outputs = Literal["joint", "separate"]
+Dtype = Literal["float64", "float32"]
+Strategy = Literal["grid"]
+TableFormat = Literal["table", "csv", "json"]
+
+TABLE_FORMATS: tuple[str, ...] = get_args(TableFormat)
+CLUSTER_KINDS: tuple[str, ...] = ("local", "slurm", "external")
+
+PENDING, DONE, FAILED, EMPTY, TIMED_OUT, OUT_OF_MEMORY = range(6)
+STATUS_MEANINGS: tuple[str, ...] = (
+    "pending",
+    "done",
+    "failed",
+    "empty",
+    "timed_out",
+    "out_of_memory",
+)
+"""What the int8 values of ``status`` and ``partition_status`` mean, in order."""

@@ -1,0 +1,101 @@
+"""What every kind of cluster does, and what the driver may ask of it."""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import dask
+from distributed import Client
+
+from hpc_sweep.errors import Fault
+from hpc_sweep.spec import ClusterSpec
+
+SETTINGS: dict[str, Any] = {
+    # a worker holds one task at a time, so that its death blames the right one; the driver
+    # counts the deaths
+    "distributed.scheduler.worker-saturation": 1.0,
+    "distributed.scheduler.allowed-failures": 0,
+    # loopback is not private on a shared node: no dashboard, no pages
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
+}
+"""Dask's configuration in the driver's process, where the scheduler runs."""
+
+WORKER_ENVIRONMENT = {
+    "DASK_DISTRIBUTED__WORKER__HTTP__ROUTES": "[]",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "NUMEXPR_NUM_THREADS": "1",
+}
+"""Environment of workers: one thread a process."""
+
+Say = Callable[..., None]
+"""Takes an event's name and its facts, as the journal does."""
+
+
+class Cluster(abc.ABC):
+    """One kind of cluster: started by `start`, ended by `close`.
+
+    Parameters
+    ----------
+    spec : ClusterSpec
+        What the spec says.
+    folder : Path
+        The run folder, with ``keys`` and ``logs`` in it.
+    say : callable
+        Told of jobs that are submitted.
+    """
+
+    def __init__(self, spec: ClusterSpec, folder: Path, say: Say) -> None:
+        self.spec = spec
+        self.folder = folder
+        self.say = say
+
+    @property
+    def workers(self) -> int:
+        """How many worker processes are asked for."""
+        if self.spec.workers is not None:
+            return self.spec.workers
+        return (self.spec.nodes or 1) * (self.spec.workers_per_node or 1)
+
+    def worker_memory_bytes(self) -> int | None:
+        """Return the memory of one worker process, or None where it is not known."""
+        return None if self.spec.memory is None else int(self.spec.memory)
+
+    def faults(self) -> list[Fault]:
+        """Return what is wrong with the spec for this kind, before anything is started."""
+        return []
+
+    @abc.abstractmethod
+    def start(self) -> Client:
+        """Start the cluster and return a client; workers may come later.
+
+        Raises
+        ------
+        ClusterError
+            When it cannot be started.
+        """
+
+    def rejection(self) -> str:
+        """Return the queue's words when it refused what was submitted, else ``""``."""
+        return ""
+
+    def reason(self) -> str:
+        """Return why workers are not there yet, in the queue's words; asks it once."""
+        return ""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """End what was started."""
+
+
+@contextlib.contextmanager
+def settings() -> Iterator[None]:
+    """Context in which Dask is configured as the driver needs it."""
+    with dask.config.set(SETTINGS):
+        yield

@@ -1,0 +1,53 @@
+"""Any cluster class that Dask can use, named by its import path."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from typing import Any
+
+from distributed import Client
+
+from hpc_sweep.clusters.base import Cluster
+from hpc_sweep.errors import ClusterError, Fault, nearest
+
+
+class Importable(Cluster):
+    """``package.module:ClusterClass``, made with ``cluster.options`` and scaled to ``workers``."""
+
+    _cluster: Any = None
+    _client: Client | None = None
+
+    def faults(self) -> list[Fault]:
+        """Return why the class cannot be imported, if so."""
+        module_name, _, name = self.spec.kind.partition(":")
+        try:
+            module = importlib.import_module(module_name)
+        except Exception as error:  # somebody else's module may raise anything
+            return [Fault("cluster.kind", f"'{module_name}' cannot be imported: {error}")]
+        if not callable(getattr(module, name, None)):
+            near = nearest(name, dir(module))
+            return [Fault("cluster.kind", f"'{module_name}' has no class '{name}'{near}")]
+        return []
+
+    def start(self) -> Client:
+        """Make the cluster, ask for workers, connect."""
+        module_name, _, name = self.spec.kind.partition(":")
+        make = getattr(importlib.import_module(module_name), name)
+        try:
+            self._cluster = make(**self.spec.options)
+            asked = self.spec.workers or self.spec.nodes
+            if asked and hasattr(self._cluster, "scale"):
+                self._cluster.scale(self.workers)
+            self._client = Client(self._cluster, set_as_default=False)
+        except Exception as error:
+            self.close()
+            raise ClusterError(f"{self.spec.kind} did not start: {error}") from error
+        return self._client
+
+    def close(self) -> None:
+        """Disconnect and end the cluster."""
+        for started in (self._client, self._cluster):
+            if started is not None:
+                with contextlib.suppress(TimeoutError):
+                    started.close()

@@ -1,0 +1,316 @@
+"""The driver's loop: a bounded window of units in flight, deaths, folds, waiting for workers.
+
+It knows no search: what a task does is handed in.
+"""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from distributed import Client, Future, KilledWorker
+from distributed.client import FutureCancelledError
+
+from hpc_sweep.clusters import Cluster
+from hpc_sweep.errors import ClusterError, Interrupted, SweepError
+from hpc_sweep.plan import Chunk, Unit
+from hpc_sweep.store import Journal, Ledger, PartName
+
+WINDOW_PER_WORKER = 3
+"""Units in flight per worker: one at work, and the next ones known to the scheduler."""
+
+MAX_DEATHS = 2
+"""A unit whose worker died this often is halved, or given up when it is one cell."""
+
+TICK_S = 0.5
+WORKERS_EVERY_S = 2.0
+REASON_AFTER_S = 10.0
+REASON_EVERY_S = 60.0
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a unit's task returns: a few bytes.
+
+    Attributes
+    ----------
+    part : PartName
+        Its durable file; may cover fewer partitions than asked, when time was up.
+    seconds : float
+        How long it took.
+    worker : str
+        Where.
+    failed : int
+        Cells that failed.
+    """
+
+    part: PartName
+    seconds: float
+    worker: str
+    failed: int
+
+
+class Tasks(Protocol):
+    """What is done on workers."""
+
+    def evaluate(self, client: Client, unit: Unit) -> Future:
+        """Submit a unit; gives a `Receipt`."""
+
+    def give_up(self, client: Client, unit: Unit, reason: str) -> Future:
+        """Submit the writing of a part that says why a unit cannot be done."""
+
+    def fold(self, client: Client, chunk: Chunk, parts: list[PartName]) -> Future:
+        """Submit a fold; gives the counts of partitions by state."""
+
+
+@dataclass
+class Progress:
+    """How far a run is.
+
+    Attributes
+    ----------
+    cells, cells_done : int
+        (partition, candidate) pairs, all and finished.
+    fits : int
+        Fits of this run.
+    failed : int
+        Cells that failed in this run.
+    workers : int
+        Workers at present.
+    units, in_flight : int
+        Units finished in this run, and handed out.
+    seconds : float
+        Since the first worker came.
+    note : str
+        What the driver waits for, if it does.
+    """
+
+    cells: int
+    cells_done: int
+    fits: int = 0
+    failed: int = 0
+    workers: int = 0
+    units: int = 0
+    in_flight: int = 0
+    seconds: float = 0.0
+    note: str = ""
+
+
+@dataclass
+class Drive:
+    """One run of the loop.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        Connected to the cluster.
+    cluster : Cluster
+        Asked for rejections and reasons while there are no workers.
+    ledger : Ledger
+        What is done.
+    tasks : Tasks
+        What to do.
+    journal : Journal
+        Where events go.
+    start_timeout_s : float
+        How long to be without any worker.
+    on_progress : callable
+        Told about twice a second.
+    stopped : callable
+        Whether to stop handing out.
+    check_lease : callable
+        Raises when the lease is lost.
+    fits_per_cell : int
+        For the progress.
+    """
+
+    client: Client
+    cluster: Cluster
+    ledger: Ledger
+    tasks: Tasks
+    journal: Journal
+    progress: Progress
+    start_timeout_s: float
+    fits_per_cell: int = 1
+    on_progress: Callable[[Progress], None] = lambda progress: None
+    stopped: Callable[[], bool] = lambda: False
+    check_lease: Callable[[], None] = lambda: None
+    clock: Callable[[], float] = time.monotonic
+    _ready: queue.SimpleQueue[Future] = field(default_factory=queue.SimpleQueue)
+    _flying: dict[Future, Unit | Chunk] = field(default_factory=dict)
+    _again: deque[Unit] = field(default_factory=deque)
+    _deaths: Counter[str] = field(default_factory=Counter)
+    _looked: float = float("-inf")
+    _alone_since: float | None = None
+    _asked: float = float("-inf")
+    _started: float | None = None
+
+    def run(self, units: Iterable[Unit]) -> None:
+        """Hand out all units, fold what is complete, and return when nothing is left.
+
+        Raises
+        ------
+        ClusterError
+            When there are no workers for `start_timeout_s`, or the queue refused them.
+        SweepError
+            What a task raised for the whole run: the disk, the lease, the store.
+        Interrupted
+            When `stopped` said so.
+        """
+        waiting = iter(units)
+        for chunk in list(self.ledger.complete()):
+            self._fold(chunk)
+        try:
+            while True:
+                self._tick()
+                self._look_at_workers()
+                self._hand_out(waiting)
+                if self._flying:
+                    self._collect()
+                elif self.progress.workers:
+                    return
+        finally:
+            for future in self._flying:
+                future.cancel()
+
+    def _hand_out(self, waiting: Iterator[Unit]) -> None:
+        window = WINDOW_PER_WORKER * self.progress.workers
+        while len(self._flying) < window:
+            unit = self._again.popleft() if self._again else next(waiting, None)
+            if unit is None:
+                return
+            self.journal.write("unit_started", unit=unit.key)
+            self._fly(self.tasks.evaluate(self.client, unit), unit)
+
+    def _fly(self, future: Future, what: Unit | Chunk) -> None:
+        self._flying[future] = what
+        future.add_done_callback(self._ready.put)
+
+    def _collect(self) -> None:
+        """Take one finished task, or nothing within a tick."""
+        try:
+            future = self._ready.get(timeout=TICK_S)
+        except queue.Empty:
+            return
+        what = self._flying.get(future)
+        if what is None:
+            return
+        if future.status == "error":
+            del self._flying[future]
+            self._failed(what, future.exception())
+            return
+        try:
+            result = future.result(timeout=30)
+        except TimeoutError:  # its worker went with the receipt; it is computed again
+            future.add_done_callback(self._ready.put)
+            return
+        except (FutureCancelledError, KilledWorker) as error:
+            del self._flying[future]
+            self._failed(what, error)
+            return
+        del self._flying[future]
+        if isinstance(what, Unit):
+            self._unit_done(what, result)
+        else:
+            self.ledger.fold(what, result)
+            self.journal.write("chunk_folded", chunk=list(what))
+
+    def _unit_done(self, unit: Unit, receipt: Receipt) -> None:
+        done = receipt.part.unit
+        self.journal.write(
+            "unit_done",
+            unit=done.key,
+            worker=receipt.worker,
+            seconds=round(receipt.seconds, 3),
+            failed=receipt.failed,
+        )
+        self.progress.units += 1
+        self.progress.cells_done += done.n_cells
+        self.progress.fits += done.n_cells * self.fits_per_cell
+        self.progress.failed += receipt.failed
+        if done.stop < unit.stop:
+            self._again.append(replace(unit, start=done.stop))
+        if self.ledger.add(receipt.part):
+            self._fold(done.chunk)
+
+    def _fold(self, chunk: Chunk) -> None:
+        self.check_lease()
+        self._fly(self.tasks.fold(self.client, chunk, self.ledger.parts[chunk]), chunk)
+
+    def _failed(self, what: Unit | Chunk, error: BaseException | None) -> None:
+        """Deal with a task that raised or whose worker died."""
+        if not isinstance(error, (KilledWorker, FutureCancelledError)):
+            raise error if isinstance(error, SweepError) else _our_fault(what, error)
+        if self.client.status != "running":
+            raise ClusterError("the Dask scheduler went away; run the same command again")
+        if not isinstance(what, Unit):
+            self._fold(what)
+            return
+        self._deaths[what.key] += 1
+        deaths = self._deaths[what.key]
+        self.journal.write("unit_lost", unit=what.key, deaths=deaths)
+        if deaths < MAX_DEATHS:
+            self._again.append(what)
+        elif what.n_cells > 1:
+            self._again.extend(what.halves())
+        else:
+            reason = (
+                f"killed its worker {deaths} times (out of memory, or a crash in compiled code)"
+            )
+            self._fly(self.tasks.give_up(self.client, what, reason), what)
+
+    def _look_at_workers(self) -> None:
+        now = self.clock()
+        if now - self._looked < WORKERS_EVERY_S and self.progress.workers:
+            return
+        if not self.progress.workers and now - self._looked < TICK_S:
+            time.sleep(TICK_S)
+        self._looked = now
+        if self.client.status != "running":
+            raise ClusterError("the Dask scheduler went away; run the same command again")
+        self.progress.workers = len(self.client.nthreads())
+        if self.progress.workers:
+            self._alone_since, self.progress.note = None, ""
+            if self._started is None:
+                self._started = now
+                self.journal.write("workers_ready", workers=self.progress.workers)
+            return
+        self._wait_for_workers(now)
+
+    def _wait_for_workers(self, now: float) -> None:
+        """There is no worker: say why, and give up at the deadline."""
+        if self._alone_since is None:
+            self._alone_since = now
+        words = self.cluster.rejection()
+        if words:
+            raise ClusterError(f"the queue refused the worker jobs: {words}")
+        waited = now - self._alone_since
+        if waited > REASON_AFTER_S and now - self._asked > REASON_EVERY_S:
+            self._asked = now
+            self.progress.note = self.cluster.reason()
+            self.journal.write("waiting", seconds=round(waited), reason=self.progress.note)
+        if waited > self.start_timeout_s:
+            reason = self.cluster.reason()
+            raise ClusterError(
+                f"no worker within {self.start_timeout_s:.0f} s (cluster.start_timeout)"
+                + (f": {reason}" if reason else "")
+            )
+
+    def _tick(self) -> None:
+        if self.stopped():
+            raise Interrupted("stopped; what is done is kept, the same command goes on from here")
+        self.progress.in_flight = len(self._flying)
+        if self._started is not None:
+            self.progress.seconds = self.clock() - self._started
+        self.on_progress(self.progress)
+
+
+def _our_fault(what: Unit | Chunk, error: BaseException | None) -> SweepError:
+    place = f"unit {what.key}" if isinstance(what, Unit) else f"the fold of chunk {what}"
+    failure = SweepError(f"{place} failed: {type(error).__name__}: {error}")
+    failure.__cause__ = error
+    return failure

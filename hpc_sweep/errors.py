@@ -1,0 +1,109 @@
+"""Every error the package raises on purpose, and the words it uses for them.
+
+An error says what is wrong, where, the value against its limit, and the remedy.
+``exit_code`` is what the command line returns for it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+EXIT_OK = 0
+EXIT_OURS = 1
+EXIT_USER = 2
+EXIT_CLUSTER = 3
+EXIT_PARTITIONS = 4
+EXIT_INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong with a spec.
+
+    Attributes
+    ----------
+    path : str
+        Dotted key, such as ``models.0.param_grid.alpha``.
+    message : str
+        The value, what is allowed, and the remedy.
+    """
+
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}" if self.path else self.message
+
+
+class SweepError(Exception):
+    """Root of the package's own errors."""
+
+    exit_code = EXIT_OURS
+
+
+class SpecError(SweepError, ValueError):
+    """The spec does not describe a sweep that can run; all faults at once."""
+
+    exit_code = EXIT_USER
+
+    def __init__(self, faults: Sequence[Fault], origin: str = "the spec") -> None:
+        self.faults = tuple(faults)
+        self.origin = origin
+        super().__init__(self.faults, origin)
+
+    def __str__(self) -> str:
+        count = len(self.faults)
+        head = f"{self.origin} has {count} fault{'s' if count > 1 else ''}:"
+        return "\n".join([head, *(f"  {fault}" for fault in self.faults)])
+
+
+class PlanError(SweepError, ValueError):
+    """The sweep does not fit into the memory or the files it may use."""
+
+    exit_code = EXIT_USER
+
+
+class StoreError(SweepError, ValueError):
+    """The output store is not what it should be: foreign, of another spec, damaged."""
+
+    exit_code = EXIT_USER
+
+
+class DiskError(SweepError, OSError):
+    """The disk under the store refused to work: no space, quota, read-only, stale."""
+
+    exit_code = EXIT_CLUSTER
+
+
+class ClusterError(SweepError, RuntimeError):
+    """The cluster could not be started, gave no workers, or went away."""
+
+    exit_code = EXIT_CLUSTER
+
+
+class LeaseError(SweepError, RuntimeError):
+    """Another driver works on the same store."""
+
+    exit_code = EXIT_CLUSTER
+
+
+class Interrupted(SweepError):
+    """The driver was asked to stop; what is done is in the store."""
+
+    exit_code = EXIT_INTERRUPTED
+
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the choice nearest to `name`, or ``""``."""
+    lower = {choice.lower(): choice for choice in choices}
+    found = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.6)
+    return f"; did you mean '{lower[found[0]]}'?" if found else ""
+
+
+def listed(names: Iterable[object], most: int = 12) -> str:
+    """Join names for a message, cut after `most` of them."""
+    texts = [str(name) for name in names]
+    more = len(texts) - most
+    return ", ".join(texts[:most]) + (f", … ({more} more)" if more > 0 else "")

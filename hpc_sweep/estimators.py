@@ -1,0 +1,264 @@
+"""From names in a spec to scikit-learn objects: estimators, scorers, splitters.
+
+scikit-learn is imported inside the functions, since it takes seconds.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from hpc_sweep.errors import Fault, listed, nearest
+
+Step = str | Mapping[str, Mapping[str, Any] | None]
+
+
+class NameFault(ValueError):
+    """A name that does not lead to what it should; the text is the message."""
+
+
+def import_object(path: str) -> Any:
+    """Return the object at the import path ``package.module.name``.
+
+    Raises
+    ------
+    NameFault
+        When nothing is there; names the nearest thing that is.
+    """
+    module_name, _, name = path.replace(":", ".").rpartition(".")
+    if not module_name:
+        raise NameFault(f"'{path}' is no import path such as package.module.Class{_suggest(name)}")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise NameFault(f"'{module_name}' cannot be imported ({error}){_suggest(name)}") from None
+    except Exception as error:  # a user's module may raise anything
+        reason = f"{type(error).__name__}: {error}"
+        raise NameFault(f"importing '{module_name}' failed with {reason}") from None
+    if not hasattr(module, name):
+        near = nearest(name, [n for n in dir(module) if not n.startswith("_")]) or _suggest(name)
+        raise NameFault(f"'{module_name}' has no '{name}'{near}")
+    return getattr(module, name)
+
+
+def _suggest(name: str) -> str:
+    """Name the scikit-learn estimator nearest to `name` with its full path."""
+    from sklearn.utils import all_estimators
+
+    paths = {
+        found: f"{'.'.join(part for part in kind.__module__.split('.') if part[0] != '_')}.{found}"
+        for found, kind in all_estimators()
+    }
+    near = nearest(name, paths)
+    for found, path in paths.items():
+        if f"'{found}'" in near:
+            return near.replace(f"'{found}'", f"'{path}'")
+    return ""
+
+
+def build_estimator(
+    estimator: Step | None, pipeline: Sequence[Step] | Mapping[str, Step] | None
+) -> Any:
+    """Build what a model of the spec describes: one estimator or a pipeline.
+
+    Raises
+    ------
+    NameFault
+        When a path or a constructor parameter is unknown.
+    """
+    from sklearn.pipeline import Pipeline, make_pipeline
+
+    if pipeline is None:
+        return _build_step(estimator, last=True)
+    last = len(pipeline) - 1
+    if isinstance(pipeline, Mapping):
+        steps = list(pipeline.items())
+        return Pipeline([(n, _build_step(step, i == last)) for i, (n, step) in enumerate(steps)])
+    return make_pipeline(*(_build_step(step, i == last) for i, step in enumerate(pipeline)))
+
+
+def _build_step(step: Step | None, last: bool) -> Any:
+    if step == "passthrough":
+        return step
+    if isinstance(step, str):
+        path, parameters = step, {}
+    elif isinstance(step, Mapping):
+        ((path, given),) = step.items()
+        parameters = dict(given or {})
+    else:
+        raise NameFault(f"{step!r} is no estimator")
+    kind = import_object(path)
+    wanted = ("fit", "get_params") if last else ("fit", "get_params", "transform")
+    lacking = [name for name in wanted if not hasattr(kind, name)]
+    if not inspect.isclass(kind) or lacking:
+        lack = f" (it lacks {', '.join(lacking)})" if lacking else ""
+        raise NameFault(f"'{path}' is no {'estimator' if last else 'transformer'} class{lack}")
+    known = list(inspect.signature(kind).parameters)
+    for name in parameters:
+        if name not in known and not any(k in known for k in ("kwargs", "params")):
+            raise NameFault(_unknown_parameter(name, path, known))
+    try:
+        return kind(**{name: parameter_value(value) for name, value in parameters.items()})
+    except TypeError as error:
+        raise NameFault(f"'{path}' cannot be made: {error}") from None
+
+
+def parameter_value(value: Any) -> Any:
+    """Turn a spec's parameter value into Python's.
+
+    A mapping of one import path, ``{sklearn.svm.SVR: {C: 10}}``, becomes that estimator;
+    all else stays as it is.
+    """
+    if isinstance(value, Mapping) and len(value) == 1:
+        ((path, parameters),) = value.items()
+        if isinstance(path, str) and "." in path and isinstance(parameters, (Mapping, type(None))):
+            return _build_step(value, last=True)
+    return value
+
+
+def _unknown_parameter(name: str, owner: str, known: Sequence[str]) -> str:
+    near = nearest(name, known)
+    return f"'{owner}' has no parameter '{name}'{near or '; it has ' + listed(known)}"
+
+
+def build_splitter(cv: int | Mapping[str, Any], classifier: bool) -> Any:
+    """Build the splitter of ``search.cv``.
+
+    Parameters
+    ----------
+    cv : int or mapping
+        Number of folds (stratified for classifiers, as in scikit-learn), or ``class`` and
+        its parameters.
+    classifier : bool
+        Whether the estimator is a classifier.
+    """
+    from sklearn.model_selection import KFold, StratifiedKFold
+
+    if isinstance(cv, int):
+        return StratifiedKFold(cv) if classifier else KFold(cv)
+    path, parameters = cv["class"], {k: v for k, v in cv.items() if k != "class"}
+    kind = import_object(path)
+    if not inspect.isclass(kind) or not hasattr(kind, "split"):
+        raise NameFault(f"'{path}' is no splitter class (it lacks split)")
+    for name in parameters:
+        known = list(inspect.signature(kind).parameters)
+        if name not in known:
+            raise NameFault(_unknown_parameter(name, path, known))
+    try:
+        return kind(**parameters)
+    except (TypeError, ValueError) as error:
+        raise NameFault(f"'{path}' cannot be made: {error}") from None
+
+
+def count_splits(splitter: Any, n_samples: int) -> int:
+    """Return how many splits `splitter` makes of `n_samples` samples."""
+    import numpy as np
+
+    return int(splitter.get_n_splits(np.zeros((n_samples, 1)), np.zeros(n_samples)))
+
+
+def build_scorers(estimator: Any, scoring: str | Sequence[str] | Mapping[str, str] | None) -> Any:
+    """Return scikit-learn's scorer for `scoring`; with several metrics a callable giving a dict.
+
+    A scorer is a scikit-learn name or an import path ``module:function``.
+    """
+    from sklearn.metrics import check_scoring
+
+    if scoring is None or isinstance(scoring, str):
+        found = scoring if scoring is None else _scorer(scoring)
+        return check_scoring(estimator, found)
+    names = dict(scoring) if isinstance(scoring, Mapping) else {name: name for name in scoring}
+    return check_scoring(
+        estimator, {name: _scorer(which) for name, which in names.items()}, raise_exc=False
+    )
+
+
+def _scorer(name: str) -> Any:
+    from sklearn.metrics import get_scorer, get_scorer_names
+
+    if ":" in name:
+        return import_object(name)
+    if name not in get_scorer_names():
+        near = nearest(name, get_scorer_names())
+        raise NameFault(f"'{name}' is no scorer{near or '; `get_scorer_names()` lists them'}")
+    return get_scorer(name)
+
+
+def is_classifier(estimator: Any) -> bool:
+    """Return whether scikit-learn takes `estimator` for a classifier."""
+    from sklearn.base import is_classifier as judge
+
+    return bool(judge(estimator))
+
+
+def needs_target(estimator: Any) -> bool:
+    """Return whether `estimator` cannot be fitted without a target."""
+    from sklearn.utils import get_tags
+
+    return bool(get_tags(estimator).target_tags.required)
+
+
+def check_model(
+    index: int,
+    estimator: Step | None,
+    pipeline: Sequence[Step] | Mapping[str, Step] | None,
+    param_grid: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+) -> Iterable[Fault]:
+    """Yield the faults of one model: unknown estimators and unknown parameters."""
+    key = "estimator" if pipeline is None else "pipeline"
+    try:
+        built = build_estimator(estimator, pipeline)
+    except NameFault as fault:
+        yield Fault(f"models.{index}.{key}", str(fault))
+        return
+    known = list(built.get_params(deep=True))
+    for grid in [param_grid] if isinstance(param_grid, Mapping) else param_grid:
+        for name, values in grid.items():
+            path = f"models.{index}.param_grid.{name}"
+            if name not in known:
+                yield Fault(path, _unknown_parameter(name, type(built).__name__, known))
+                continue
+            for value in values:
+                try:
+                    parameter_value(value)
+                except NameFault as fault:
+                    yield Fault(path, str(fault))
+
+
+def check_search(
+    cv: int | Mapping[str, Any], scoring: str | Sequence[str] | Mapping[str, str] | None
+) -> Iterable[Fault]:
+    """Yield the faults of ``search``: unknown splitters and scorers."""
+    try:
+        splitter = build_splitter(cv, classifier=False)
+    except NameFault as fault:
+        yield Fault("search.cv", str(fault))
+    else:
+        if "groups" in inspect.signature(splitter.split).parameters and _needs_groups(splitter):
+            yield Fault("search.cv", f"{type(splitter).__name__} needs groups, which a spec lacks")
+    several = isinstance(scoring, Sequence) and not isinstance(scoring, str)
+    names = (
+        list(scoring.values())
+        if isinstance(scoring, Mapping)
+        else list(scoring or ())
+        if several
+        else [scoring]
+    )
+    for name in names:
+        try:
+            if isinstance(name, str):
+                _scorer(name)
+        except NameFault as fault:
+            yield Fault("search.scoring", str(fault))
+
+
+def _needs_groups(splitter: Any) -> bool:
+    import numpy as np
+
+    try:
+        next(iter(splitter.split(np.zeros((100, 1)), np.arange(100) % 2)), None)
+    except ValueError as error:
+        return "groups" in str(error)
+    return False

@@ -1,0 +1,173 @@
+"""The plain loop: clone, fit, predict, score, for each candidate and split."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone
+
+Split = tuple[NDArray[np.intp], NDArray[np.intp]]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model of the spec, built.
+
+    Attributes
+    ----------
+    estimator : estimator
+        Unfitted; candidates are clones of it with their parameters set.
+    splitter : splitter
+        Makes the splits of a partition.
+    scorer : callable
+        ``scorer(estimator, X, y)`` gives a number, or a dict by metric.
+    """
+
+    estimator: Any
+    splitter: Any
+    scorer: Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What came out for one partition.
+
+    Attributes
+    ----------
+    scores : dict of str to ndarray of float64, shape (n_candidates, n_splits)
+        Test scores by metric; NaN where a fit or score failed.
+    fit_time, score_time : ndarray of float64, shape (n_candidates, n_splits)
+        Seconds.
+    failed : ndarray of bool, shape (n_candidates,)
+        Whether any fit or score of the candidate raised.
+    messages : list of str, length n_candidates
+        Why it failed, or the first warning, or ``""``.
+    """
+
+    scores: dict[str, NDArray[np.float64]]
+    fit_time: NDArray[np.float64]
+    score_time: NDArray[np.float64]
+    failed: NDArray[np.bool_]
+    messages: list[str] = field(default_factory=list)
+
+
+def evaluate(
+    X: Any,
+    y: Any,
+    models: Sequence[Model],
+    candidates: Sequence[tuple[int, Mapping[str, Any]]],
+    splits: Mapping[int, Sequence[Split]],
+    metrics: Sequence[str],
+) -> Evaluation:
+    """Fit and score every candidate on every split.
+
+    Parameters
+    ----------
+    X : ndarray, shape (n_samples, n_features)
+        Features.
+    y : ndarray, shape (n_samples,) or (n_samples, n_outputs), or None
+        Target.
+    models : sequence of Model
+        The models that candidates refer to.
+    candidates : sequence of (int, mapping)
+        Index of the model, and parameter values.
+    splits : mapping of int to sequence of (ndarray, ndarray)
+        By model: train and test indices of each split.
+    metrics : sequence of str
+        Names of the metrics; one for a scorer that gives a number.
+
+    Returns
+    -------
+    Evaluation
+        Rows in the order of `candidates`. What a candidate raises becomes NaN and a
+        message, as with scikit-learn's ``error_score=np.nan``, and touches nothing else.
+    """
+    shape = (len(candidates), max((len(found) for found in splits.values()), default=0))
+    result = Evaluation(
+        {metric: np.full(shape, np.nan) for metric in metrics},
+        np.full(shape, np.nan),
+        np.full(shape, np.nan),
+        np.zeros(shape[0], dtype=bool),
+        [""] * shape[0],
+    )
+    arrays = {index: _sliced(X, y, found) for index, found in splits.items()}
+    for row, (index, params) in enumerate(candidates):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("default")
+            for column, data in enumerate(arrays[index]):
+                _fit_and_score(models[index], params, data, result, row, column)
+        if caught and not result.messages[row]:
+            warning = caught[0]
+            result.messages[row] = _brief(warning.category.__name__, warning.message)
+    return result
+
+
+def _sliced(X: Any, y: Any, splits: Sequence[Split]) -> list[tuple[Any, Any, Any, Any]]:
+    return [
+        (X[train], None if y is None else y[train], X[test], None if y is None else y[test])
+        for train, test in splits
+    ]
+
+
+def _fit_and_score(
+    model: Model,
+    params: Mapping[str, Any],
+    data: tuple[Any, Any, Any, Any],
+    result: Evaluation,
+    row: int,
+    column: int,
+) -> None:
+    X_train, y_train, X_test, y_test = data
+    start = fitted = time.perf_counter()
+    try:
+        estimator = clone(model.estimator).set_params(**clone(params, safe=False))
+        estimator.fit(X_train) if y_train is None else estimator.fit(X_train, y_train)
+        fitted = time.perf_counter()
+        scores = (
+            model.scorer(estimator, X_test)
+            if y_test is None
+            else model.scorer(estimator, X_test, y_test)
+        )
+        for metric, score in _numbers(scores, result.scores):
+            if isinstance(score, str):
+                last = score.strip().splitlines()[-1]
+                _fail(result, row, column, f"scoring {metric}: {last}")
+            else:
+                result.scores[metric][row, column] = score
+    except Exception as error:  # whatever an estimator raises is the candidate's failure
+        _fail(result, row, column, _brief(type(error).__name__, error))
+        fitted = time.perf_counter() if fitted == start else fitted
+    result.fit_time[row, column] = fitted - start
+    result.score_time[row, column] = time.perf_counter() - fitted
+
+
+def _numbers(scores: Any, metrics: Mapping[str, Any]) -> Iterator[tuple[str, float | str]]:
+    named = scores if isinstance(scores, dict) else dict.fromkeys(metrics, scores)
+    for metric in metrics:
+        score = named[metric]
+        if isinstance(score, str):
+            yield metric, score
+            continue
+        if hasattr(score, "item"):
+            score = score.item()
+        if isinstance(score, bool) or not isinstance(score, (int, float)):
+            raise ValueError(f"the scorer gave {score!r} ({type(score).__name__}), not a number")
+        yield metric, float(score)
+
+
+def _fail(result: Evaluation, row: int, column: int, message: str) -> None:
+    result.failed[row] = True
+    if not result.messages[row]:
+        result.messages[row] = f"split {column}: {message}"
+
+
+def _brief(kind: str, text: object) -> str:
+    """Return kind and text on one line, cut at 500 characters."""
+    line = f"{kind}: {' '.join(str(text).split())}"
+    return line if len(line) <= 500 else line[:497] + "..."

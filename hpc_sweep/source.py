@@ -1,0 +1,334 @@
+"""The source: the input data set, opened lazily, read block by block."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from hpc_sweep.errors import Fault, SpecError, listed, nearest
+from hpc_sweep.partitions import PartitionGrid
+from hpc_sweep.spec import OWN_NAMES, DataSpec
+
+FREE_BLOCK_BYTES = 64_000_000
+"""Size of a block where the source has no chunks of its own (contiguous netCDF)."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """An opened data set and how it is cut.
+
+    Attributes
+    ----------
+    data : DataSpec
+        What the spec says of it.
+    dataset : xarray.Dataset
+        The lazily opened data set.
+    dims : tuple of str
+        Partition dimensions in the data, without ``target``.
+    sample_dims : tuple of str
+        Dimensions along samples.
+    """
+
+    data: DataSpec
+    dataset: xr.Dataset
+    dims: tuple[str, ...]
+    sample_dims: tuple[str, ...]
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Names of the target variables, maybe none."""
+        return tuple(self.data.target or ())
+
+    @property
+    def separate(self) -> bool:
+        """Whether each target is a search of its own, along dimension ``target``."""
+        return self.data.outputs == "separate"
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """All variables that are read."""
+        return (*self.data.features, *self.targets)
+
+    @cached_property
+    def grid(self) -> PartitionGrid:
+        """The partitions."""
+        sizes = tuple(int(self.dataset.sizes[dim]) for dim in self.dims)
+        grid = PartitionGrid(self.dims, sizes, self._read_chunks(sizes))
+        if not self.separate:
+            return grid
+        count = len(self.targets)
+        return PartitionGrid(
+            (*grid.dims, "target"), (*grid.shape, count), (*grid.read_chunks, count)
+        )
+
+    @property
+    def coordinates(self) -> dict[str, NDArray[Any]]:
+        """Labels along the partition dimensions that have some."""
+        coordinates = {d: self.dataset[d].values for d in self.dims if d in self.dataset.coords}
+        if self.separate:
+            coordinates["target"] = np.array(self.targets, dtype=object)
+        return coordinates
+
+    @property
+    def kept_coordinates(self) -> xr.Dataset:
+        """Coordinates that the results keep: those along partition dimensions only."""
+        kept = [n for n, c in self.dataset.coords.items() if c.dims and set(c.dims) <= {*self.dims}]
+        return self.dataset[kept].load() if kept else xr.Dataset()
+
+    @property
+    def n_samples(self) -> int:
+        """Samples of a partition before any is dropped."""
+        return math.prod(int(self.dataset.sizes[dim]) for dim in self.sample_dims)
+
+    @property
+    def source_bytes(self) -> int:
+        """Decoded bytes of all variables that are read."""
+        return sum(int(self.dataset[name].nbytes) for name in self.variables)
+
+    @property
+    def partition_bytes(self) -> int:
+        """Decoded bytes of one partition, in the source's own types."""
+        count = math.prod(int(self.dataset.sizes[dim]) for dim in self.dims)
+        return -(-self.source_bytes // max(1, count))
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Decoded bytes of the largest chunk of any variable."""
+        return max(
+            math.prod(_chunk_shape(self.dataset[name]) or (0,)) * self.dataset[name].dtype.itemsize
+            for name in self.variables
+        )
+
+    def identity(self) -> str:
+        """Return a digest of the source's metadata and coordinates, not of path or times."""
+        described = {
+            name: [list(array.dims), list(array.shape), str(array.dtype), _text(array.attrs)]
+            for name, array in sorted(self.dataset[list(self.variables)].variables.items())
+        }
+        digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
+        for dim in (*self.dims, *self.sample_dims):
+            if dim in self.dataset.coords:
+                values = self.dataset[dim].values
+                plain = values.astype(str) if values.dtype == object else values
+                digest.update(dim.encode() + np.ascontiguousarray(plain).tobytes())
+        return digest.hexdigest()
+
+    def read(
+        self, partitions: NDArray[np.intp]
+    ) -> Iterator[tuple[NDArray[Any], NDArray[Any] | None]]:
+        """Read partitions that lie close together, and yield the arrays of each.
+
+        Parameters
+        ----------
+        partitions : ndarray of intp, shape (n_partitions, n_dims)
+            Indices into `grid`. Their bounding box is read once.
+
+        Yields
+        ------
+        X : ndarray, shape (n_samples, n_features)
+            Features in `data.dtype`; samples with a missing value are dropped if the spec
+            says so.
+        y : ndarray, shape (n_samples,) or (n_samples, n_targets), or None
+            Target or targets; integers stay integers.
+        """
+        where = partitions[:, : len(self.dims)]
+        low, high = where.min(axis=0), where.max(axis=0) + 1
+        box = {d: slice(int(a), int(b)) for d, a, b in zip(self.dims, low, high, strict=True)}
+        block = {name: self._load(name, box) for name in self.variables}
+        for partition, place in zip(partitions, where - low, strict=True):
+            targets = (self.targets[partition[-1]],) if self.separate else self.targets
+            yield self._arrays(block, tuple(place), targets)
+
+    def _load(self, name: str, box: dict[str, slice]) -> NDArray[Any]:
+        """Return a variable's block, shape (partition dims or 1 …, n_samples)."""
+        array = self.dataset[name]
+        array = array.isel({dim: part for dim, part in box.items() if dim in array.dims})
+        order = (*self.dims, *self.sample_dims)
+        present = array.transpose(*(dim for dim in order if dim in array.dims)).values
+        spread = present.reshape(
+            [array.sizes[dim] if dim in array.dims else 1 for dim in order]
+        )
+        kept = spread.shape[: len(self.dims)]
+        samples = tuple(int(self.dataset.sizes[dim]) for dim in self.sample_dims)
+        return np.broadcast_to(spread, kept + samples).reshape(*kept, -1)
+
+    def _arrays(
+        self, block: dict[str, NDArray[Any]], place: tuple[int, ...], targets: Sequence[str]
+    ) -> tuple[NDArray[Any], NDArray[Any] | None]:
+        def column(name: str) -> NDArray[Any]:
+            array = block[name]
+            at = tuple(p if n > 1 else 0 for p, n in zip(place, array.shape, strict=False))
+            values: NDArray[Any] = array[at]
+            return values
+
+        dtype = np.dtype(self.data.dtype)
+        X = np.stack([column(name) for name in self.data.features], axis=1).astype(dtype)
+        y = None
+        if targets:
+            y = np.stack([column(name) for name in targets], axis=1)
+            y = y.astype(dtype) if y.dtype.kind == "f" else y
+            y = y[:, 0] if len(targets) == 1 else y
+        if self.data.dropna:
+            kept = ~np.isnan(X).any(axis=1)
+            if y is not None and y.dtype.kind == "f":
+                kept &= ~np.isnan(y if y.ndim == 1 else y.sum(axis=1))
+            if not kept.all():
+                X, y = X[kept], None if y is None else y[kept]
+        return X, y
+
+    def _read_chunks(self, sizes: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the chunks of the largest variable along the partition dimensions."""
+        names = [n for n in self.variables if set(self.dims) & set(self.dataset[n].dims)]
+        largest = self.dataset[max(names, key=lambda name: self.dataset[name].nbytes)]
+        shape = _chunk_shape(largest)
+        if shape is not None:
+            chunk = dict(zip(map(str, largest.dims), shape, strict=True))
+            return tuple(min(n, chunk.get(d, n)) for d, n in zip(self.dims, sizes, strict=True))
+        room = max(1, FREE_BLOCK_BYTES // max(1, self.partition_bytes))
+        free: list[int] = []
+        for size in reversed(sizes):
+            free.insert(0, max(1, min(size, room)))
+            room //= size
+        return tuple(free)
+
+
+def open_source(data: DataSpec) -> Source:
+    """Open the data set of a spec and check that it is what the spec says.
+
+    Raises
+    ------
+    SpecError
+        With every fault at once.
+    """
+    dataset = _open(data.store)
+    faults = list(_variable_faults(data, dataset))
+    dims, more = _partition_dims(data, dataset)
+    faults += more
+    if faults:
+        raise SpecError(faults)
+    sample_dims = _sample_dims(data, dataset, dims)
+    source = Source(data, dataset, dims, sample_dims)
+    faults = list(_shape_faults(source))
+    if faults:
+        raise SpecError(faults)
+    return source
+
+
+def _open(store: str) -> xr.Dataset:
+    options: dict[str, Any] = {"chunks": None, "decode_timedelta": False}
+    if "://" not in store and "::" not in store:
+        if not Path(store).exists():
+            siblings = [p.name for p in Path(store).parent.glob("*")]
+            hint = nearest(Path(store).name, siblings)
+            raise SpecError([Fault("data.store", f"'{store}' does not exist{hint}")])
+        if Path(store).is_dir():
+            options["engine"] = "zarr"
+    elif store.rstrip("/").endswith((".zarr", ".zip")):
+        options["engine"] = "zarr"
+    try:
+        with warnings.catch_warnings():
+            # no consolidated metadata is fine; only the opening is slower
+            warnings.filterwarnings("ignore", category=RuntimeWarning, message=".*consolidated")
+            return xr.open_dataset(store, **options)
+    except Exception as error:  # each of xarray's engines raises its own kinds
+        text = " ".join(str(error).split())[:300] or type(error).__name__
+        message = f"'{store}' is not a data set that xarray can open ({text})"
+        raise SpecError([Fault("data.store", message)]) from error
+
+
+def _variable_faults(data: DataSpec, dataset: xr.Dataset) -> Iterator[Fault]:
+    names = [(f"data.features.{i}", name) for i, name in enumerate(data.features)]
+    names += [(f"data.target.{i}", name) for i, name in enumerate(data.target or ())]
+    for path, name in names:
+        known = [str(key) for key in dataset.variables]
+        if name not in dataset.variables:
+            hint = nearest(name, known) or f"; it has {listed(known)}"
+            yield Fault(path, f"the data set has no variable '{name}'{hint}")
+        elif dataset[name].dtype.kind not in "biuf":
+            kind = dataset[name].dtype
+            yield Fault(path, f"'{name}' is of dtype {kind}; estimators need numbers")
+
+
+def _partition_dims(data: DataSpec, dataset: xr.Dataset) -> tuple[tuple[str, ...], list[Fault]]:
+    """Return the partition dimensions in the order of the data, and what is wrong with them."""
+    faults = []
+    for index, dim in enumerate(data.partition_by):
+        if dim not in dataset.sizes:
+            known = listed(dataset.sizes)
+            hint = nearest(dim, map(str, dataset.sizes)) or f"; its dimensions are {known}"
+            fault = Fault(
+                f"data.partition_by.{index}", f"'{dim}' is no dimension of the data set{hint}"
+            )
+            faults.append(fault)
+    for dim in sorted(set(data.partition_by) & set(data.sample_dims or ())):
+        faults.append(Fault("data.sample_dims", f"'{dim}' is also in data.partition_by"))
+    wanted = [n for n in (*(data.target or ()), *data.features) if n in dataset.variables]
+    ordered = [str(dim) for name in wanted for dim in dataset[name].dims]
+    return tuple(dict.fromkeys(dim for dim in ordered if dim in data.partition_by)), faults
+
+
+def _sample_dims(data: DataSpec, dataset: xr.Dataset, dims: tuple[str, ...]) -> tuple[str, ...]:
+    if data.sample_dims is not None:
+        return tuple(data.sample_dims)
+    names = (*(data.target or ()), *data.features)
+    found = [str(dim) for name in names for dim in dataset[name].dims if dim not in dims]
+    return tuple(dict.fromkeys(found))
+
+
+def _shape_faults(source: Source) -> Iterator[Fault]:
+    data, dataset = source.data, source.dataset
+    for dim in data.partition_by:
+        if dim not in source.dims:
+            yield Fault("data.partition_by", f"no feature or target has the dimension '{dim}'")
+    for dim in source.sample_dims:
+        if dim not in dataset.sizes:
+            hint = nearest(dim, map(str, dataset.sizes))
+            message = f"'{dim}' is no dimension of the data set{hint}"
+            yield Fault("data.sample_dims", message)
+    if not source.sample_dims:
+        message = f"no dimension is left for samples; all of {listed(source.dims)} are partitions"
+        yield Fault("data.partition_by", message)
+    for dim in (*source.dims, *source.sample_dims):
+        if dim in OWN_NAMES:
+            message = f"the data's dimension '{dim}' is a name of ours in the store; rename it"
+            yield Fault("data.store", message)
+        elif dataset.sizes.get(dim) == 0:
+            yield Fault("data.store", f"the dimension '{dim}' has no elements")
+    known = {*source.dims, *source.sample_dims}
+    for key, names in (("features", data.features), ("target", source.targets)):
+        for index, name in enumerate(names):
+            here, path = {str(dim) for dim in dataset[name].dims}, f"data.{key}.{index}"
+            if not here & {*source.sample_dims}:
+                wanted = listed(source.sample_dims)
+                yield Fault(path, f"'{name}' lacks the sample dimension {wanted}")
+            elif here - known:
+                more = listed(sorted(here - known))
+                yield Fault(
+                    path, f"'{name}' has {more} besides; put it into partition_by or sample_dims"
+                )
+            elif key == "target" and known - here:
+                lack = listed(sorted(known - here))
+                yield Fault(path, f"the target '{name}' lacks the dimension {lack}")
+
+
+def _chunk_shape(array: xr.DataArray) -> tuple[int, ...] | None:
+    """Return the shape of a variable's chunks on disk, or None when it has none."""
+    preferred = array.encoding.get("preferred_chunks")
+    if not preferred:
+        return None
+    return tuple(int(preferred.get(dim, array.sizes[dim])) for dim in array.dims)
+
+
+def _text(attributes: dict[Any, Any]) -> str:
+    return json.dumps({str(k): str(v) for k, v in attributes.items()}, sort_keys=True)

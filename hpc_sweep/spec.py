@@ -1,0 +1,468 @@
+"""The spec: what users write, validated; all faults at once.
+
+The YAML is read as YAML 1.2 (``1e-3`` is a number, ``1:00:00`` is text), with duplicate
+keys refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import types
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import pydantic
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, ConfigDict, Field
+
+from hpc_sweep.choices import CLUSTER_KINDS, Dtype, Outputs, Strategy
+from hpc_sweep.errors import Fault, SpecError, nearest
+
+OWN_NAMES = frozenset(
+    "candidate split target iteration trial status partition_status message model "
+    "candidate_id candidate_json best_index best_score best_model n_samples n_splits "
+    "fit_time score_time".split()
+)
+"""Names in the store that a data set's dimension must not have."""
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+def _unique(names: list[str]) -> list[str]:
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ValueError(f"{', '.join(repeated)} named more than once")
+    return names
+
+
+def _identifier(name: str) -> str:
+    if not name.isidentifier():
+        raise ValueError("a metric's name is made of letters, digits and _ ([A-Za-z_]\\w*)")
+    return name
+
+
+def _walltime(value: str) -> str:
+    days, _, clock = value.rpartition("-")
+    fields = clock.split(":")
+    if (days and not days.isdigit()) or len(fields) > 3 or not all(f.isdigit() for f in fields):
+        raise ValueError("write HH:MM:SS or D-HH:MM:SS")
+    return value
+
+
+def _one_line(value: str) -> str:
+    if any(ord(char) < 32 for char in value):
+        raise ValueError("must be one line without control characters")
+    return value
+
+
+Line = Annotated[str, Field(min_length=1), AfterValidator(_one_line)]
+Name = Annotated[str, Field(min_length=1)]
+Names = Annotated[
+    list[Name], BeforeValidator(_as_list), Field(min_length=1), AfterValidator(_unique)
+]
+Metric = Annotated[str, AfterValidator(_identifier)]
+Step = str | Annotated[dict[str, dict[str, Any] | None], Field(min_length=1, max_length=1)]
+Grid = dict[str, list[Any]]
+
+
+class Section(BaseModel):
+    """A part of the spec: frozen, and unknown keys are faults."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class DataSpec(Section):
+    """Where the data is and how it is cut into partitions."""
+
+    store: Name = Field(description="zarr, netCDF, or anything xarray opens; relative to the spec")
+    features: Names = Field(description="variables that make the columns of X")
+    target: Names | None = Field(None, description="variable(s) to predict; absent: none")
+    outputs: Outputs = Field(
+        "joint",
+        description="several targets: one model with several outputs, or one search per target",
+    )
+    partition_by: Names = Field(description="dimensions; each index is a training set of its own")
+    sample_dims: Names | None = Field(
+        None, description="dimensions along samples; default: all others of the features"
+    )
+    dropna: bool = Field(True, description="drop samples with a missing feature or target")
+    dtype: Dtype = Field("float64", description="what estimators see")
+
+
+class ModelSpec(Section):
+    """One estimator or pipeline and its parameter grid."""
+
+    name: Name | None = Field(None, description="default: the last estimator's name, lower case")
+    estimator: Step | None = Field(None, description="import path, or {path: {parameter: value}}")
+    pipeline: Annotated[list[Step] | dict[str, Step], Field(min_length=1)] | None = Field(
+        None, description="steps, named as make_pipeline names them, or a mapping with your names"
+    )
+    param_grid: Grid | list[Grid] = Field(
+        default_factory=dict, description="as scikit-learn's GridSearchCV takes it"
+    )
+
+
+class SearchSpec(Section):
+    """How candidates are compared."""
+
+    strategy: Strategy = "grid"
+    cv: Annotated[int, Field(ge=2)] | dict[str, Any] = Field(
+        5, description="number of folds, or {class: import.path, parameter: value}"
+    )
+    scoring: Name | Annotated[list[Metric], Field(min_length=1)] | dict[Metric, Name] | None = (
+        Field(None, description="a scorer's name, a list, or {name: scorer}; default: the score()")
+    )
+    refit: bool | Metric = Field(
+        True, description="with several metrics: the name of the one that chooses the best"
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(
+        0, description="every random_state that is left open is derived from it"
+    )
+
+
+class TlsSpec(Section):
+    """Certificates for a cluster that somebody else started."""
+
+    ca_file: Name
+    cert: Name
+    key: Name
+
+
+class ClusterSpec(Section):
+    """Where the work is done. Never part of what the results are."""
+
+    kind: Line = Field("local", description="local, slurm, external, or package.module:Class")
+    workers: Annotated[int, Field(ge=1)] | None = Field(None, description="worker processes")
+    nodes: Annotated[int, Field(ge=1)] | None = Field(None, description="in place of workers")
+    workers_per_node: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="worker processes per job; one core each"
+    )
+    memory: ByteSize | None = Field(None, description="per worker process, such as 4GB or 4GiB")
+    queue: Line | None = None
+    account: Line | None = None
+    walltime: Annotated[Line, AfterValidator(_walltime)] | None = None
+    interface: Line | None = Field(None, description="network interface of the nodes")
+    scheduler_interface: Line | None = Field(
+        None, description="that of the driver's host, where it has another name"
+    )
+    directives: list[Line] = Field(
+        default_factory=list, description="further options of the queue, such as --constraint=x"
+    )
+    prologue: list[Line] = Field(
+        default_factory=list, description="shell lines before a worker starts (module load …)"
+    )
+    start_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        600.0, description="seconds to wait for a first worker"
+    )
+    address: Line | None = Field(None, description="external: tcp://… or tls://…")
+    scheduler_file: Line | None = Field(None, description="external: in place of address")
+    tls: TlsSpec | None = Field(None, description="external: certificates for tls://")
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="handed to the cluster class as they are"
+    )
+
+
+class OutputSpec(Section):
+    """Where results go."""
+
+    store: Name = Field(description="zarr group to make; the run folder is STORE.run beside it")
+    max_files: Annotated[int, Field(ge=100)] = Field(
+        5000, description="how many files the finished store may have"
+    )
+
+
+class SweepSpec(Section):
+    """The whole validated sweep description."""
+
+    name: Line = "sweep"
+    data: DataSpec
+    models: Annotated[list[ModelSpec], Field(min_length=1)]
+    search: SearchSpec = Field(default_factory=SearchSpec)
+    cluster: ClusterSpec = Field(default_factory=ClusterSpec)
+    output: OutputSpec
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Metric names in order; ``("score",)`` for a single one, as scikit-learn has it."""
+        scoring = self.search.scoring
+        return ("score",) if scoring is None or isinstance(scoring, str) else tuple(scoring)
+
+    @property
+    def refit_metric(self) -> str:
+        """The metric that chooses the best candidate."""
+        return self.search.refit if isinstance(self.search.refit, str) else self.metrics[0]
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Names of the target variables, maybe none."""
+        return tuple(self.data.target or ())
+
+    def defining(self) -> dict[str, Any]:
+        """Return what decides the results: data, models, search; never places or names."""
+        whole = self.model_dump(mode="json")
+        return {
+            "data": {key: value for key, value in whole["data"].items() if key != "store"},
+            "models": whole["models"],
+            "search": whole["search"],
+        }
+
+    def digest(self) -> str:
+        """Return the SHA-256 of `defining` as hexadecimal text."""
+        text = json.dumps(self.defining(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def load_spec(
+    spec: str | Path | Mapping[str, Any] | SweepSpec,
+    settings: Iterable[str] = (),
+    *,
+    store: str | Path | None = None,
+) -> SweepSpec:
+    """Read and validate a spec.
+
+    Parameters
+    ----------
+    spec : path, mapping or SweepSpec
+        A YAML file, or what it would hold. Paths in a file are relative to it, paths in a
+        mapping to the working directory; all are made absolute.
+    settings : iterable of str
+        Overrides such as ``search.cv=3``; the value is YAML.
+    store : path, optional
+        Override of ``output.store``, relative to the working directory.
+
+    Raises
+    ------
+    SpecError
+        With every structural fault at once.
+    """
+    if isinstance(spec, SweepSpec):
+        raw, folder, origin = spec.model_dump(mode="json"), Path.cwd(), "the spec"
+    elif isinstance(spec, Mapping):
+        raw, folder, origin = json_like(dict(spec)), Path.cwd(), "the spec"
+    else:
+        path = Path(spec).expanduser().absolute()
+        raw, folder, origin = _read_yaml(path), path.parent, str(spec)
+        raw.setdefault("name", path.stem)
+    for setting in settings:
+        _override(raw, setting)
+    if store is not None and isinstance(raw.setdefault("output", {}), dict):
+        raw["output"]["store"] = str(Path(store).expanduser().absolute())
+    return _validated(raw, folder, origin)
+
+
+def parse_yaml(text: str) -> Any:
+    """Parse YAML 1.2 text into plain Python values."""
+    from ruamel.yaml import YAML
+
+    return YAML(typ="safe", pure=True).load(text)
+
+
+def json_like(value: Any) -> Any:
+    """Return `value` with tuples, NumPy scalars and dates as JSON has them.
+
+    Infinite numbers and NaN become text (``"inf"``), which JSON cannot hold.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): json_like(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset, range)):
+        return [json_like(item) for item in value]
+    if hasattr(value, "tolist"):
+        return json_like(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return str(value)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        raw = parse_yaml(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SpecError([Fault("", "no such file; `hpc-sweep init` writes one")], str(path)) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError([Fault("", f"cannot be read: {error}")], str(path)) from None
+    except (YAMLError, ValueError, RecursionError) as error:
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise SpecError([Fault("", f"is not YAML: {text}")], str(path)) from None
+    if not isinstance(raw, dict):
+        raise SpecError(
+            [Fault("", "must be a mapping with data, models and output")], str(path)
+        )
+    converted: dict[str, Any] = json_like(raw)
+    return converted
+
+
+def _override(raw: dict[str, Any], setting: str) -> None:
+    key, equals, text = setting.partition("=")
+    keys = key.strip().split(".")
+    if not equals or not all(keys):
+        raise SpecError([Fault(setting, "write KEY=VALUE, such as search.cv=3")], "--set")
+    try:
+        value = json_like(parse_yaml(text))
+    except Exception as error:  # ruamel raises several kinds
+        raise SpecError([Fault(key, f"{text!r} is not YAML: {error}")], "--set") from None
+    place: Any = raw
+    for step, following in zip(keys, [*keys[1:], None], strict=True):
+        if isinstance(place, list):
+            if not step.isdigit() or int(step) >= len(place):
+                limit = f"0 to {len(place) - 1}"
+                raise SpecError([Fault(key, f"{step!r} is not an index ({limit})")], "--set")
+            index: Any = int(step)
+        elif isinstance(place, dict):
+            index = step
+        else:
+            raise SpecError([Fault(key, f"nothing can be set below {place!r}")], "--set")
+        if following is None:
+            place[index] = value
+            return
+        if isinstance(place, dict) and place.get(index) is None:
+            place[index] = {}
+        place = place[index]
+
+
+def _validated(raw: dict[str, Any], folder: Path, origin: str) -> SweepSpec:
+    try:
+        spec = SweepSpec.model_validate(raw)
+    except pydantic.ValidationError as error:
+        raise SpecError(_faults(error), origin) from None
+    faults = list(_cross_faults(spec))
+    if faults:
+        raise SpecError(faults, origin)
+    data = spec.data.model_copy(update={"store": absolute(spec.data.store, folder)})
+    output = spec.output.model_copy(update={"store": absolute(spec.output.store, folder)})
+    cluster = spec.cluster
+    if cluster.scheduler_file:
+        file = absolute(cluster.scheduler_file, folder)
+        cluster = cluster.model_copy(update={"scheduler_file": file})
+    if cluster.tls:
+        files = {name: absolute(file, folder) for name, file in cluster.tls.model_dump().items()}
+        cluster = cluster.model_copy(update={"tls": TlsSpec(**files)})
+    return spec.model_copy(update={"data": data, "output": output, "cluster": cluster})
+
+
+def absolute(path: str, folder: Path) -> str:
+    """Return `path` seen from `folder`; URLs stay as they are."""
+    if "://" in path or "::" in path:
+        return path
+    return str(Path(folder, Path(path).expanduser()).absolute())
+
+
+def _cross_faults(spec: SweepSpec) -> Iterable[Fault]:
+    """Yield faults that no single key shows."""
+    data, cluster, search = spec.data, spec.cluster, spec.search
+    for name in sorted(set(data.features) & set(spec.targets)):
+        yield Fault("data.features", f"'{name}' is also the target; take it out of one of them")
+    if data.outputs == "separate" and not spec.targets:
+        yield Fault("data.outputs", "'separate' needs data.target")
+    for place in ("partition_by", "sample_dims"):
+        for name in getattr(data, place) or ():
+            if name in OWN_NAMES:
+                yield Fault(f"data.{place}", f"'{name}' is a name of ours in the store; rename it")
+    for index, model in enumerate(spec.models):
+        if (model.estimator is None) == (model.pipeline is None):
+            yield Fault(f"models.{index}", "give either estimator or pipeline")
+        grids = model.param_grid if isinstance(model.param_grid, list) else [model.param_grid]
+        if isinstance(model.param_grid, list) and not model.param_grid:
+            yield Fault(f"models.{index}.param_grid", "is empty; leave it out for the defaults")
+        for grid in grids:
+            for key, values in grid.items():
+                if not values:
+                    path = f"models.{index}.param_grid.{key}"
+                    yield Fault(path, "is an empty list; give at least one value")
+    if isinstance(search.cv, dict) and not isinstance(search.cv.get("class"), str):
+        yield Fault("search.cv", "a mapping needs class: the splitter's import path")
+    if isinstance(search.refit, str) and search.refit not in spec.metrics:
+        known = ", ".join(spec.metrics)
+        yield Fault("search.refit", f"'{search.refit}' is not among the metrics ({known})")
+    if len(spec.metrics) > 1 and not isinstance(search.refit, str):
+        known = ", ".join(spec.metrics)
+        yield Fault("search.refit", f"name the metric that chooses the best: one of {known}")
+    yield from _cluster_faults(cluster)
+
+
+def _cluster_faults(cluster: ClusterSpec) -> Iterable[Fault]:
+    if cluster.kind not in CLUSTER_KINDS and ":" not in cluster.kind:
+        allowed = ", ".join(CLUSTER_KINDS)
+        hint = nearest(cluster.kind, CLUSTER_KINDS)
+        message = f"'{cluster.kind}' is none of {allowed}, or package.module:Class{hint}"
+        yield Fault("cluster.kind", message)
+    if cluster.workers is not None and cluster.nodes is not None:
+        yield Fault("cluster.nodes", "give workers, or nodes with workers_per_node, not both")
+    if cluster.kind == "external" and bool(cluster.address) == bool(cluster.scheduler_file):
+        yield Fault("cluster.address", "external needs one of address and scheduler_file")
+
+
+def _faults(error: pydantic.ValidationError) -> list[Fault]:
+    """Translate pydantic's errors; of a union's many complaints keep the best one."""
+    found: dict[str, Fault] = {}
+    for item in error.errors():
+        keys = _spec_keys(item["loc"])
+        path = ".".join(str(key) for key in keys)
+        found.setdefault(path, Fault(path, _fault_text(item, keys)))
+    return list(found.values())
+
+
+def _spec_keys(location: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """Drop the names of union members that pydantic puts into a location."""
+    keys: list[int | str] = []
+    annotation: Any = SweepSpec
+    for key in location:
+        below = _below(annotation, key)
+        if below is None and not isinstance(key, int) and _is_tag(key):
+            continue
+        keys.append(key)
+        annotation = below
+    return tuple(keys)
+
+
+def _is_tag(key: str) -> bool:
+    return key in {"str", "int", "bool", "float"} or "[" in key or "-" in key
+
+
+def _members(annotation: Any) -> list[Any]:
+    """Return the alternatives of an annotation, unwrapped from Annotated and unions."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _members(get_args(annotation)[0])
+    if origin in (Union, types.UnionType):
+        return [member for part in get_args(annotation) for member in _members(part)]
+    return [annotation]
+
+
+def _below(annotation: Any, key: int | str) -> Any:
+    """Return the annotation at `key` of `annotation`, or None."""
+    for member in _members(annotation):
+        if isinstance(member, type) and issubclass(member, BaseModel):
+            if key in member.model_fields:
+                return member.model_fields[str(key)].annotation
+        elif get_origin(member) is list and isinstance(key, int):
+            return get_args(member)[0]
+        elif get_origin(member) is dict and isinstance(key, str) and not _is_tag(key):
+            return get_args(member)[1]
+    return None
+
+
+def _fault_text(item: Any, keys: tuple[int | str, ...]) -> str:
+    value, kind = item["input"], item["type"]
+    if kind == "missing":
+        return "is missing"
+    if kind == "extra_forbidden":
+        annotation: Any = SweepSpec
+        for key in keys[:-1]:
+            annotation = _below(annotation, key)
+        fields = [f for member in _members(annotation) for f in getattr(member, "model_fields", ())]
+        return f"unknown key; known here: {', '.join(fields)}{nearest(str(keys[-1]), fields)}"
+    message = item["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    hint = ""
+    if kind == "literal_error" and isinstance(value, str):
+        hint = nearest(value, item["ctx"]["expected"].replace("'", "").split(" or "))
+    shown = repr(value)
+    return f"{shown if len(shown) < 60 else shown[:57] + '...'}: {message}{hint}"

@@ -1,0 +1,30 @@
+"""The store: metadata first, durable parts, folds as the only writers of result chunks."""
+
+from hpc_sweep.store.fold import fold
+from hpc_sweep.store.journal import Journal, read_events
+from hpc_sweep.store.layout import result_arrays
+from hpc_sweep.store.lease import Lease, check_nonce, hold, read_holder
+from hpc_sweep.store.ledger import Ledger
+from hpc_sweep.store.parts import Part, PartName, delete_parts, list_parts, write_part
+from hpc_sweep.store.store import RunFolder, Store, create_store, run_folder
+
+__all__ = [
+    "Journal",
+    "Ledger",
+    "Lease",
+    "Part",
+    "PartName",
+    "RunFolder",
+    "Store",
+    "check_nonce",
+    "create_store",
+    "delete_parts",
+    "fold",
+    "hold",
+    "list_parts",
+    "read_events",
+    "read_holder",
+    "result_arrays",
+    "run_folder",
+    "write_part",
+]

@@ -1,0 +1,53 @@
+"""The event log of the run folder: one JSON object a line, times in UTC."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+
+class Journal:
+    """Appends events to a file.
+
+    Parameters
+    ----------
+    path : Path
+        ``events.jsonl`` of a run folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._begun = False
+
+    def write(self, event: str, **facts: Any) -> None:
+        """Append one event with its facts (JSON values).
+
+        A disk that is full loses the line, never the run.
+        """
+        moment = time.time()
+        clock = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(moment))
+        line = {"time": f"{clock}.{int(moment % 1 * 1000):03d}Z", "event": event, **facts}
+        with contextlib.suppress(OSError), self.path.open("ab+") as file:
+            file.write(self._gap(file) + json.dumps(line).encode() + b"\n")
+
+    def _gap(self, file: IO[bytes]) -> bytes:
+        """Return a line's end where a killed driver left its last line without one."""
+        if self._begun or file.tell() == 0:
+            return b""
+        self._begun = True
+        file.seek(-1, 2)
+        return b"" if file.read(1) == b"\n" else b"\n"
+
+
+def read_events(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the events of a log; a line that a kill cut short is passed over."""
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            with contextlib.suppress(ValueError):
+                yield json.loads(line)

@@ -1,0 +1,141 @@
+"""The ledger: ``status`` in the store together with the parts; the only truth."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpc_sweep.choices import PENDING, STATUS_MEANINGS
+from hpc_sweep.errors import StoreError
+from hpc_sweep.plan import Chunk
+from hpc_sweep.store.fold import partition_status
+from hpc_sweep.store.parts import PartName, is_whole, list_parts, read_part
+from hpc_sweep.store.store import Store
+
+
+@dataclass
+class Ledger:
+    """What is done: folded result chunks, and parts of those that are not.
+
+    Attributes
+    ----------
+    store : Store
+        The store.
+    folded : set of tuple of int
+        Result chunks whose every cell is in the store.
+    counts : Counter
+        Partitions in folded chunks by ``partition_status``.
+    parts : dict of tuple of int to list of PartName
+        Whole parts of result chunks that are not folded.
+    """
+
+    store: Store
+    folded: set[Chunk] = field(default_factory=set)
+    counts: Counter[int] = field(default_factory=Counter)
+    parts: dict[Chunk, list[PartName]] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, store: Store) -> Ledger:
+        """Read the ledger from the disk.
+
+        Raises
+        ------
+        StoreError
+            When a file is missing although its status says done.
+        """
+        ledger = cls(store)
+        for index in np.ndindex(*store.grid.chunk_grid(store.header.chunks)):
+            status = store.read_status(index)
+            if status is not None:
+                ledger.folded.add(index)
+                states = partition_status(status.reshape(-1, status.shape[-1]))
+                ledger.count(states)
+        missing = store.missing_files(ledger.folded)
+        if missing:
+            chunk_key = missing[0].name.split(".")[1 : 1 + len(store.header.dims)]
+            status_file = store.chunk_file(store.arrays[-1], tuple(map(int, chunk_key)))
+            raise StoreError(
+                f"{missing[0]} is missing although its status says done ({len(missing)} such "
+                f"files); bring it back, or delete {status_file} to compute that chunk again"
+            )
+        for name in list_parts(store.run.parts, store.header.id):
+            if name.unit.chunk not in ledger.folded and is_whole(store.run.parts, name):
+                ledger.parts.setdefault(name.unit.chunk, []).append(name)
+        return ledger
+
+    def count(self, states: NDArray[np.int8]) -> None:
+        """Add partitions of a folded chunk, given as ``partition_status``."""
+        kinds, counts = np.unique(states, return_counts=True)
+        for kind, count in zip(kinds, counts, strict=True):
+            self.counts[int(kind)] += int(count)
+
+    def covered(self, chunk: Chunk) -> NDArray[np.bool_] | None:
+        """Return which cells of an unfolded chunk the parts cover.
+
+        Returns
+        -------
+        ndarray of bool, shape (n_partitions, n_candidates), or None
+            In reading order; None where nothing is.
+        """
+        if chunk not in self.parts:
+            return None
+        partitions = int(np.prod(self.store.grid.chunk_shape(self.store.header.chunks, chunk)))
+        cells = np.zeros((partitions, len(self.store.candidates)), dtype=bool)
+        for name in self.parts[chunk]:
+            unit = name.unit
+            cells[unit.start : unit.stop, unit.first : unit.last] = True
+        return cells
+
+    def add(self, name: PartName) -> bool:
+        """Add a part; return whether its chunk is complete now."""
+        self.parts.setdefault(name.unit.chunk, []).append(name)
+        covered = self.covered(name.unit.chunk)
+        return covered is not None and bool(covered.all())
+
+    def complete(self) -> Iterator[Chunk]:
+        """Yield chunks whose parts are complete, so that they can be folded."""
+        for chunk in sorted(self.parts):
+            covered = self.covered(chunk)
+            if covered is not None and covered.all():
+                yield chunk
+
+    def fold(self, chunk: Chunk, counts: dict[str, int]) -> None:
+        """Note that a chunk was folded."""
+        self.folded.add(chunk)
+        self.parts.pop(chunk, None)
+        for kind, count in counts.items():
+            self.counts[int(kind)] += count
+
+    def cells_done(self) -> int:
+        """Return how many (partition, candidate) cells need no more work."""
+        partitions = sum(self.counts.values())
+        in_parts = sum(int(cells.sum()) for c in self.parts if (cells := self.covered(c)) is not None)
+        return partitions * len(self.store.candidates) + in_parts
+
+    def summary(self) -> dict[str, Any]:
+        """Return partitions by state, with those in parts counted too."""
+        counts = Counter(self.counts)
+        for chunk in self.parts:
+            counts.update(self._states_in_parts(chunk))
+        counts[PENDING] += self.store.grid.size - sum(counts.values())
+        return {meaning: counts[code] for code, meaning in enumerate(STATUS_MEANINGS)}
+
+    def _states_in_parts(self, chunk: Chunk) -> Counter[int]:
+        covered = self.covered(chunk)
+        if covered is None:
+            return Counter()
+        status = np.zeros(covered.shape, dtype=np.int8)
+        for name in self.parts[chunk]:
+            unit = name.unit
+            try:
+                part = read_part(self.store.run.parts, name)
+            except StoreError:  # folded and deleted meanwhile
+                continue
+            status[unit.start : unit.stop, unit.first : unit.last] = part.status
+        states = partition_status(status)
+        return Counter(int(state) for state in states if state != PENDING)

@@ -1,0 +1,169 @@
+"""Parts: the one durable file that a finished unit leaves.
+
+A part is a ``.npz`` (never pickled). Its name says which store and unit it belongs to, and
+its size and CRC-32, so that a damaged, short or foreign file is known without opening it:
+``STORE_CHUNK_START-STOP_FIRST-LAST_SIZE_CRC.npz``.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import time
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpc_sweep.errors import StoreError
+from hpc_sweep.plan import Unit
+from hpc_sweep.store.durable import write_durably
+
+_NAME = re.compile(
+    r"(?P<store>[0-9a-f]+)_(?P<chunk>\d+(?:\.\d+)*)_(?P<start>\d+)-(?P<stop>\d+)"
+    r"_(?P<first>\d+)-(?P<last>\d+)_(?P<size>\d+)_(?P<crc>[0-9a-f]{8})\.npz"
+)
+
+
+@dataclass(frozen=True)
+class PartName:
+    """What the name of a part says."""
+
+    store: str
+    unit: Unit
+    size: int
+    crc: str
+
+    def __str__(self) -> str:
+        return f"{self.store}_{self.unit.key}_{self.size}_{self.crc}.npz"
+
+
+@dataclass(frozen=True)
+class Part:
+    """The results of one unit.
+
+    Attributes
+    ----------
+    scores : dict of str to ndarray of float64, shape (n_partitions, n_candidates, n_splits)
+        Test scores by metric.
+    fit_time, score_time : ndarray of float32, same shape
+        Seconds.
+    status : ndarray of int8, shape (n_partitions, n_candidates)
+        One of the states in `hpc_sweep.choices`.
+    n_samples, n_splits : ndarray of int64, shape (n_partitions,)
+        Samples used and splits evaluated.
+    messages : dict of (int, int) to str
+        By partition and candidate, where there is something to say.
+    """
+
+    scores: Mapping[str, NDArray[np.float64]]
+    fit_time: NDArray[np.float32]
+    score_time: NDArray[np.float32]
+    status: NDArray[np.int8]
+    n_samples: NDArray[np.int64]
+    n_splits: NDArray[np.int64]
+    messages: Mapping[tuple[int, int], str]
+
+
+def write_part(folder: Path, store_id: str, unit: Unit, part: Part) -> PartName:
+    """Write a part durably and return its name.
+
+    Raises
+    ------
+    DiskError
+        When the disk refuses.
+    """
+    messages = [[i, j, text] for (i, j), text in sorted(part.messages.items())]
+    arrays: dict[str, NDArray[Any]] = {
+        **{f"test_{metric}": scores for metric, scores in part.scores.items()},
+        "fit_time": part.fit_time,
+        "score_time": part.score_time,
+        "status": part.status,
+        "n_samples": part.n_samples,
+        "n_splits": part.n_splits,
+        "messages": np.frombuffer(json.dumps(messages).encode(), dtype=np.uint8),
+    }
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    content = buffer.getvalue()
+    name = PartName(store_id, unit, len(content), f"{zlib.crc32(content):08x}")
+    write_durably(folder / str(name), content)
+    return name
+
+
+def read_part(folder: Path, name: PartName, wait_s: float = 0.0) -> Part:
+    """Read a part and check its size and checksum.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder of parts.
+    name : PartName
+        Which one.
+    wait_s : float
+        How long to try again while the file is absent or short: network file systems show
+        fresh files late.
+
+    Raises
+    ------
+    StoreError
+        When it is absent or damaged.
+    """
+    end = time.monotonic() + wait_s
+    while (content := _checked(folder, name)) is None:
+        if time.monotonic() >= end:
+            raise StoreError(f"part {folder / str(name)} is missing or damaged")
+        time.sleep(0.2)
+    with np.load(io.BytesIO(content), allow_pickle=False) as file:
+        arrays = {key: file[key] for key in file.files}
+    messages = json.loads(arrays.pop("messages").tobytes())
+    return Part(
+        {k.removeprefix("test_"): v for k, v in arrays.items() if k.startswith("test_")},
+        **{k: v for k, v in arrays.items() if not k.startswith("test_")},
+        messages={(i, j): text for i, j, text in messages},
+    )
+
+
+def is_whole(folder: Path, name: PartName) -> bool:
+    """Return whether a part is there with the size and checksum that its name says."""
+    return _checked(folder, name) is not None
+
+
+def list_parts(folder: Path, store_id: str) -> list[PartName]:
+    """Return the names of all parts of a store that lie in a folder."""
+    if not folder.is_dir():
+        return []
+    names = (parse_name(path.name) for path in folder.iterdir())
+    return sorted(
+        (name for name in names if name is not None and name.store == store_id), key=str
+    )
+
+
+def parse_name(text: str) -> PartName | None:
+    """Return what a file's name says, or None if it is not a part's."""
+    match = _NAME.fullmatch(text)
+    if match is None:
+        return None
+    chunk = tuple(int(index) for index in match["chunk"].split("."))
+    numbers = (int(match[key]) for key in ("start", "stop", "first", "last"))
+    return PartName(match["store"], Unit(chunk, *numbers), int(match["size"]), match["crc"])
+
+
+def delete_parts(folder: Path, names: Iterable[PartName]) -> None:
+    """Delete parts that a fold has made superfluous."""
+    for name in names:
+        (folder / str(name)).unlink(missing_ok=True)
+
+
+def _checked(folder: Path, name: PartName) -> bytes | None:
+    try:
+        content = (folder / str(name)).read_bytes()
+    except FileNotFoundError:
+        return None
+    whole = len(content) == name.size and f"{zlib.crc32(content):08x}" == name.crc
+    return content if whole else None

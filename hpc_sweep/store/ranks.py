@@ -1,0 +1,70 @@
+"""Means, ranks and best candidates, for many partitions at once.
+
+Formulas are those of scikit-learn's ``cv_results_``: unweighted mean and standard deviation
+over splits, ranks by ``scipy.stats.rankdata(-mean, method="min")`` with NaN behind all.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+
+def mean_and_std(
+    scores: NDArray[np.float64], n_splits: NDArray[np.integer]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean and standard deviation over the splits that a partition has.
+
+    Parameters
+    ----------
+    scores : ndarray, shape (n_partitions, n_candidates, n_splits)
+        Test scores.
+    n_splits : ndarray of int, shape (n_partitions,)
+        How many of the splits each partition has; those behind are not looked at.
+
+    Returns
+    -------
+    mean, std : ndarray of float64, shape (n_partitions, n_candidates)
+        NaN where any split's score is NaN, or where there are no splits.
+    """
+    mean = np.full(scores.shape[:2], np.nan)
+    std = np.full(scores.shape[:2], np.nan)
+    for count in np.unique(n_splits[n_splits > 0]):
+        rows = n_splits == count
+        part = scores[rows][:, :, :count]
+        mean[rows] = np.average(part, axis=2)
+        std[rows] = np.sqrt(np.average((part - mean[rows][:, :, None]) ** 2, axis=2))
+    return mean, std
+
+
+def rank(mean: NDArray[np.float64]) -> NDArray[np.int32]:
+    """Return ranks along the last axis, 1 is best, as scikit-learn ranks them.
+
+    Parameters
+    ----------
+    mean : ndarray, shape (n_partitions, n_candidates)
+        Mean test scores.
+
+    Returns
+    -------
+    ndarray of int32, shape (n_partitions, n_candidates)
+        All 1 where every mean is NaN.
+    """
+    hopeless = np.isnan(mean).all(axis=-1, keepdims=True)
+    lowest = np.min(np.where(np.isnan(mean), np.inf, mean), axis=-1, keepdims=True) - 1
+    filled = np.nan_to_num(np.where(np.isnan(mean), lowest, mean))
+    ranks = rankdata(-filled, method="min", axis=-1).astype(np.int32)
+    return np.where(hopeless, np.int32(1), ranks).astype(np.int32)
+
+
+def best(ranks: NDArray[np.int32], mean: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return the index of the best candidate of each partition; −1 where all means are NaN.
+
+    Parameters
+    ----------
+    ranks, mean : ndarray, shape (n_partitions, n_candidates)
+        Ranks and the means they are made of.
+    """
+    index = ranks.argmin(axis=-1)
+    return np.where(np.isnan(mean).all(axis=-1), -1, index)

@@ -1,0 +1,417 @@
+"""The store: one zarr group with natural dimensions, and its run folder beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import secrets
+import shutil
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import Crc32cCodec, ZstdCodec
+
+from hpc_sweep.candidates import (
+    Candidate,
+    expand,
+    is_numeric,
+    parameter_names,
+    value_text,
+)
+from hpc_sweep.choices import PENDING
+from hpc_sweep.errors import StoreError
+from hpc_sweep.partitions import PartitionGrid
+from hpc_sweep.plan import Chunk
+from hpc_sweep.spec import SweepSpec
+from hpc_sweep.store.durable import disk_errors, sync
+from hpc_sweep.store.layout import Array, result_arrays
+
+ATTRIBUTE = "hpc_sweep"
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """``STORE.run/``: what a run needs beside the store."""
+
+    path: Path
+
+    @property
+    def parts(self) -> Path:
+        """Durable files of finished units."""
+        return self.path / "parts"
+
+    @property
+    def lease(self) -> Path:
+        """Which driver works on the store."""
+        return self.path / "lease.json"
+
+    @property
+    def events(self) -> Path:
+        """What happened, as JSON lines."""
+        return self.path / "events.jsonl"
+
+    @property
+    def logs(self) -> Path:
+        """Logs of jobs."""
+        return self.path / "logs"
+
+    @property
+    def keys(self) -> Path:
+        """Certificates of the driver at work; readable by their owner only."""
+        return self.path / "keys"
+
+    def make(self) -> None:
+        """Create the folder and those below it."""
+        with disk_errors(self.path):
+            for folder in (self.parts, self.logs):
+                folder.mkdir(parents=True, exist_ok=True)
+            self.keys.mkdir(mode=0o700, exist_ok=True)
+
+
+def run_folder(store: str | Path) -> RunFolder:
+    """Return the run folder of a store."""
+    path = Path(store)
+    return RunFolder(path.with_name(path.name + ".run"))
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a store knows of itself.
+
+    Attributes
+    ----------
+    id : str
+        Random, made with the store; parts carry it.
+    spec : dict
+        The normalised spec.
+    digest : str
+        Of what defines the results.
+    source : str
+        Identity of the source.
+    dims, shape, read_chunks, chunks : tuple
+        The grid of partitions, the source's chunks, and the result chunks.
+    n_splits : int
+        Length of ``split``.
+    versions : dict
+        Versions of Python and the libraries, and the CPU model.
+    schema : int
+        Version of this format.
+    """
+
+    id: str
+    spec: dict[str, Any]
+    digest: str
+    source: str
+    dims: tuple[str, ...]
+    shape: tuple[int, ...]
+    read_chunks: tuple[int, ...]
+    chunks: tuple[int, ...]
+    n_splits: int
+    versions: dict[str, str]
+    schema: int = SCHEMA
+
+
+@dataclass(frozen=True)
+class Store:
+    """A store that exists."""
+
+    path: Path
+    header: Header
+
+    @classmethod
+    def open(cls, path: str | Path) -> Store:
+        """Open a store.
+
+        Raises
+        ------
+        StoreError
+            When there is none, or something else is at that path.
+        """
+        place = Path(path)
+        if not place.exists():
+            raise StoreError(f"{place} does not exist; `hpc-sweep run SPEC` makes it")
+        try:
+            attributes = json.loads((place / "zarr.json").read_text())["attributes"]
+            header = json.loads(attributes[ATTRIBUTE])
+        except (OSError, ValueError, KeyError, TypeError):
+            raise StoreError(
+                f"{place} is there, but it is no store of hpc_sweep; name another output.store"
+            ) from None
+        if header.get("schema") != SCHEMA:
+            raise StoreError(
+                f"{place} is of schema {header.get('schema')}, this version reads {SCHEMA}; "
+                "use the version of hpc_sweep that made it"
+            )
+        lists = {k: tuple(v) if isinstance(v, list) else v for k, v in header.items()}
+        return cls(place, Header(**lists))
+
+    @cached_property
+    def spec(self) -> SweepSpec:
+        """The spec that the store was made for."""
+        return SweepSpec.model_validate(self.header.spec)
+
+    @cached_property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """The candidates along ``candidate``."""
+        return expand(self.header.spec["models"])
+
+    @cached_property
+    def arrays(self) -> tuple[Array, ...]:
+        """The arrays along partitions, ``status`` last."""
+        return result_arrays(self.spec.metrics, self.spec.refit_metric, self.candidates)
+
+    @property
+    def run(self) -> RunFolder:
+        """The run folder beside the store."""
+        return run_folder(self.path)
+
+    @property
+    def grid(self) -> PartitionGrid:
+        """The partitions."""
+        return PartitionGrid(self.header.dims, self.header.shape, self.header.read_chunks)
+
+    def dataset(self) -> xr.Dataset:
+        """Open the results with xarray, lazily."""
+        return xr.open_zarr(self.path, chunks=None)
+
+    def region(self, chunk: Chunk) -> tuple[slice, ...]:
+        """Return the slices of a result chunk along the partition dimensions."""
+        return tuple(
+            slice(i * c, min((i + 1) * c, n))
+            for i, c, n in zip(chunk, self.header.chunks, self.header.shape, strict=True)
+        )
+
+    def chunk_file(self, array: Array, chunk: Chunk) -> Path:
+        """Return the file that holds one result chunk of an array."""
+        index = (*chunk, *(0 for _ in array.dims))
+        return self.path / array.name / ("c." + ".".join(map(str, index)))
+
+    def write(self, array: Array, chunk: Chunk, values: NDArray[Any]) -> None:
+        """Write one result chunk of an array and flush it to the disk.
+
+        Parameters
+        ----------
+        array : Array
+            Which.
+        chunk : tuple of int
+            Which result chunk.
+        values : ndarray, shape (partition dims of the chunk …, array.dims …)
+            What to write.
+        """
+        file = self.chunk_file(array, chunk)
+        with disk_errors(file), writing():
+            opened = zarr.open_array(str(self.path / array.name), mode="r+")
+            opened[self.region(chunk)] = values
+            sync(file)
+            sync(file.parent)
+
+    def read_status(self, chunk: Chunk) -> NDArray[np.int8] | None:
+        """Return ``status`` of a result chunk, or None where it is pending or damaged.
+
+        Returns
+        -------
+        ndarray of int8, shape (partition dims of the chunk …, n_candidates), or None
+        """
+        if not self.chunk_file(self.arrays[-1], chunk).exists():
+            return None
+        try:
+            opened = zarr.open_array(str(self.path / "status"), mode="r")
+            status = np.asarray(opened[self.region(chunk)], dtype=np.int8)
+        except (ValueError, OSError, RuntimeError):  # a short or damaged file
+            return None
+        return None if (status == PENDING).any() else status
+
+    def missing_files(self, folded: set[Chunk]) -> list[Path]:
+        """Return files that should be there, since their chunk's status says done."""
+        missing = []
+        for array in self.arrays:
+            there = set(os.listdir(self.path / array.name))
+            files = (self.chunk_file(array, chunk) for chunk in sorted(folded))
+            missing += [file for file in files if file.name not in there]
+        return missing
+
+
+@contextlib.contextmanager
+def writing() -> Iterator[None]:
+    """Context in which zarr writes all chunks, also those that hold only fill values."""
+    with zarr.config.set({"array.write_empty_chunks": True, "threading.max_workers": 1}):
+        yield
+
+
+def create_store(
+    path: Path,
+    spec: SweepSpec,
+    grid: PartitionGrid,
+    chunks: tuple[int, ...],
+    n_splits: int,
+    coordinates: xr.Dataset,
+    *,
+    source_identity: str,
+    versions: Mapping[str, str],
+) -> Store:
+    """Create a store with all its metadata; nothing is there until it is whole.
+
+    Parameters
+    ----------
+    path : Path
+        Where; an empty folder may be there.
+    spec : SweepSpec
+        The spec.
+    grid : PartitionGrid
+        The partitions.
+    chunks : tuple of int
+        Result chunks along the partition dimensions.
+    n_splits : int
+        Length of ``split``.
+    coordinates : xarray.Dataset
+        Coordinates that the results keep.
+    source_identity : str
+        Identity of the source.
+    versions : mapping
+        Versions to record.
+    """
+    header = Header(
+        secrets.token_hex(8),
+        spec.model_dump(mode="json"),
+        spec.digest(),
+        source_identity,
+        grid.dims,
+        grid.shape,
+        grid.read_chunks,
+        chunks,
+        n_splits,
+        dict(versions),
+    )
+    temporary = path.with_name(f".{path.name}.{header.id}.tmp")
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            store = Store(temporary, header)
+            with writing():
+                _write_metadata(store, coordinates)
+            for file in temporary.rglob("*"):
+                sync(file)
+            temporary.rename(path)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        sync(path.parent)
+    return Store(path, header)
+
+
+def _write_metadata(store: Store, coordinates: xr.Dataset) -> None:
+    header = store.header
+    attributes = {
+        "Conventions": "CF-1.11",
+        "title": f"{store.spec.name}: scores of {len(store.candidates)} candidates",
+        "seed": store.spec.search.seed,
+        ATTRIBUTE: json.dumps(dataclasses.asdict(header)),
+    }
+    group = zarr.create_group(store.path, zarr_format=3, attributes=attributes)
+    lengths = {"candidate": len(store.candidates), "split": header.n_splits}
+    attached = _names_of_attached(coordinates)
+    for array in store.arrays:
+        shape = tuple(lengths[dim] for dim in array.dims)
+        more = {"coordinates": attached} if attached else {}
+        _create(
+            group,
+            array.name,
+            (*header.dims, *array.dims),
+            header.shape + shape,
+            header.chunks + shape,
+            array.dtype,
+            array.fill,
+            {**array.attributes, **more},
+        )
+    for name, dims, values, attrs in _fixed_arrays(store, coordinates):
+        dtype = "str" if values.dtype.kind in "OUT" else values.dtype.name
+        fill = attrs.get("_FillValue", "" if dtype == "str" else 0)
+        created = _create(group, name, dims, values.shape, values.shape, dtype, fill, attrs)
+        created[...] = values
+    with warnings.catch_warnings():
+        # zarr warns that version 3 does not specify this yet; xarray reads and writes it
+        warnings.filterwarnings("ignore", message=".*[Cc]onsolidated metadata")
+        zarr.consolidate_metadata(group.store)
+
+
+def _create(
+    group: zarr.Group,
+    name: str,
+    dims: tuple[str, ...],
+    shape: tuple[int, ...],
+    chunks: tuple[int, ...],
+    dtype: str,
+    fill: Any,
+    attributes: Mapping[str, Any],
+) -> Any:
+    return group.create_array(
+        name,
+        shape=shape,
+        chunks=tuple(max(1, n) for n in chunks) or None,
+        dtype=str if dtype == "str" else dtype,
+        fill_value=fill,
+        dimension_names=dims,
+        attributes={k: v for k, v in attributes.items() if k != "_FillValue"},
+        compressors=[ZstdCodec(level=1), Crc32cCodec()],
+        chunk_key_encoding={"name": "default", "separator": "."},
+    )
+
+
+def _names_of_attached(coordinates: xr.Dataset) -> str:
+    """Return the CF ``coordinates`` attribute: names of those that are not dimensions."""
+    return " ".join(str(name) for name in coordinates.coords if name not in coordinates.dims)
+
+
+FixedArray = tuple[str, tuple[str, ...], NDArray[Any], dict[str, Any]]
+
+
+def _fixed_arrays(store: Store, coordinates: xr.Dataset) -> Iterator[FixedArray]:
+    """Yield the arrays that are written once: coordinates, and what the candidates are."""
+    encoded, _ = xr.conventions.cf_encoder(dict(coordinates.variables), {})
+    for name, variable in encoded.items():
+        attrs = {key: _plain(value) for key, value in variable.attrs.items()}
+        yield str(name), tuple(map(str, variable.dims)), np.asarray(variable.values), attrs
+    if "target" in store.header.dims:
+        targets = np.array(store.spec.targets, dtype=object)
+        yield "target", ("target",), targets, {"long_name": "target of the search"}
+    candidates = store.candidates
+    yield (
+        "candidate",
+        ("candidate",),
+        np.arange(len(candidates)),
+        {"long_name": "index of the candidate"},
+    )
+    yield (
+        "split",
+        ("split",),
+        np.arange(store.header.n_splits),
+        {"long_name": "index of the split"},
+    )
+    for name, values, what in (
+        ("candidate_id", [c.id for c in candidates], "digest of the candidate's content"),
+        ("candidate_json", [c.json for c in candidates], "exact content of the candidate"),
+        ("model", [c.model_name for c in candidates], "model of the candidate"),
+    ):
+        yield name, ("candidate",), np.array(values, dtype=object), {"long_name": what}
+    for name in parameter_names(candidates):
+        if is_numeric(candidates, name):
+            values: NDArray[Any] = np.array([c.params[name] for c in candidates])
+        else:
+            values = np.array([value_text(c, name) for c in candidates], dtype=object)
+        attrs = {"long_name": f"parameter {name}", "comment": 'text: "" does not apply'}
+        yield f"param_{name}", ("candidate",), values, attrs
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if hasattr(value, "tolist") else value
