@@ -1,4 +1,4 @@
-"""hpc_sweep: for each partition of a data set, which model with which parameters is best?
+"""Search scikit-learn models for each partition of a data set, on a laptop or a queue.
 
 >>> import hpc_sweep
 >>> results = hpc_sweep.run("sweep.yaml")  # doctest: +SKIP

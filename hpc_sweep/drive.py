@@ -73,8 +73,8 @@ class Progress:
 
     Attributes
     ----------
-    cells, cells_done : int
-        (partition, candidate) pairs, all and finished.
+    cells, cells_done, cells_this_run : int
+        (partition, candidate) pairs: all, finished, and finished in this run.
     fits : int
         Fits of this run.
     failed : int
@@ -91,6 +91,7 @@ class Progress:
 
     cells: int
     cells_done: int
+    cells_this_run: int = 0
     fits: int = 0
     failed: int = 0
     workers: int = 0
@@ -230,6 +231,7 @@ class Drive:
         )
         self.progress.units += 1
         self.progress.cells_done += done.n_cells
+        self.progress.cells_this_run += done.n_cells
         self.progress.fits += done.n_cells * self.fits_per_cell
         self.progress.failed += receipt.failed
         if done.stop < unit.stop:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+Label = int | float | str
 
 
 @dataclass(frozen=True)
@@ -39,9 +42,7 @@ class PartitionGrid:
 
     def chunk_shape(self, chunks: Sequence[int], index: Sequence[int]) -> tuple[int, ...]:
         """Return the shape of one chunk, cut at the end of the grid."""
-        return tuple(
-            min(c, n - i * c) for n, c, i in zip(self.shape, chunks, index, strict=True)
-        )
+        return tuple(min(c, n - i * c) for n, c, i in zip(self.shape, chunks, index, strict=True))
 
     def reading_order(self, chunks: Sequence[int], index: Sequence[int]) -> NDArray[np.intp]:
         """Return the partitions of one result chunk, source chunk by source chunk.
@@ -67,26 +68,25 @@ class PartitionGrid:
 
 
 def partition_labels(
-    coordinates: Mapping[str, Sequence[object]], dims: Sequence[str], index: Sequence[int]
-) -> dict[str, str]:
-    """Return the labels of one partition as text, by dimension.
+    coordinates: Mapping[str, NDArray[Any]], dims: Sequence[str], index: Iterable[Any]
+) -> dict[str, Label]:
+    """Return the labels of one partition by dimension.
 
     A dimension without coordinate is labelled by its index.
     """
     return {
-        dim: _label(coordinates[dim][i]) if dim in coordinates else str(int(i))
+        dim: _label(coordinates[dim][i]) if dim in coordinates else int(i)
         for dim, i in zip(dims, index, strict=True)
     }
 
 
-def describe(labels: Mapping[str, str]) -> str:
+def describe(labels: Mapping[str, Label]) -> str:
     """Return ``latitude=52.5, longitude=-1.25`` for messages."""
     return ", ".join(f"{dim}={label}" for dim, label in labels.items()) or "the whole data set"
 
 
-def _label(value: object) -> str:
-    if isinstance(value, np.generic):
-        if isinstance(value, np.datetime64):
-            return str(np.datetime_as_string(value, unit="auto"))
-        return str(value.item())
-    return str(value)
+def _label(value: Any) -> Label:
+    if isinstance(value, np.datetime64):
+        return str(np.datetime_as_string(value, unit="auto"))
+    plain = value.item() if isinstance(value, np.generic) else value
+    return plain if isinstance(plain, (int, float, str)) else str(plain)

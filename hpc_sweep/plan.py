@@ -310,9 +310,7 @@ def _too_large(workload: Workload, memory: int, limit: int) -> str:
 def _runs(grid: PartitionGrid, chunks: tuple[int, ...], chunk: Chunk) -> list[int]:
     """Return how many partitions of a result chunk lie in each source chunk, in reading order."""
     lengths: list[list[int]] = []
-    for length, width, index, read in zip(
-        grid.shape, chunks, chunk, grid.read_chunks, strict=True
-    ):
+    for length, width, index, read in zip(grid.shape, chunks, chunk, grid.read_chunks, strict=True):
         low, high = index * width, min((index + 1) * width, length)
         edges = [low, *range(low - low % read + read, high, read), high]
         lengths.append([b - a for a, b in itertools.pairwise(edges)])
@@ -380,4 +378,6 @@ def format_bytes(count: int) -> str:
     while value >= 999.5 and len(units) > 1:
         value /= 1000
         units.pop(0)
-    return f"{value:.0f} {units[0]}" if units[0] == "B" or value >= 100 else f"{value:.1f} {units[0]}"
+    return (
+        f"{value:.0f} {units[0]}" if units[0] == "B" or value >= 100 else f"{value:.1f} {units[0]}"
+    )

@@ -156,9 +156,7 @@ class Source:
         array = array.isel({dim: part for dim, part in box.items() if dim in array.dims})
         order = (*self.dims, *self.sample_dims)
         present = array.transpose(*(dim for dim in order if dim in array.dims)).values
-        spread = present.reshape(
-            [array.sizes[dim] if dim in array.dims else 1 for dim in order]
-        )
+        spread = present.reshape([array.sizes[dim] if dim in array.dims else 1 for dim in order])
         kept = spread.shape[: len(self.dims)]
         samples = tuple(int(self.dataset.sizes[dim]) for dim in self.sample_dims)
         return np.broadcast_to(spread, kept + samples).reshape(*kept, -1)
@@ -305,6 +303,12 @@ def _shape_faults(source: Source) -> Iterator[Fault]:
             yield Fault("data.store", message)
         elif dataset.sizes.get(dim) == 0:
             yield Fault("data.store", f"the dimension '{dim}' has no elements")
+    yield from _dimension_faults(source)
+
+
+def _dimension_faults(source: Source) -> Iterator[Fault]:
+    """Yield variables whose dimensions are not those of partitions and samples."""
+    data, dataset = source.data, source.dataset
     known = {*source.dims, *source.sample_dims}
     for key, names in (("features", data.features), ("target", source.targets)):
         for index, name in enumerate(names):

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -21,9 +21,9 @@ from hpc_sweep.choices import CLUSTER_KINDS, Dtype, Outputs, Strategy
 from hpc_sweep.errors import Fault, SpecError, nearest
 
 OWN_NAMES = frozenset(
-    "candidate split target iteration trial status partition_status message model "
-    "candidate_id candidate_json best_index best_score best_model n_samples n_splits "
-    "fit_time score_time".split()
+    {"candidate", "split", "target", "iteration", "trial", "status", "partition_status"}
+    | {"message", "model", "candidate_id", "candidate_json", "best_index", "best_score"}
+    | {"best_model", "n_samples", "n_splits", "fit_time", "score_time"}
 )
 """Names in the store that a data set's dimension must not have."""
 
@@ -285,16 +285,16 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         raw = parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise SpecError([Fault("", "no such file; `hpc-sweep init` writes one")], str(path)) from None
+        raise SpecError(
+            [Fault("", "no such file; `hpc-sweep init` writes one")], str(path)
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError([Fault("", f"cannot be read: {error}")], str(path)) from None
     except (YAMLError, ValueError, RecursionError) as error:
         text = " ".join(str(error).split()) or type(error).__name__
         raise SpecError([Fault("", f"is not YAML: {text}")], str(path)) from None
     if not isinstance(raw, dict):
-        raise SpecError(
-            [Fault("", "must be a mapping with data, models and output")], str(path)
-        )
+        raise SpecError([Fault("", "must be a mapping with data, models and output")], str(path))
     converted: dict[str, Any] = json_like(raw)
     return converted
 
@@ -365,7 +365,20 @@ def _cross_faults(spec: SweepSpec) -> Iterable[Fault]:
         for name in getattr(data, place) or ():
             if name in OWN_NAMES:
                 yield Fault(f"data.{place}", f"'{name}' is a name of ours in the store; rename it")
-    for index, model in enumerate(spec.models):
+    if isinstance(search.cv, dict) and not isinstance(search.cv.get("class"), str):
+        yield Fault("search.cv", "a mapping needs class: the splitter's import path")
+    if isinstance(search.refit, str) and search.refit not in spec.metrics:
+        known = ", ".join(spec.metrics)
+        yield Fault("search.refit", f"'{search.refit}' is not among the metrics ({known})")
+    if len(spec.metrics) > 1 and not isinstance(search.refit, str):
+        known = ", ".join(spec.metrics)
+        yield Fault("search.refit", f"name the metric that chooses the best: one of {known}")
+    yield from _model_faults(spec.models)
+    yield from _cluster_faults(cluster)
+
+
+def _model_faults(models: Sequence[ModelSpec]) -> Iterable[Fault]:
+    for index, model in enumerate(models):
         if (model.estimator is None) == (model.pipeline is None):
             yield Fault(f"models.{index}", "give either estimator or pipeline")
         grids = model.param_grid if isinstance(model.param_grid, list) else [model.param_grid]
@@ -376,15 +389,6 @@ def _cross_faults(spec: SweepSpec) -> Iterable[Fault]:
                 if not values:
                     path = f"models.{index}.param_grid.{key}"
                     yield Fault(path, "is an empty list; give at least one value")
-    if isinstance(search.cv, dict) and not isinstance(search.cv.get("class"), str):
-        yield Fault("search.cv", "a mapping needs class: the splitter's import path")
-    if isinstance(search.refit, str) and search.refit not in spec.metrics:
-        known = ", ".join(spec.metrics)
-        yield Fault("search.refit", f"'{search.refit}' is not among the metrics ({known})")
-    if len(spec.metrics) > 1 and not isinstance(search.refit, str):
-        known = ", ".join(spec.metrics)
-        yield Fault("search.refit", f"name the metric that chooses the best: one of {known}")
-    yield from _cluster_faults(cluster)
 
 
 def _cluster_faults(cluster: ClusterSpec) -> Iterable[Fault]:

@@ -26,8 +26,8 @@ from hpc_sweep.source import Source, open_source
 from hpc_sweep.spec import SweepSpec, load_spec
 from hpc_sweep.store import (
     Journal,
-    Ledger,
     Lease,
+    Ledger,
     Store,
     create_store,
     hold,
@@ -151,7 +151,7 @@ def execute(
     *,
     origin: str = "the spec",
     take_over: bool = False,
-    on_start: Callable[[Prepared, Ledger | None], None] = lambda prepared, ledger: None,
+    on_start: Callable[[Prepared, Ledger], None] = lambda prepared, ledger: None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Outcome:

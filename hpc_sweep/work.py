@@ -75,9 +75,7 @@ class Context:
     def fold(self, client: Client, chunk: Chunk, parts: list[PartName]) -> Future:
         """Submit a fold; before all units, since it frees files."""
         key = _key("fold", ".".join(map(str, chunk)))
-        return client.submit(
-            fold_chunk, self, chunk, tuple(parts), key=key, priority=1, pure=False
-        )
+        return client.submit(fold_chunk, self, chunk, tuple(parts), key=key, priority=1, pure=False)
 
 
 _COUNT = itertools.count()
@@ -227,7 +225,7 @@ def _without_fits(
     bench: Bench, count: int, n_samples: int, state: int, reason: str
 ) -> tuple[Evaluation, int, int, NDArray[np.int8]]:
     nothing = np.full((count, 0), np.nan)
-    scores = {metric: nothing for metric in bench.store.spec.metrics}
+    scores = dict.fromkeys(bench.store.spec.metrics, nothing)
     failed = np.full(count, state == FAILED)
     found = Evaluation(scores, nothing, nothing, failed, [reason] * count)
     return found, n_samples, 0, np.full(count, state, dtype=np.int8)
@@ -275,9 +273,7 @@ def _spread(found: Evaluation, refused: Sequence[str]) -> Evaluation:
     )
 
 
-def _part(
-    bench: Bench, results: Sequence[tuple[Evaluation, int, int, NDArray[np.int8]]]
-) -> Part:
+def _part(bench: Bench, results: Sequence[tuple[Evaluation, int, int, NDArray[np.int8]]]) -> Part:
     width = bench.store.header.n_splits
 
     def joined(rows: list[NDArray[Any]], dtype: str) -> NDArray[Any]:
@@ -307,17 +303,13 @@ def give_up(context: Context, unit: Unit, reason: str) -> Receipt:
     begin = time.perf_counter()
     bench = _bench(context.store, context.spec)
     order = bench.store.grid.reading_order(bench.store.header.chunks, unit.chunk)
-    labels = partition_labels(
-        bench.source.coordinates, bench.store.header.dims, order[unit.start]
-    )
+    labels = partition_labels(bench.source.coordinates, bench.store.header.dims, order[unit.start])
     count = unit.last - unit.first
     results = [
         _without_fits(bench, count, 0, FAILED, f"{describe(labels)}: {reason}")
         for _ in range(unit.start, unit.stop)
     ]
-    name = write_part(
-        bench.store.run.parts, bench.store.header.id, unit, _part(bench, results)
-    )
+    name = write_part(bench.store.run.parts, bench.store.header.id, unit, _part(bench, results))
     seconds = time.perf_counter() - begin
     return Receipt(name, seconds, get_worker().address, unit.n_cells)
 

@@ -10,8 +10,8 @@ from hpc_sweep.store.store import RunFolder, Store, create_store, run_folder
 
 __all__ = [
     "Journal",
-    "Ledger",
     "Lease",
+    "Ledger",
     "Part",
     "PartName",
     "RunFolder",

@@ -78,7 +78,7 @@ def _joined(store: Store, chunk: Chunk, names: Sequence[PartName]) -> dict[str, 
         rows, columns = slice(unit.start, unit.stop), slice(unit.first, unit.last)
         # a late failure never lowers a done
         take = (values["status"][rows, columns] != DONE) | (part.status == DONE)
-        cells = {
+        cells: dict[str, NDArray[Any]] = {
             **{f"test_{metric}": scores for metric, scores in part.scores.items()},
             "fit_time": part.fit_time,
             "score_time": part.score_time,
@@ -88,8 +88,8 @@ def _joined(store: Store, chunk: Chunk, names: Sequence[PartName]) -> dict[str, 
         for key, found in cells.items():
             place = values[key][rows, columns]
             place[take] = found[take]
-        values["n_samples"][rows] = part.n_samples
-        values["n_splits"][rows] = part.n_splits
+        for key, counts in (("n_samples", part.n_samples), ("n_splits", part.n_splits)):
+            values[key][rows] = np.maximum(values[key][rows], counts)
     return values
 
 

@@ -114,7 +114,9 @@ class Ledger:
     def cells_done(self) -> int:
         """Return how many (partition, candidate) cells need no more work."""
         partitions = sum(self.counts.values())
-        in_parts = sum(int(cells.sum()) for c in self.parts if (cells := self.covered(c)) is not None)
+        in_parts = sum(
+            int(cells.sum()) for c in self.parts if (cells := self.covered(c)) is not None
+        )
         return partitions * len(self.store.candidates) + in_parts
 
     def summary(self) -> dict[str, Any]:

@@ -139,9 +139,7 @@ def list_parts(folder: Path, store_id: str) -> list[PartName]:
     if not folder.is_dir():
         return []
     names = (parse_name(path.name) for path in folder.iterdir())
-    return sorted(
-        (name for name in names if name is not None and name.store == store_id), key=str
-    )
+    return sorted((name for name in names if name is not None and name.store == store_id), key=str)
 
 
 def parse_name(text: str) -> PartName | None:

@@ -153,7 +153,9 @@ class Store:
                 f"{place} is of schema {header.get('schema')}, this version reads {SCHEMA}; "
                 "use the version of hpc_sweep that made it"
             )
-        lists = {k: tuple(v) if isinstance(v, list) else v for k, v in header.items()}
+        lists: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in header.items()
+        }
         return cls(place, Header(**lists))
 
     @cached_property
@@ -183,7 +185,8 @@ class Store:
 
     def dataset(self) -> xr.Dataset:
         """Open the results with xarray, lazily."""
-        return xr.open_zarr(self.path, chunks=None)
+        opened: xr.Dataset = xr.open_zarr(self.path, chunks=None)
+        return opened
 
     def region(self, chunk: Chunk) -> tuple[slice, ...]:
         """Return the slices of a result chunk along the partition dimensions."""
@@ -358,7 +361,7 @@ def _create(
     return group.create_array(
         name,
         shape=shape,
-        chunks=tuple(max(1, n) for n in chunks) or None,
+        chunks=tuple(max(1, n) for n in chunks),
         dtype=str if dtype == "str" else dtype,
         fill_value=fill,
         dimension_names=dims,
@@ -398,12 +401,12 @@ def _fixed_arrays(store: Store, coordinates: xr.Dataset) -> Iterator[FixedArray]
         np.arange(store.header.n_splits),
         {"long_name": "index of the split"},
     )
-    for name, values, what in (
+    for name, texts, what in (
         ("candidate_id", [c.id for c in candidates], "digest of the candidate's content"),
         ("candidate_json", [c.json for c in candidates], "exact content of the candidate"),
         ("model", [c.model_name for c in candidates], "model of the candidate"),
     ):
-        yield name, ("candidate",), np.array(values, dtype=object), {"long_name": what}
+        yield name, ("candidate",), np.array(texts, dtype=object), {"long_name": what}
     for name in parameter_names(candidates):
         if is_numeric(candidates, name):
             values: NDArray[Any] = np.array([c.params[name] for c in candidates])

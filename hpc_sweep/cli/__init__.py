@@ -1,0 +1,62 @@
+"""The command line. Modules here import Click and floor 0 only; the rest inside commands."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+
+import click
+
+from hpc_sweep import __version__
+from hpc_sweep.cli.init import init
+from hpc_sweep.cli.plan import plan
+from hpc_sweep.cli.results import results
+from hpc_sweep.cli.run import run
+from hpc_sweep.cli.schema import schema
+from hpc_sweep.cli.status import status
+from hpc_sweep.errors import EXIT_OURS, SweepError
+
+
+class Commands(click.Group):
+    """The group of commands: prints one message for each error, and its exit code."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run a command; our own errors end it with one message."""
+        try:
+            return super().invoke(ctx)
+        except SweepError as error:
+            _report(ctx, str(error))
+            sys.exit(error.exit_code)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise
+        except Exception as error:  # whatever it is, it is our fault
+            kind = type(error).__name__
+            _report(ctx, f"{kind}: {error} (a fault of hpc-sweep; --debug shows where)")
+            sys.exit(EXIT_OURS)
+
+
+def _report(ctx: click.Context, message: str) -> None:
+    if ctx.params.get("debug"):
+        click.echo(traceback.format_exc(), err=True)
+    click.echo(f"error: {message}", err=True)
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="hpc-sweep")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def main(debug: bool) -> None:
+    """Find the best model and parameters for each partition of a data set.
+
+    One YAML spec names the data, how it is cut, the models and grids to try, and where
+    to compute: a laptop or a queue. Begin with: hpc-sweep init
+
+    Exit codes: 0 good, 1 our fault, 2 spec or store, 3 cluster or disk, 4 some partitions
+    failed, 130 interrupted.
+    """
+
+
+for command in (init, schema, plan, run, status, results):
+    main.add_command(command)

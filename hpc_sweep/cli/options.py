@@ -1,0 +1,60 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from hpc_sweep.choices import CLUSTER_KINDS
+
+if TYPE_CHECKING:
+    from hpc_sweep.spec import SweepSpec
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def spec_options(command: Command) -> Command:
+    """Add the spec and its overrides to a command."""
+    for option in (
+        click.option("--store", metavar="PATH", help="Output store, in place of output.store."),
+        click.option("--workers", type=click.IntRange(min=1), help="Worker processes."),
+        click.option(
+            "--cluster",
+            metavar="KIND",
+            help=f"{', '.join(CLUSTER_KINDS)}, or package.module:Class.",
+        ),
+        click.option(
+            "--set",
+            "settings",
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="Override a key of the spec, such as search.cv=3. May be repeated.",
+        ),
+        click.argument("spec", metavar="SPEC"),
+    ):
+        command = option(command)
+    return command
+
+
+def loaded_spec(
+    spec: str,
+    settings: tuple[str, ...],
+    cluster: str | None,
+    workers: int | None,
+    store: str | None,
+) -> SweepSpec:
+    """Load a spec with the overrides of the command line."""
+    from hpc_sweep.spec import load_spec
+
+    more = [f"cluster.kind={json.dumps(cluster)}"] if cluster is not None else []
+    if workers is not None:
+        more += [f"cluster.workers={workers}", "cluster.nodes=null"]
+    return load_spec(spec, [*settings, *more], store=store)
+
+
+def as_json(facts: Any) -> str:
+    """Return facts as JSON text."""
+    return json.dumps(facts, indent=2, default=str)

@@ -1,0 +1,91 @@
+"""``hpc-sweep plan``: check everything, and show what would happen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hpc_sweep.cli.options import as_json, loaded_spec, spec_options
+
+if TYPE_CHECKING:
+    from hpc_sweep.sweep import Prepared
+
+
+@click.command()
+@spec_options
+@click.option("--json", "json_", is_flag=True, help="Print JSON.")
+def plan(
+    spec: str,
+    settings: tuple[str, ...],
+    cluster: str | None,
+    workers: int | None,
+    store: str | None,
+    json_: bool,
+) -> None:
+    """Check SPEC and its data, and show what a run would do. Nothing is written."""
+    from hpc_sweep.sweep import prepare
+
+    prepared = prepare(loaded_spec(spec, settings, cluster, workers, store), spec)
+    facts = plan_facts(prepared)
+    click.echo(as_json(facts) if json_ else plan_text(prepared, facts))
+
+
+def plan_facts(prepared: Prepared) -> dict[str, Any]:
+    """Return the plan as plain facts."""
+    made, grid = prepared.plan, prepared.plan.grid
+    return {
+        "name": prepared.spec.name,
+        "partitions": grid.size,
+        "partition_dims": dict(zip(grid.dims, grid.shape, strict=True)),
+        "samples_per_partition": made.workload.n_samples,
+        "candidates": made.workload.n_candidates,
+        "splits": made.workload.n_splits,
+        "fits": made.workload.n_fits,
+        "units": made.n_units(),
+        "partitions_per_unit": made.unit_partitions,
+        "candidates_per_unit": made.unit_candidates,
+        "cluster": prepared.spec.cluster.kind,
+        "workers": prepared.cluster.workers,
+        "projected_memory_bytes": made.memory_bytes,
+        "worker_memory_bytes": prepared.cluster.worker_memory_bytes(),
+        "files": made.n_files,
+        "max_files": prepared.spec.output.max_files,
+        "source_bytes": made.workload.source_bytes,
+        "read_bytes": made.read_bytes,
+        "read_factor": round(made.read_factor, 3),
+        "store": prepared.spec.output.store,
+        "store_exists": prepared.store is not None,
+    }
+
+
+def plan_text(prepared: Prepared, facts: dict[str, Any]) -> str:
+    """Return the plan as lines for people."""
+    from hpc_sweep.plan import format_bytes
+
+    shape = " × ".join(f"{size} {dim}" for dim, size in facts["partition_dims"].items())
+    memory, limit = facts["projected_memory_bytes"], facts["worker_memory_bytes"]
+    of = "unknown" if limit is None else format_bytes(limit)
+    read = format_bytes(facts["read_bytes"])
+    factor = facts["read_factor"]
+    times = "each chunk once" if factor == 1 else f"each chunk {factor:g} times on average"
+    candidates = facts["candidates"]
+    lines = {
+        "sweep": f"{facts['name']} on {facts['cluster']}, {facts['workers']} workers",
+        "partitions": f"{facts['partitions']:,} ({shape}), {facts['samples_per_partition']:,} "
+        "samples each at the most",
+        "candidates": f"{candidates:,} ({_by_model(prepared)})",
+        "fits": f"{facts['fits']:,} ({facts['splits']} splits)",
+        "units": f"{facts['units']:,} of up to {facts['partitions_per_unit']:,} partitions × "
+        f"{facts['candidates_per_unit']:,} candidates",
+        "memory": f"{format_bytes(memory)} projected per worker, of {of}",
+        "to read": f"{read}, {times}",
+        "files": f"{facts['files']:,} of at most {facts['max_files']:,}",
+        "store": facts["store"] + (" (exists, goes on)" if facts["store_exists"] else ""),
+    }
+    return "\n".join(f"{name + ':':<12}{text}" for name, text in lines.items())
+
+
+def _by_model(prepared: Prepared) -> str:
+    names = [candidate.model_name for candidate in prepared.candidates]
+    return ", ".join(f"{name} {names.count(name)}" for name in dict.fromkeys(names))

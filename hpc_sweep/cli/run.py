@@ -1,0 +1,83 @@
+"""``hpc-sweep run``: do a sweep, or what is left of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from hpc_sweep.cli.options import loaded_spec, spec_options
+from hpc_sweep.errors import EXIT_OK, EXIT_PARTITIONS
+
+if TYPE_CHECKING:
+    from hpc_sweep.store import Ledger
+    from hpc_sweep.sweep import Outcome, Prepared
+
+
+@click.command()
+@spec_options
+@click.option(
+    "--take-over", is_flag=True, help="Take the store from another driver; be sure it is dead."
+)
+@click.pass_context
+def run(
+    ctx: click.Context,
+    spec: str,
+    settings: tuple[str, ...],
+    cluster: str | None,
+    workers: int | None,
+    store: str | None,
+    take_over: bool,
+) -> None:
+    """Run the sweep of SPEC. Run the same command again to go on after a stop."""
+    from hpc_sweep.cli.plan import plan_facts, plan_text
+    from hpc_sweep.cli.progress import show_progress
+    from hpc_sweep.sweep import execute
+
+    loaded = loaded_spec(spec, settings, cluster, workers, store)
+
+    def announce(prepared: Prepared, ledger: Ledger) -> None:
+        click.echo(plan_text(prepared, plan_facts(prepared)))
+        if ledger.cells_done():
+            left = len(ledger.store.candidates) * ledger.store.grid.size - ledger.cells_done()
+            splits = prepared.n_splits
+            click.echo(
+                f"going on: {left * splits:,} of {prepared.plan.workload.n_fits:,} fits left"
+            )
+
+    with show_progress() as shown:
+        outcome = execute(
+            loaded,
+            origin=spec,
+            take_over=take_over,
+            on_start=announce,
+            on_progress=shown.update,
+            say=shown.say,
+        )
+    click.echo(_summary(outcome))
+    ctx.exit(EXIT_PARTITIONS if outcome.n_failed else EXIT_OK)
+
+
+def _summary(outcome: Outcome) -> str:
+    from hpc_sweep.results import first_reasons, wins
+
+    results = outcome.store.dataset()
+    states = ", ".join(f"{count:,} {state}" for state, count in outcome.counts.items() if count)
+    if outcome.progress is None:
+        head = (
+            f"complete already, nothing to do: {states} of {outcome.store.grid.size:,} partitions"
+        )
+    else:
+        done = outcome.progress
+        rate = done.fits / done.seconds if done.seconds else 0.0
+        head = (
+            f"complete: {states} of {outcome.store.grid.size:,} partitions; "
+            f"{done.fits:,} fits in {done.seconds:.1f} s ({rate:,.0f} fits/s)"
+        )
+    best = ", ".join(f"{name} in {count:,}" for name, count in wins(results).items())
+    lines = [head, f"best model: {best}"]
+    lines += [f"failed: {reason}" for reason in first_reasons(results)]
+    place = outcome.store.path
+    lines.append(f"table: hpc-sweep results {place}")
+    lines.append(f'open:  xarray.open_zarr("{place}")')
+    return "\n".join(lines)

@@ -1,0 +1,116 @@
+"""What a store says: opened results, tables, and how far a sweep is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from hpc_sweep.choices import DONE, STATUS_MEANINGS
+from hpc_sweep.partitions import partition_labels
+from hpc_sweep.store import Ledger, Store, read_events, read_holder
+
+
+def open_results(store: str | Path) -> xr.Dataset:
+    """Open a store with xarray, lazily, after checking that nothing is missing.
+
+    Parameters
+    ----------
+    store : path
+        A store; it may be half finished: what is pending reads as NaN, −1 or ``""``.
+
+    Raises
+    ------
+    StoreError
+        When there is no store, or a file is missing although its status says done.
+    """
+    opened = Store.open(store)
+    Ledger.read(opened)
+    return opened.dataset()
+
+
+def best_rows(results: xr.Dataset) -> Iterator[dict[str, Any]]:
+    """Yield one row for each partition: labels, best model, parameters, score, state.
+
+    Rows are ordered by score, best first; those without one come last.
+
+    Parameters
+    ----------
+    results : xarray.Dataset
+        What `open_results` returns.
+    """
+    names = ["best_index", "best_score", "n_samples", "partition_status"]
+    loaded = {name: results[name].values.ravel() for name in names}
+    dims = [str(dim) for dim in results["best_score"].dims]
+    shape = results["best_score"].shape
+    coordinates = {dim: results[dim].values for dim in dims if dim in results.coords}
+    candidates = [json.loads(text) for text in results["candidate_json"].values]
+    scores = loaded["best_score"]
+    for flat in np.argsort(np.where(np.isnan(scores), np.inf, -scores), kind="stable"):
+        best = int(loaded["best_index"][flat])
+        score = float(scores[flat])
+        yield {
+            **partition_labels(coordinates, dims, np.unravel_index(flat, shape)),
+            "model": candidates[best]["model"] if best >= 0 else None,
+            "params": candidates[best]["params"] if best >= 0 else {},
+            "score": None if np.isnan(score) else score,
+            "n_samples": max(0, int(loaded["n_samples"][flat])),
+            "status": STATUS_MEANINGS[int(loaded["partition_status"][flat])],
+        }
+
+
+def wins(results: xr.Dataset) -> dict[str, int]:
+    """Return for each model in how many partitions it is the best."""
+    indices = results["best_index"].values.ravel()
+    models = np.array(results["model"].values.tolist())
+    counts = dict.fromkeys(dict.fromkeys(models.tolist()), 0)
+    winners, won = np.unique(models[indices[indices >= 0]], return_counts=True)
+    for name, count in zip(winners, won, strict=True):
+        counts[str(name)] = int(count)
+    return counts
+
+
+def first_reasons(results: xr.Dataset, most: int = 3) -> list[str]:
+    """Return the most frequent reasons of failed candidates, with their counts."""
+    failed = results["status"].values > DONE
+    messages = np.array(results["message"].values[failed].tolist(), dtype=str)
+    texts, counts = np.unique(messages[messages != ""], return_counts=True)
+    order = np.argsort(-counts, kind="stable")[:most]
+    return [f"{counts[i]:,} × {texts[i]}" for i in order]
+
+
+def sweep_status(store: str | Path) -> dict[str, Any]:
+    """Return how far a sweep is, from its files alone.
+
+    Returns
+    -------
+    dict
+        ``store, name, complete, partitions`` (by state), ``fits, fits_done, result_chunks,
+        result_chunks_folded, parts, driver`` (who holds the lease, or None),
+        ``last_event``.
+    """
+    opened = Store.open(store)
+    ledger = Ledger.read(opened)
+    holder = read_holder(opened.run.lease)
+    last = None
+    for event in read_events(opened.run.events):
+        last = event
+    cells = opened.grid.size * len(opened.candidates)
+    n_chunks = int(np.prod(opened.grid.chunk_grid(opened.header.chunks)))
+    return {
+        "store": str(opened.path),
+        "name": opened.spec.name,
+        "complete": len(ledger.folded) == n_chunks,
+        "partitions": ledger.summary(),
+        "fits": cells * opened.header.n_splits,
+        "fits_done": ledger.cells_done() * opened.header.n_splits,
+        "result_chunks": n_chunks,
+        "result_chunks_folded": len(ledger.folded),
+        "parts": sum(len(names) for names in ledger.parts.values()),
+        "driver": None if holder is None else str(holder),
+        "last_event": last,
+    }
