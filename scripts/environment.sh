@@ -36,7 +36,7 @@ find_python() {
         fi
     done
     say "error: this needs Python 3.11 or later; found:$found"
-    say "Choose another with PYTHON=/path/to/python3 $0"
+    say "Choose another: PYTHON=/path/to/python3 bash $(printf '%q' "$0")"
     return 2
 }
 
@@ -77,7 +77,7 @@ create_venv() (
     # Until the end the mark fits nothing, so that after a SIGKILL the next run begins anew.
     echo "unfinished" >"$VENV_MADE" || return 2
     if ! words="$("$python" -m venv "$VENV" 2>&1)"; then
-        if "$python" -c 'import ensurepip' 2>/dev/null || ! command -v apt-get >/dev/null; then
+        if "$python" -c 'import ensurepip; ensurepip.version()' 2>/dev/null || ! command -v apt-get >/dev/null; then
             say "error: $python -m venv failed:"$'\n'"$words"
             return 2
         fi

@@ -115,6 +115,7 @@ MUNGED = (
     " --pid-file=$here/munged.pid --seed-file=$here/munged.seed"
     " --log-file=$run/log/munged.$name.log"
 )
+AWAIT_WORD = 'cd / && read -r word && exec "$@" </dev/null'
 LOGIN_MUNGED = f"here=$1 run=$2 name=login; exec {MUNGED} --foreground"
 LOGIN_SLURMCTLD = "hostname login && exec slurmctld -D -c"
 
@@ -455,24 +456,29 @@ class ThrowawaySlurm:
     def _spawn(self, record: Record, name: str, command: Sequence[str]) -> None:
         """Start a process and record it.
 
-        It is no ``Popen``, which would complain of a child that outlives it.
+        It waits for a word from us before it does anything, and ends if we die
+        first: so nothing ever runs that is not in the saved record. ``Popen`` isn't
+        used because it warns of children that outlive it.
         """
         log = os.fspath(self.run / "log" / f"{name}.out")
-        pid = os.posix_spawn(
-            "/usr/bin/env",
-            ["env", "--chdir=/", *command],
-            self._environment(),
-            file_actions=[
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644),
-                (os.POSIX_SPAWN_DUP2, 1, 2),
-            ],
-            setsid=True,
-            setsigmask=[],
-            setsigdef=[signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT],
-        )
-        record.processes[name] = Process(pid, _start_ticks(pid) or 0)
-        self._save(record)
+        reader, writer = os.pipe()
+        with open(reader, "rb"), open(writer, "wb") as word:
+            pid = os.posix_spawn(
+                "/bin/sh",
+                ["sh", "-c", AWAIT_WORD, "sh", *command],
+                self._environment(),
+                file_actions=[
+                    (os.POSIX_SPAWN_DUP2, reader, 0),
+                    (os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644),
+                    (os.POSIX_SPAWN_DUP2, 1, 2),
+                ],
+                setsid=True,
+                setsigmask=[],
+                setsigdef=[signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT],
+            )
+            record.processes[name] = Process(pid, _start_ticks(pid) or 0)
+            self._save(record)
+            word.write(b"go\n")
 
     def _environment(self) -> dict[str, str]:
         return {"PATH": SYSTEM_PATH, "LANG": "C.UTF-8", "SLURM_CONF": str(self.conf)}
@@ -660,7 +666,8 @@ def _carry_out(arguments: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda received, _: sys.exit(128 + received))
     try:
         _carry_out(_parse(argv))
     except ThrowawaySlurmError as error:

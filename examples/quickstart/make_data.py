@@ -122,7 +122,7 @@ class Land:
     porosity: Array  # soil moisture when saturated, m3 m-3
     dry_soil_db: Array  # backscatter of dry bare soil at 40 degrees
     soil_slope: Array  # slope of dry bare soil, dB degree-1
-    stone_echo: Array  # what stones below dry soil send back
+    stone_echo: Array  # what stones send back when the soil above is dry, as a power ratio
 
 
 @dataclass(frozen=True)
@@ -281,10 +281,11 @@ def run_bucket_model(
 def backscatter_slope(land: Land, states: States) -> Array:
     """Compute the slope of backscatter at 40° incidence, in dB degree-1.
 
-    The water cloud model of Attema and Ulaby (1978): vegetation scatters by itself and hides the
-    soil below it; backscatter = cover of water droplets + soil seen through them twice. Wet soil
-    is bright and steep, a dense canopy is flat in angle; in between the two compete, and that is
-    not linear. Here the slope is the difference between 45° and 35°.
+    The water cloud model of Attema and Ulaby (1978): vegetation is a cloud of droplets that
+    scatters by itself and hides the soil below, which is seen through it twice. Wet soil is bright
+    and falls off steeply with the angle, a dense canopy hardly does; in between the two compete,
+    and that is not linear. Nor is stony soil: when very dry it lets the stones below shine through.
+    The slope is the difference between 45° and 35°.
     """
     wetness = (states.root - land.wilting) / (land.field_capacity - land.wilting)
     turgor = 0.6 + 0.4 * np.clip(wetness, 0.0, 1.0)
@@ -393,7 +394,7 @@ def is_there(out: Path, wanted: Mapping[str, str | int]) -> bool:
     Raises
     ------
     UserError
-        If something else is there. Nothing is ever overwritten.
+        If something else is there, which is never overwritten, or there is no folder for it.
     """
     if not out.parent.is_dir():
         raise UserError(f"{out.parent} is not a folder: make it first, or choose another name")
@@ -418,7 +419,7 @@ def is_there(out: Path, wanted: Mapping[str, str | int]) -> bool:
 
 
 def write_store(dataset: xr.Dataset, out: Path) -> None:
-    """Write a zarr store that appears under its name at once, when it is complete."""
+    """Write a zarr store, which appears under its name only when it is complete."""
     encoding: dict[str, dict[str, object]] = {
         name: {"_FillValue": None} for name in ("latitude", "longitude", "season_sin", "season_cos")
     }
