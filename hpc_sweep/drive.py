@@ -18,7 +18,7 @@ from distributed.client import FutureCancelledError
 from hpc_sweep.clusters import Cluster
 from hpc_sweep.errors import ClusterError, Interrupted, SweepError
 from hpc_sweep.plan import Chunk, Unit
-from hpc_sweep.store import Journal, Ledger, PartName
+from hpc_sweep.store import Journal, Ledger, PartName, Receipt
 
 WINDOW_PER_WORKER = 3
 """Units in flight per worker: one at work, and the next ones known to the scheduler."""
@@ -30,28 +30,6 @@ TICK_S = 0.5
 WORKERS_EVERY_S = 2.0
 REASON_AFTER_S = 10.0
 REASON_EVERY_S = 60.0
-
-
-@dataclass(frozen=True)
-class Receipt:
-    """What a unit's task returns: a few bytes.
-
-    Attributes
-    ----------
-    part : PartName
-        Its durable file; may cover fewer partitions than asked, when time was up.
-    seconds : float
-        How long it took.
-    worker : str
-        Where.
-    failed : int
-        Cells that failed.
-    """
-
-    part: PartName
-    seconds: float
-    worker: str
-    failed: int
 
 
 class Tasks(Protocol):

@@ -7,8 +7,9 @@ An error says what is wrong, where, the value against its limit, and the remedy.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 EXIT_OK = 0
 EXIT_OURS = 1
@@ -44,13 +45,30 @@ class SweepError(Exception):
 
 
 class SpecError(SweepError, ValueError):
-    """The spec does not describe a sweep that can run; all faults at once."""
+    """The spec does not describe a sweep that can run; all faults at once.
+
+    Attributes
+    ----------
+    faults : tuple of Fault
+        What is wrong.
+    origin : str
+        What the message calls the spec.
+    sections : dict
+        By dotted path, sections that are valid in themselves, so that they can be checked
+        against libraries and data all the same.
+    """
 
     exit_code = EXIT_USER
 
-    def __init__(self, faults: Sequence[Fault], origin: str = "the spec") -> None:
+    def __init__(
+        self,
+        faults: Sequence[Fault],
+        origin: str = "the spec",
+        sections: Mapping[str, Any] | None = None,
+    ) -> None:
         self.faults = tuple(faults)
         self.origin = origin
+        self.sections = dict(sections or {})
         super().__init__(self.faults, origin)
 
     def __str__(self) -> str:

@@ -201,22 +201,22 @@ def needs_target(estimator: Any) -> bool:
 
 
 def check_model(
-    index: int,
+    place: str,
     estimator: Step | None,
     pipeline: Sequence[Step] | Mapping[str, Step] | None,
     param_grid: Mapping[str, Any] | Sequence[Mapping[str, Any]],
 ) -> Iterable[Fault]:
-    """Yield the faults of one model: unknown estimators and unknown parameters."""
+    """Yield the faults of the model at `place`: unknown estimators, unknown parameters."""
     key = "estimator" if pipeline is None else "pipeline"
     try:
         built = build_estimator(estimator, pipeline)
     except NameFault as fault:
-        yield Fault(f"models.{index}.{key}", str(fault))
+        yield Fault(f"{place}.{key}", str(fault))
         return
     known = list(built.get_params(deep=True))
     for grid in [param_grid] if isinstance(param_grid, Mapping) else param_grid:
         for name, values in grid.items():
-            path = f"models.{index}.param_grid.{name}"
+            path = f"{place}.param_grid.{name}"
             if name not in known:
                 yield Fault(path, _unknown_parameter(name, type(built).__name__, known))
                 continue

@@ -6,6 +6,7 @@ keys refused.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -331,10 +332,10 @@ def _validated(raw: dict[str, Any], folder: Path, origin: str) -> SweepSpec:
     try:
         spec = SweepSpec.model_validate(raw)
     except pydantic.ValidationError as error:
-        raise SpecError(_faults(error), origin) from None
+        raise SpecError(_faults(error), origin, _valid_sections(raw, folder)) from None
     faults = list(_cross_faults(spec))
     if faults:
-        raise SpecError(faults, origin)
+        raise SpecError(faults, origin, _valid_sections(raw, folder))
     data = spec.data.model_copy(update={"store": absolute(spec.data.store, folder)})
     output = spec.output.model_copy(update={"store": absolute(spec.output.store, folder)})
     cluster = spec.cluster
@@ -345,6 +346,31 @@ def _validated(raw: dict[str, Any], folder: Path, origin: str) -> SweepSpec:
         files = {name: absolute(file, folder) for name, file in cluster.tls.model_dump().items()}
         cluster = cluster.model_copy(update={"tls": TlsSpec(**files)})
     return spec.model_copy(update={"data": data, "output": output, "cluster": cluster})
+
+
+def _valid_sections(raw: dict[str, Any], folder: Path) -> dict[str, Section]:
+    """Return the sections of a faulty spec that are valid in themselves, by dotted path."""
+    models = raw.get("models")
+    kinds: list[tuple[str, type[Section], Any]] = [
+        ("data", DataSpec, raw.get("data")),
+        ("search", SearchSpec, raw.get("search", {})),
+        *(
+            (f"models.{index}", ModelSpec, model)
+            for index, model in enumerate(models if isinstance(models, list) else [])
+        ),
+    ]
+    sections: dict[str, Section] = {}
+    for path, kind, value in kinds:
+        with contextlib.suppress(pydantic.ValidationError):
+            sections[path] = kind.model_validate(value)
+    data = sections.get("data")
+    if isinstance(data, DataSpec):
+        sections["data"] = data.model_copy(update={"store": absolute(data.store, folder)})
+    return {
+        path: section
+        for path, section in sections.items()
+        if not isinstance(section, ModelSpec) or not list(_model_faults([section]))
+    }
 
 
 def absolute(path: str, folder: Path) -> str:

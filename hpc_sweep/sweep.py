@@ -112,15 +112,9 @@ def prepare(spec: SweepSpec, origin: str = "the spec") -> Prepared:
     StoreError
         When the store is something else, or of another spec.
     """
-    faults: list[Fault] = []
-    for index, model in enumerate(spec.models):
-        faults += estimators.check_model(index, model.estimator, model.pipeline, model.param_grid)
-    faults += estimators.check_search(spec.search.cv, spec.search.scoring)
-    source = None
-    try:
-        source = open_source(spec.data)
-    except SpecError as error:
-        faults += error.faults
+    sections = {"data": spec.data, "search": spec.search}
+    sections.update({f"models.{index}": model for index, model in enumerate(spec.models)})
+    source, faults = _check_sections(sections)
     folder = run_folder(spec.output.store)
     cluster = make_cluster(spec.cluster, folder.path, lambda event, **facts: None)
     faults += cluster.faults()
@@ -144,6 +138,47 @@ def prepare(spec: SweepSpec, origin: str = "the spec") -> Prepared:
         chunks=None if store is None else store.header.chunks,
     )
     return Prepared(spec, source, candidates, n_splits, cluster, plan, store)
+
+
+def load(
+    spec: str | Path | Mapping[str, Any] | SweepSpec,
+    settings: Iterable[str] = (),
+    *,
+    store: str | Path | None = None,
+) -> SweepSpec:
+    """Load a spec as `load_spec` does; faults that libraries and data show are added.
+
+    Raises
+    ------
+    SpecError
+        With every fault that can be known at once.
+    """
+    try:
+        return load_spec(spec, settings, store=store)
+    except SpecError as error:
+        _, more = _check_sections(error.sections)
+        known = {fault.path for fault in error.faults}
+        faults = [*error.faults, *(fault for fault in more if fault.path not in known)]
+        raise SpecError(faults, error.origin) from None
+
+
+def _check_sections(sections: Mapping[str, Any]) -> tuple[Source | None, list[Fault]]:
+    """Open the source, and return the faults that estimators, scorers and data show."""
+    faults: list[Fault] = []
+    source = None
+    for path, section in sections.items():
+        if path.startswith("models."):
+            faults += estimators.check_model(
+                path, section.estimator, section.pipeline, section.param_grid
+            )
+        elif path == "search":
+            faults += estimators.check_search(section.cv, section.scoring)
+        else:
+            try:
+                source = open_source(section)
+            except SpecError as error:
+                faults += error.faults
+    return source, faults
 
 
 def execute(
@@ -182,6 +217,7 @@ def execute(
     run.make()
     with hold(run.lease, take_over=take_over, say=say) as lease, _stop_signals() as stopped:
         store = prepared.store or _create(prepared)
+        store.remove_leftovers()
         ledger = Ledger.read(store)
         on_start(prepared, ledger)
         progress = _drive(prepared, store, ledger, lease, stopped, on_progress)
@@ -213,7 +249,7 @@ def run(
     xarray.Dataset
         The results, lazily opened. What is done already is not done again.
     """
-    return execute(load_spec(spec, settings, store=store), take_over=take_over).store.dataset()
+    return execute(load(spec, settings, store=store), take_over=take_over).store.dataset()
 
 
 def _drive(
@@ -282,7 +318,7 @@ def _units(plan: Plan, ledger: Ledger) -> Iterator[Unit]:
 
 def _create(prepared: Prepared) -> Store:
     spec, source, plan = prepared.spec, prepared.source, prepared.plan
-    store = create_store(
+    return create_store(
         Path(spec.output.store),
         spec,
         plan.grid,
@@ -292,9 +328,6 @@ def _create(prepared: Prepared) -> Store:
         source_identity=source.identity(),
         versions=versions(),
     )
-    for file in store.run.parts.iterdir():  # of an earlier store at this path
-        file.unlink()
-    return store
 
 
 def _existing(spec: SweepSpec, source: Source) -> Store | None:

@@ -22,7 +22,6 @@ from sklearn.base import clone
 
 from hpc_sweep.candidates import Candidate
 from hpc_sweep.choices import DONE, EMPTY, FAILED
-from hpc_sweep.drive import Receipt
 from hpc_sweep.errors import DiskError
 from hpc_sweep.estimators import (
     build_estimator,
@@ -36,7 +35,7 @@ from hpc_sweep.plan import Chunk, Unit
 from hpc_sweep.search import Evaluation, Model, Split, evaluate
 from hpc_sweep.source import Source, open_source
 from hpc_sweep.spec import SweepSpec
-from hpc_sweep.store import Part, PartName, Store, check_nonce, fold, write_part
+from hpc_sweep.store import Part, PartName, Receipt, Store, check_nonce, fold, write_part
 from hpc_sweep.store.durable import DISK_ERRORS
 
 Arrays = tuple[NDArray[Any], NDArray[Any] | None]

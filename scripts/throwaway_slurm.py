@@ -55,6 +55,7 @@ STATE_ROOT = Path("/run")  # short, so that sockets below it fit in 108 bytes; e
 MARKER = ".throwaway_slurm"
 RECORD = "record.json"
 DEADLINE_S = 30.0
+MAX_NODES = 9  # one digit in addresses and links
 JOBS_PER_CLUSTER = 100_000
 CONTROLLER_PORT = 26800  # plus X of 10.77.X.1, as all controllers share the root namespace
 SLURMD_PORT = 6818
@@ -281,7 +282,11 @@ class ThrowawaySlurm:
                 raise
 
     def down(self) -> None:
-        """End and remove all but the run folder; fine when nothing is there."""
+        """End and remove all but the run folder; fine when nothing is there.
+
+        It is a power cut for jobs. An ``srun`` or ``salloc`` that still waits in the
+        root namespace is the caller's process, and waits on: end it before.
+        """
         _check_root()
         with _machine_lock():
             self._tear_down()
@@ -294,19 +299,20 @@ class ThrowawaySlurm:
         with _machine_lock():
             record, node = self._find(name)
             if name in record.processes:
-                _ip(f"link set {node.link} down")
-                _end(name, record)
-                self._unplug(node)
-                self._save(record)
+                self._cut_power(record, node)
 
     def start_node(self, name: str) -> None:
-        """Start a killed node and wait for its slurmd; nothing happens if it runs."""
+        """Start a dead node and wait for its slurmd; nothing happens if it runs."""
         with _machine_lock():
             record, node = self._find(name)
-            if name not in record.processes:
-                self._boot(record, node)
-                slurmd = (node.address, SLURMD_PORT)
-                _wait_until(lambda: _answers(slurmd), f"slurmd on {name}", record)
+            process = record.processes.get(name)
+            if process and process.is_alive():
+                return
+            if process:  # it ended by itself
+                self._cut_power(record, node)
+            self._boot(record, node)
+            slurmd = (node.address, SLURMD_PORT)
+            _wait_until(lambda: _answers(slurmd), f"slurmd on {name}", record)
 
     def cut_network(self, name: str) -> None:
         """Take a node's link down; the node itself runs on."""
@@ -317,11 +323,14 @@ class ThrowawaySlurm:
         _ip(f"link set {self._find_running(name).link} up")
 
     def _check_arguments(self) -> None:
-        if not 1 <= self.n_nodes <= 9:
-            raise ThrowawaySlurmError(f"{self.n_nodes} nodes asked for: give 1 to 9")
+        if not 1 <= self.n_nodes <= MAX_NODES:
+            raise ThrowawaySlurmError(f"{self.n_nodes} nodes asked for: give 1 to {MAX_NODES}")
         for folder in self._shared:
             if not re.fullmatch(r"[\w./+-]+", folder, re.ASCII):
                 message = f"folder {folder!r}: only letters, digits and _ . / + - are allowed"
+                raise ThrowawaySlurmError(message)
+            if folder == "/tmp" or Path("/dev/shm") in (Path(folder), *Path(folder).parents):
+                message = f"folder {folder}: /tmp as a whole and /dev/shm are each node's own"
                 raise ThrowawaySlurmError(message)
         for folder in self._shared[1:]:
             if not Path(folder).is_dir():
@@ -449,9 +458,12 @@ class ThrowawaySlurm:
         _ip(f"{inside} link set eth0 up")
         _ip(f"{inside} link set lo up")
 
-    def _unplug(self, node: Node) -> None:
+    def _cut_power(self, record: Record, node: Node) -> None:
+        _ip(f"link set {node.link} down")
+        _end(node.name, record)
         _ip(f"link delete {node.link}")
         _ip(f"netns delete {node.namespace}")
+        self._save(record)
 
     def _spawn(self, record: Record, name: str, command: Sequence[str]) -> None:
         """Start a process and record it.
@@ -462,7 +474,7 @@ class ThrowawaySlurm:
         """
         log = os.fspath(self.run / "log" / f"{name}.out")
         reader, writer = os.pipe()
-        with open(reader, "rb"), open(writer, "wb") as word:
+        with os.fdopen(reader, "rb"), os.fdopen(writer, "wb") as word:
             pid = os.posix_spawn(
                 "/bin/sh",
                 ["sh", "-c", AWAIT_WORD, "sh", *command],
@@ -598,7 +610,7 @@ def _remove_cgroups(folders: Iterable[Path]) -> None:
     """Remove control groups in which nothing runs any more, innermost first."""
     for top in folders:
         for folder, _, _ in os.walk(top, topdown=False):
-            os.rmdir(folder)
+            Path(folder).rmdir()
 
 
 def _wait_until(condition: Callable[[], bool], what: str, record: Record | None = None) -> None:

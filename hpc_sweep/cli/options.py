@@ -47,12 +47,12 @@ def loaded_spec(
     store: str | None,
 ) -> SweepSpec:
     """Load a spec with the overrides of the command line."""
-    from hpc_sweep.spec import load_spec
+    from hpc_sweep.sweep import load
 
     more = [f"cluster.kind={json.dumps(cluster)}"] if cluster is not None else []
     if workers is not None:
         more += [f"cluster.workers={workers}", "cluster.nodes=null"]
-    return load_spec(spec, [*settings, *more], store=store)
+    return load(spec, [*settings, *more], store=store)
 
 
 def as_json(facts: Any) -> str:

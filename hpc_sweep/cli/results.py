@@ -55,11 +55,12 @@ def _print_table(rows: list[dict[str, Any]], size: int, best: dict[str, int]) ->
     from rich.table import Table
 
     table = Table()
-    for name in rows[0]:
+    names = [name for name in rows[0] if name != "status" or _has_others(rows)]
+    for name in names:
         numeric = name in ("score", "n_samples")
         table.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(_cell(name, value) for name, value in row.items()))
+        table.add_row(*(_cell(name, row[name]) for name in names))
     console = Console()
     console.print(table)
     console.print(f"{len(rows):,} of {size:,} partitions", highlight=False, markup=False)
@@ -75,5 +76,10 @@ def _cell(name: str, value: Any) -> Any:
     if name == "score":
         return Text(f"{value:.4f}")
     if name == "params":
-        return Text(", ".join(f"{key}={item}" for key, item in value.items()))
+        return Text("\n".join(f"{key}={item}" for key, item in value.items()))
     return Text(str(value))
+
+
+def _has_others(rows: list[dict[str, Any]]) -> bool:
+    """Return whether any partition shown is not done."""
+    return any(row["status"] != "done" for row in rows)

@@ -129,7 +129,11 @@ class Slurm(Cluster):
             ],
             "silence_logs": "error",
         }
-        scheduler: dict[str, Any] = {**(_configured("scheduler-options") or {}), "dashboard": False}
+        scheduler: dict[str, Any] = {
+            **(_configured("scheduler-options") or {}),
+            "dashboard": False,
+            "dashboard_address": "127.0.0.1:0",
+        }
         if spec.scheduler_interface is not None:
             scheduler["interface"] = spec.scheduler_interface
         options["scheduler_options"] = scheduler

@@ -5,7 +5,7 @@ from hpc_sweep.store.journal import Journal, read_events
 from hpc_sweep.store.layout import result_arrays
 from hpc_sweep.store.lease import Lease, check_nonce, hold, read_holder
 from hpc_sweep.store.ledger import Ledger
-from hpc_sweep.store.parts import Part, PartName, delete_parts, list_parts, write_part
+from hpc_sweep.store.parts import Part, PartName, Receipt, delete_parts, list_parts, write_part
 from hpc_sweep.store.store import RunFolder, Store, create_store, run_folder
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Ledger",
     "Part",
     "PartName",
+    "Receipt",
     "RunFolder",
     "Store",
     "check_nonce",

@@ -70,6 +70,28 @@ class Part:
     messages: Mapping[tuple[int, int], str]
 
 
+@dataclass(frozen=True)
+class Receipt:
+    """What a unit's task returns: a few bytes.
+
+    Attributes
+    ----------
+    part : PartName
+        Its durable file; may cover fewer partitions than asked, when time was up.
+    seconds : float
+        How long it took.
+    worker : str
+        Where.
+    failed : int
+        Cells that failed.
+    """
+
+    part: PartName
+    seconds: float
+    worker: str
+    failed: int
+
+
 def write_part(folder: Path, store_id: str, unit: Unit, part: Part) -> PartName:
     """Write a part durably and return its name.
 

@@ -235,6 +235,16 @@ class Store:
             return None
         return None if (status == PENDING).any() else status
 
+    def remove_leftovers(self) -> None:
+        """Remove what a killed writer left: zarr's partial chunks, parts of an earlier store."""
+        with disk_errors(self.path):
+            for array in self.arrays:
+                for file in (self.path / array.name).glob("*.partial"):
+                    file.unlink(missing_ok=True)
+            for file in self.run.parts.iterdir():
+                if not file.name.startswith(self.header.id):
+                    file.unlink(missing_ok=True)
+
     def missing_files(self, folded: set[Chunk]) -> list[Path]:
         """Return files that should be there, since their chunk's status says done."""
         missing = []

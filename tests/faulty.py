@@ -1,0 +1,43 @@
+"""Estimators that misbehave, importable by workers."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, RegressorMixin
+
+
+class Faulty(RegressorMixin, BaseEstimator):
+    """Predicts the mean, and does `how` when the first feature of the data has mean above 0."""
+
+    def __init__(self, how: str = "raise", random_state: int | None = None) -> None:
+        self.how = how
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any) -> Faulty:
+        if X[:, 0].mean() > 0:
+            if self.how == "raise":
+                raise RuntimeError("the data is too wet")
+            if self.how == "kill":
+                os._exit(7)
+        self.mean_ = y.mean()
+        return self
+
+    def predict(self, X: Any) -> Any:
+        return np.full(len(X), self.mean_)
+
+
+class Drawn(RegressorMixin, BaseEstimator):
+    """Predicts a random number drawn from its random_state."""
+
+    def __init__(self, random_state: int | None = None) -> None:
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any) -> Drawn:
+        self.draw_ = np.random.default_rng(self.random_state).normal()
+        return self
+
+    def predict(self, X: Any) -> Any:
+        return np.full(len(X), self.draw_)

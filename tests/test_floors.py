@@ -1,0 +1,106 @@
+"""Imports go downward only; what the command line shows at once stays light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import hpc_sweep
+
+PACKAGE = Path(hpc_sweep.__file__).parent
+FLOORS = {
+    0: {"errors", "choices"},
+    1: {"spec", "partitions", "candidates", "estimators"},
+    2: {"plan"},
+    3: {"source", "search", "store", "clusters"},
+    4: {"drive", "work"},
+    5: {"sweep", "results"},
+    6: {"cli"},
+    7: {"__init__", "__main__"},
+}
+FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
+LIBRARIES = {
+    0: set(),
+    1: {"pydantic", "numpy", "ruamel", "sklearn"},
+    2: {"numpy"},
+}
+"""What the lower floors may import besides the standard library."""
+AT_IMPORT = {1: {"pydantic", "numpy"}, 6: {"click"}}
+"""What they may import when they are imported themselves, not inside functions."""
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(path: Path, *, top_level: bool) -> list[str]:
+    tree = ast.parse(path.read_text())
+    inside = {
+        child
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        or (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+        for child in ast.walk(node)
+    }
+    names = []
+    for node in ast.walk(tree):
+        if top_level and node in inside:
+            continue
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative imports hide the floor"
+            names.append(node.module or "")
+    return names
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_downward(path: Path) -> None:
+    room = room_of(path)
+    for name in imported(path, top_level=False):
+        if not name.startswith("hpc_sweep."):
+            continue
+        other = name.split(".")[1]
+        if other == room:
+            continue
+        assert FLOOR[other] < FLOOR[room], f"{path} (floor {FLOOR[room]}) imports {name}"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_floors_import_their_libraries_only(path: Path) -> None:
+    floor = FLOOR[room_of(path)]
+    for top_level, allowed in ((False, LIBRARIES.get(floor)), (True, AT_IMPORT.get(floor))):
+        if allowed is None:
+            continue
+        for name in imported(path, top_level=top_level):
+            top = name.split(".")[0]
+            own = top == "hpc_sweep" and (floor != 6 or top_level is False or light(name))
+            assert top in allowed | set(sys.stdlib_module_names) or own, f"{path} imports {name}"
+
+
+def light(name: str) -> bool:
+    parts = name.split(".")
+    return len(parts) == 1 or FLOOR[parts[1]] in (0, 6)
+
+
+def test_every_room_has_a_floor() -> None:
+    assert {room_of(path) for path in modules()} == set(FLOOR)
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, contextlib\n"
+        "from hpc_sweep.cli import main\n"
+        "with contextlib.suppress(SystemExit): main(['--help'])\n"
+        "heavy = {'numpy', 'pydantic', 'dask', 'xarray', 'zarr', 'sklearn', 'rich'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

@@ -1,0 +1,338 @@
+"""Whole sweeps on a local cluster: numbers, resuming, kills, partitions that fail."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import xarray as xr
+from conftest import Spec, equal_stores, hpc_sweep, small_spec
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVR
+
+import hpc_sweep as package
+from hpc_sweep.errors import LeaseError, StoreError
+from hpc_sweep.spec import load_spec
+from hpc_sweep.store import Ledger, Store, hold, read_events, run_folder
+from hpc_sweep.sweep import execute
+
+WriteSpec = Callable[[Spec], Path]
+
+
+@pytest.fixture
+def faulty_on_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let workers import `faulty`."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+
+
+def search_results(data: xr.Dataset) -> dict[str, Any] | None:
+    """Return scikit-learn's own results of the `spec` fixture for one pixel."""
+    X = np.stack([data[name].values for name in ("wet", "green", "hour")], axis=1).astype(float)
+    y = data["slope"].values.astype(float)
+    kept = ~np.isnan(X).any(axis=1) & ~np.isnan(y)
+    if not kept.any():
+        return None
+    both = []
+    for estimator, grid in (
+        (Ridge(), {"alpha": [0.1, 1, 10]}),
+        (make_pipeline(StandardScaler(), SVR()), {"svr__C": [1, 10]}),
+    ):
+        search = GridSearchCV(estimator, grid, cv=3, scoring="r2")
+        both.append(search.fit(X[kept], y[kept]).cv_results_)
+    names = ["mean_test_score", "std_test_score", *(f"split{i}_test_score" for i in range(3))]
+    return {name: np.concatenate([found[name] for found in both]) for name in names}
+
+
+def test_numbers_are_those_of_scikit_learn(spec: Spec, data: Path) -> None:
+    results = package.run(spec).load()
+    source = xr.open_zarr(data, chunks=None, consolidated=False).load()
+    assert results["best_score"].dims == ("latitude", "longitude")
+    np.testing.assert_array_equal(results["latitude"], source["latitude"])
+    for row in range(6):
+        for column in range(8):
+            place = {"latitude": row, "longitude": column}
+            found, expected = results.isel(place), search_results(source.isel(place))
+            if expected is None:
+                assert found["partition_status"] == 3
+                assert found["best_index"] == -1
+                assert np.isnan(found["best_score"])
+                continue
+            for split in range(3):
+                values = expected[f"split{split}_test_score"]
+                np.testing.assert_array_equal(found["test_score"][:, split], values)
+            mean = expected["mean_test_score"]
+            np.testing.assert_array_equal(found["mean_test_score"], mean)
+            np.testing.assert_array_equal(found["std_test_score"], expected["std_test_score"])
+            assert found["best_index"] == mean.argmax()
+            assert found["best_score"] == mean.max()
+            assert str(found["best_model"].values) == (
+                "ridge" if mean.argmax() < 3 else "scaled-svr"
+            )
+    assert int((results["partition_status"] == 3).sum()) == 2
+
+
+def test_second_run_finds_it_complete(spec: Spec) -> None:
+    first = execute(load_spec(spec))
+    events = first.store.run.events.read_text()
+    again = execute(load_spec(spec))
+    assert again.progress is None
+    assert again.counts == {**first.counts}
+    assert first.store.run.events.read_text() == events
+    leftovers = {path.name for path in first.store.run.path.iterdir()}
+    assert leftovers == {"parts", "logs", "keys", "events.jsonl"}
+    assert not list(first.store.run.parts.iterdir())
+
+
+def test_granularity_and_workers_do_not_change_scores(
+    spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execute(load_spec(spec))
+    monkeypatch.setattr("hpc_sweep.sweep.UNIT_SECONDS", 0.0)  # one partition a part
+    other = {**spec, "output": {"store": str(tmp_path / "other.zarr")}}
+    other["cluster"] = {"kind": "local", "workers": 1, "memory": "1GB"}
+    outcome = execute(load_spec(other))
+    assert outcome.progress is not None
+    assert outcome.progress.units == 48
+    equal_stores(tmp_path / "results.zarr", tmp_path / "other.zarr")
+
+
+def test_each_source_chunk_is_read_once(spec: Spec, tmp_path: Path, data: Path) -> None:
+    """Count the opens of the input's chunk files with a copy on which reads leave a trace."""
+    log = tmp_path / "opened.txt"
+    loader = tmp_path / "count_opens.py"
+    loader.write_text(
+        "import sys\n"
+        f"data, log = {str(data)!r}, {str(log)!r}\n"
+        "def hook(event, args):\n"
+        "    if event == 'open' and isinstance(args[0], str) and args[0].startswith(data):\n"
+        "        if '/c/' in args[0]:\n"
+        "            open_ = __import__('os').open\n"
+        "            fd = open_(log, 0o2001 | 0o100)\n"
+        "            __import__('os').write(fd, (args[0] + '\\n').encode())\n"
+        "            __import__('os').close(fd)\n"
+        "if not hasattr(sys, 'counted'):  # Dask loads it twice\n"
+        "    sys.counted = sys.addaudithook(hook)\n"
+    )
+    spec["cluster"]["options"] = {"preload": [str(loader)]}
+    spec["cluster"]["workers"] = 1  # shared, small variables are read by each worker
+    execute(load_spec(spec))
+    opened = Counter(line for line in log.read_text().splitlines() if "hour" not in line)
+    chunks = [path for name in ("wet", "green", "slope") for path in (data / name / "c").rglob("*")]
+    files = [str(path) for path in chunks if path.is_file()]
+    assert len(files) == 12
+    assert {name: opened[name] for name in files} == dict.fromkeys(files, 1)
+
+
+def test_separate_targets(spec: Spec, tmp_path: Path) -> None:
+    spec["data"] = {**spec["data"], "target": ["slope", "both"], "outputs": "separate"}
+    both = package.run(spec).load()
+    assert both["best_score"].dims == ("latitude", "longitude", "target")
+    assert both["target"].values.tolist() == ["slope", "both"]
+    one = {**spec, "data": {**spec["data"], "target": "both", "outputs": "joint"}}
+    one["output"] = {"store": str(tmp_path / "one.zarr")}
+    alone = package.run(one).load()
+    chosen = both.sel(target="both")
+    np.testing.assert_array_equal(chosen["test_score"], alone["test_score"])
+    assert not np.array_equal(chosen["best_score"], both.sel(target="slope")["best_score"])
+
+
+def test_joint_targets_and_several_metrics(spec: Spec) -> None:
+    spec["data"] = {**spec["data"], "target": ["slope", "both"]}
+    spec["models"] = spec["models"][:1]
+    scoring = {"fit": "r2", "error": "neg_mean_absolute_error"}
+    spec["search"] = {"cv": 3, "scoring": scoring, "refit": "error"}
+    results = package.run(spec).load()
+    assert {"test_fit", "test_error", "mean_test_fit", "rank_test_error"} <= set(results)
+    done = results["partition_status"] == 1
+    best = results["mean_test_error"].max("candidate").where(done)
+    np.testing.assert_array_equal(results["best_score"], best)
+
+
+def test_one_bad_partition_fails_alone(spec: Spec, faulty_on_workers: None) -> None:
+    spec["models"] = [{"estimator": "faulty.Faulty"}, {"estimator": "sklearn.linear_model.Ridge"}]
+    results = package.run(spec).load()
+    failed = (results["status"] == 2).isel(candidate=0)
+    assert 0 < int(failed.sum()) < 46
+    reasons = results["message"].isel(candidate=0).values[failed.values]
+    assert all("RuntimeError: the data is too wet" in reason for reason in reasons.tolist())
+    assert not (results["status"] == 2).isel(candidate=1).any()
+    assert int((results["partition_status"] == 1).sum()) == 46
+    assert (results["best_index"].values[failed.values] == 1).all()
+
+
+def test_a_killed_interpreter_fails_alone(spec: Spec, faulty_on_workers: None) -> None:
+    """One pixel in 48 kills its worker; the rest is done."""
+    spec["models"] = [
+        {"estimator": {"faulty.Faulty": {"how": "kill"}}},
+        {"estimator": "sklearn.linear_model.Ridge"},
+    ]
+    spec["data"] = {**spec["data"], "features": ["zone_wet", "hour"]}
+    source = xr.open_zarr(spec["data"]["store"], chunks=None, consolidated=False).load()
+    source["zone_wet"] = -abs(source["wet"])
+    source["zone_wet"][2, 2] *= -1
+    path = Path(spec["output"]["store"]).with_name("deadly.zarr")
+    source.drop_encoding().chunk(latitude=3, longitude=4).to_zarr(path, consolidated=False)
+    spec["data"]["store"] = str(path)
+    outcome = execute(load_spec(spec))
+    results = outcome.store.dataset().load()
+    failed = results["status"] == 2
+    assert [axis.tolist() for axis in np.nonzero(failed.values)] == [[2], [2], [0]]
+    message = str(results["message"].values[2, 2, 0])
+    assert "killed its worker 2 times" in message
+    assert "latitude=59.5, longitude=-0.5" in message
+    assert outcome.counts["done"] == 46
+
+
+def test_random_state_is_derived_from_seed_and_labels(
+    spec: Spec, tmp_path: Path, faulty_on_workers: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec["models"] = [{"estimator": "faulty.Drawn"}]
+    first = package.run(spec).load()
+    monkeypatch.setattr("hpc_sweep.sweep.UNIT_SECONDS", 0.0)
+    again = package.run(spec, store=tmp_path / "again.zarr").load()
+    np.testing.assert_array_equal(first["test_score"], again["test_score"])
+    other = package.run(spec, ["search.seed=1"], store=tmp_path / "other.zarr").load()
+    assert not np.array_equal(first["test_score"], other["test_score"], equal_nan=True)
+
+
+def test_two_drivers_at_once(spec: Spec) -> None:
+    run = run_folder(spec["output"]["store"])
+    run.make()
+    with hold(run.lease), pytest.raises(LeaseError, match="another driver works on this store"):
+        execute(load_spec(spec))
+
+
+def test_a_missing_file_is_an_error(spec: Spec) -> None:
+    store = execute(load_spec(spec)).store
+    victim = store.path / "best_score" / "c.1.1"
+    victim.unlink()
+    with pytest.raises(
+        StoreError, match=r"best_score/c\.1\.1 is missing .* delete .*status/c\.1\.1"
+    ):
+        package.open_results(store.path)
+    (store.path / "status" / "c.1.1.0").unlink()  # the remedy
+    execute(load_spec(spec))
+    assert victim.exists()
+
+
+# --- kills -----------------------------------------------------------------------------------
+
+
+def start(spec_file: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "hpc_sweep", "run", str(spec_file)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def wait_for_units(store: Path, count: int, process: subprocess.Popen[str]) -> None:
+    """Wait until that many units are done in the run folder's event log."""
+    events = run_folder(store).events
+    end = time.monotonic() + 120
+    while time.monotonic() < end:
+        if sum(event["event"] == "unit_done" for event in read_events(events)) >= count:
+            return
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.01)
+    raise AssertionError(f"fewer than {count} units within two minutes")
+
+
+def repeated(store: Path) -> tuple[list[str], int]:
+    """Return units that were done twice, and how many were in flight at ends of runs."""
+    done: Counter[str] = Counter()
+    lost = 0
+    flying: set[str] = set()
+    for event in read_events(run_folder(store).events):
+        if event["event"] == "run_started":
+            lost += len(flying)
+            flying.clear()
+        elif event["event"] == "unit_started":
+            flying.add(event["unit"])
+        elif event["event"] == "unit_done":
+            flying.discard(event["unit"])
+            done[event["unit"]] += 1
+    return [unit for unit, count in done.items() if count > 1], lost
+
+
+@pytest.fixture
+def slow_spec(spec: Spec) -> Spec:
+    """Make units that take long enough for a kill to come in the middle."""
+    return slow(spec)
+
+
+def slow(spec: Spec) -> Spec:
+    spec["models"][1]["param_grid"] = {"svr__C": [1, 10, 100, 1000]}
+    return spec
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the store of `slow_spec` made in one go."""
+    spec = slow(small_spec(data, tmp_path_factory.mktemp("whole") / "whole.zarr"))
+    return execute(load_spec(spec)).store.path
+
+
+@pytest.mark.parametrize("units", [1, 4, 7])
+def test_killed_driver(slow_spec: Spec, write_spec: WriteSpec, tmp_path: Path, units: int) -> None:
+    store = Path(slow_spec["output"]["store"])
+    spec_file = write_spec(slow_spec)
+    process = start(spec_file)
+    wait_for_units(store, units, process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    half = xr.open_zarr(store, chunks=None).load()  # a half-finished store opens
+    pending = half["partition_status"] == 0
+    assert np.isnan(half["best_score"].values[pending.values]).all()
+    assert (half["best_index"].values[pending.values] == -1).all()
+    ledger = Ledger.read(Store.open(store))
+    assert 0 < ledger.cells_done() < 48 * 7
+    done = hpc_sweep("run", spec_file)
+    assert done.returncode == 0, done.stderr
+    assert "going on" in done.stdout
+    twice, lost = repeated(store)
+    assert not twice
+    assert lost <= 6  # three for each of two workers
+    equal_stores(store, uninterrupted)
+    assert not list(run_folder(store).parts.iterdir())
+
+
+def test_killed_worker(slow_spec: Spec, write_spec: WriteSpec, uninterrupted: Path) -> None:
+    store = Path(slow_spec["output"]["store"])
+    process = start(write_spec(slow_spec))
+    wait_for_units(store, 2, process)
+    workers = [
+        child
+        for child in psutil.Process(process.pid).children(recursive=True)
+        if "spawn_main" in " ".join(child.cmdline()) or "forkserver" in " ".join(child.cmdline())
+    ]
+    assert workers
+    os.kill(workers[0].pid, signal.SIGKILL)
+    output = process.communicate(timeout=120)[0]
+    assert process.returncode == 0, output
+    events = [event["event"] for event in read_events(run_folder(store).events)]
+    assert events.count("unit_lost") == 1
+    equal_stores(store, uninterrupted)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted(slow_spec: Spec, write_spec: WriteSpec, number: signal.Signals) -> None:
+    store = Path(slow_spec["output"]["store"])
+    process = start(write_spec(slow_spec))
+    wait_for_units(store, 1, process)
+    process.send_signal(number)
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 130, output
+    assert "the same command goes on from here" in output
+    assert not run_folder(store).lease.exists()
