@@ -50,7 +50,10 @@ def expand(models: Sequence[Mapping[str, Any]]) -> tuple[Candidate, ...]:
     """
     candidates = []
     for index, (model, name) in enumerate(zip(models, model_names(models), strict=True)):
-        described = {"estimator": model["estimator"], "pipeline": model["pipeline"]}
+        pipeline = model["pipeline"]
+        if isinstance(pipeline, Mapping):  # sorting keys must not hide the order of steps
+            pipeline = [list(step) for step in pipeline.items()]
+        described = {"estimator": model["estimator"], "pipeline": pipeline}
         for params in settings(model["param_grid"]):
             content = json.dumps({**described, "params": params}, sort_keys=True)
             digest = hashlib.sha256(content.encode()).hexdigest()[:16]

@@ -12,6 +12,9 @@ from typing import Any
 
 from hpc_sweep.errors import Fault, listed, nearest
 
+NON_FINITE = ("inf", "-inf", "nan")
+"""How a spec writes the numbers that JSON has not."""
+
 Step = str | Mapping[str, Mapping[str, Any] | None]
 
 
@@ -71,10 +74,15 @@ def build_estimator(
     from sklearn.pipeline import Pipeline, make_pipeline
 
     if pipeline is None:
+        if estimator == "passthrough":
+            raise NameFault("'passthrough' stands for a step of a pipeline only")
         return _build_step(estimator, last=True)
     last = len(pipeline) - 1
     if isinstance(pipeline, Mapping):
         steps = list(pipeline.items())
+        for name in pipeline:
+            if "__" in name or name in inspect.signature(Pipeline).parameters:
+                raise NameFault(f"'{name}' cannot name a step: it holds __ or is Pipeline's own")
         return Pipeline([(n, _build_step(step, i == last)) for i, (n, step) in enumerate(steps)])
     return make_pipeline(*(_build_step(step, i == last) for i, step in enumerate(pipeline)))
 
@@ -101,16 +109,21 @@ def _build_step(step: Step | None, last: bool) -> Any:
             raise NameFault(_unknown_parameter(name, path, known))
     try:
         return kind(**{name: parameter_value(value) for name, value in parameters.items()})
-    except TypeError as error:
+    except NameFault:
+        raise
+    except Exception as error:  # a user's class may raise anything
         raise NameFault(f"'{path}' cannot be made: {error}") from None
 
 
 def parameter_value(value: Any) -> Any:
     """Turn a spec's parameter value into Python's.
 
-    A mapping of one import path, ``{sklearn.svm.SVR: {C: 10}}``, becomes that estimator;
-    all else stays as it is.
+    A mapping of one import path, ``{sklearn.svm.SVR: {C: 10}}``, becomes that estimator,
+    and ``"inf"``, ``"-inf"`` and ``"nan"``, as JSON has to write them, become numbers; all
+    else stays as it is.
     """
+    if isinstance(value, str) and value in NON_FINITE:
+        return float(value)
     if isinstance(value, Mapping) and len(value) == 1:
         ((path, parameters),) = value.items()
         if isinstance(path, str) and "." in path and isinstance(parameters, (Mapping, type(None))):
@@ -138,17 +151,21 @@ def build_splitter(cv: int | Mapping[str, Any], classifier: bool) -> Any:
 
     if isinstance(cv, int):
         return StratifiedKFold(cv) if classifier else KFold(cv)
-    path, parameters = cv["class"], {k: v for k, v in cv.items() if k != "class"}
+    path, parameters = cv.get("class"), {k: v for k, v in cv.items() if k != "class"}
+    if not isinstance(path, str):
+        raise NameFault("a mapping needs class: the splitter's import path")
     kind = import_object(path)
-    if not inspect.isclass(kind) or not hasattr(kind, "split"):
-        raise NameFault(f"'{path}' is no splitter class (it lacks split)")
+    lacking = [name for name in ("split", "get_n_splits") if not hasattr(kind, name)]
+    if not inspect.isclass(kind) or lacking:
+        lack = f" (it lacks {', '.join(lacking)})" if lacking else ""
+        raise NameFault(f"'{path}' is no splitter class{lack}")
     for name in parameters:
         known = list(inspect.signature(kind).parameters)
         if name not in known:
             raise NameFault(_unknown_parameter(name, path, known))
     try:
         return kind(**parameters)
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # a user's class may raise anything
         raise NameFault(f"'{path}' cannot be made: {error}") from None
 
 
@@ -213,18 +230,27 @@ def check_model(
     except NameFault as fault:
         yield Fault(f"{place}.{key}", str(fault))
         return
-    known = list(built.get_params(deep=True))
+    try:
+        is_classifier(built)
+    except Exception as error:  # a user's class may raise anything
+        reason = " ".join(str(error).split())[:200]
+        yield Fault(f"{place}.{key}", f"is not what scikit-learn takes for an estimator: {reason}")
+        return
     for grid in [param_grid] if isinstance(param_grid, Mapping) else param_grid:
-        for name, values in grid.items():
+        known = list(built.get_params(deep=True))
+        for name in sorted(grid):  # a step before the parameters of what the grid puts there
             path = f"{place}.param_grid.{name}"
             if name not in known:
                 yield Fault(path, _unknown_parameter(name, type(built).__name__, known))
                 continue
-            for value in values:
+            for value in grid[name]:
                 try:
-                    parameter_value(value)
+                    put = parameter_value(value)
                 except NameFault as fault:
                     yield Fault(path, str(fault))
+                    continue
+                if hasattr(put, "get_params"):
+                    known += [f"{name}__{below}" for below in put.get_params(deep=True)]
 
 
 def check_search(
@@ -236,8 +262,7 @@ def check_search(
     except NameFault as fault:
         yield Fault("search.cv", str(fault))
     else:
-        if "groups" in inspect.signature(splitter.split).parameters and _needs_groups(splitter):
-            yield Fault("search.cv", f"{type(splitter).__name__} needs groups, which a spec lacks")
+        yield from _split_faults(splitter)
     several = isinstance(scoring, Sequence) and not isinstance(scoring, str)
     names = (
         list(scoring.values())
@@ -254,11 +279,15 @@ def check_search(
             yield Fault("search.scoring", str(fault))
 
 
-def _needs_groups(splitter: Any) -> bool:
+def _split_faults(splitter: Any) -> Iterable[Fault]:
+    """Yield what a splitter shows on made-up data; too few samples are no fault here."""
     import numpy as np
 
+    kind = type(splitter).__name__
     try:
         next(iter(splitter.split(np.zeros((100, 1)), np.arange(100) % 2)), None)
     except ValueError as error:
-        return "groups" in str(error)
-    return False
+        if "groups" in str(error):
+            yield Fault("search.cv", f"{kind} needs groups, which a spec lacks")
+    except Exception as error:  # a user's class may raise anything
+        yield Fault("search.cv", f"{kind} cannot split: {type(error).__name__}: {error}")

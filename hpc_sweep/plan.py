@@ -237,7 +237,7 @@ def make_plan(
         partitions,
         candidates,
         memory,
-        slices * _read_factor(workload.grid, partitions),
+        slices * _read_factor(workload.grid, chunks, partitions),
     )
 
 
@@ -334,17 +334,17 @@ def _pieces(grid: PartitionGrid, chunks: tuple[int, ...], chunk: Chunk, size: in
     return borders
 
 
-def _read_factor(grid: PartitionGrid, size: int) -> float:
+def _read_factor(grid: PartitionGrid, chunks: tuple[int, ...], size: int) -> float:
     """Return how often a chunk of the source is read on average."""
-    lengths = [
-        [min(r, n - low) for low in range(0, n, r)]
-        for n, r in zip(grid.shape, grid.read_chunks, strict=True)
-    ]
-    block = math.prod(max(parts) for parts in lengths)
-    if size >= block:
+    aligned = all(
+        width % read == 0 or width >= length
+        for length, width, read in zip(grid.shape, chunks, grid.read_chunks, strict=True)
+    )
+    if aligned and size >= math.prod(map(min, grid.shape, grid.read_chunks)):
         return 1.0
-    runs = [math.prod(parts) for parts in itertools.product(*lengths)]
-    return sum(-(-run // size) for run in runs) / len(runs)
+    result_chunks = itertools.product(*map(range, grid.chunk_grid(chunks)))
+    reads = sum(-(-run // size) for chunk in result_chunks for run in _runs(grid, chunks, chunk))
+    return reads / math.prod(grid.chunk_grid(grid.read_chunks))
 
 
 def _uncovered(unit: Unit, covered: NDArray[np.bool_]) -> Iterator[Unit]:

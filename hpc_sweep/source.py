@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -120,7 +121,7 @@ class Source:
         for dim in (*self.dims, *self.sample_dims):
             if dim in self.dataset.coords:
                 values = self.dataset[dim].values
-                plain = values.astype(str) if values.dtype == object else values
+                plain = values.astype(str) if values.dtype.kind in "OT" else values
                 digest.update(dim.encode() + np.ascontiguousarray(plain).tobytes())
         return digest.hexdigest()
 
@@ -180,7 +181,8 @@ class Source:
         if self.data.dropna:
             kept = ~np.isnan(X).any(axis=1)
             if y is not None and y.dtype.kind == "f":
-                kept &= ~np.isnan(y if y.ndim == 1 else y.sum(axis=1))
+                missing = np.isnan(y)
+                kept &= ~(missing if y.ndim == 1 else missing.any(axis=1))
             if not kept.all():
                 X, y = X[kept], None if y is None else y[kept]
         return X, y
@@ -226,7 +228,7 @@ def open_source(data: DataSpec) -> Source:
 def _open(store: str) -> xr.Dataset:
     options: dict[str, Any] = {"chunks": None, "decode_timedelta": False}
     if "://" not in store and "::" not in store:
-        if not Path(store).exists():
+        if not os.path.exists(store):  # noqa: PTH110, Path.exists raises where one may not look
             siblings = [p.name for p in Path(store).parent.glob("*")]
             hint = nearest(Path(store).name, siblings)
             raise SpecError([Fault("data.store", f"'{store}' does not exist{hint}")])
@@ -269,6 +271,11 @@ def _partition_dims(data: DataSpec, dataset: xr.Dataset) -> tuple[tuple[str, ...
                 f"data.partition_by.{index}", f"'{dim}' is no dimension of the data set{hint}"
             )
             faults.append(fault)
+    for dim in data.sample_dims or ():
+        if dim not in dataset.sizes:
+            hint = nearest(dim, map(str, dataset.sizes))
+            message = f"'{dim}' is no dimension of the data set{hint}"
+            faults.append(Fault("data.sample_dims", message))
     for dim in sorted(set(data.partition_by) & set(data.sample_dims or ())):
         faults.append(Fault("data.sample_dims", f"'{dim}' is also in data.partition_by"))
     wanted = [n for n in (*(data.target or ()), *data.features) if n in dataset.variables]
@@ -289,14 +296,10 @@ def _shape_faults(source: Source) -> Iterator[Fault]:
     for dim in data.partition_by:
         if dim not in source.dims:
             yield Fault("data.partition_by", f"no feature or target has the dimension '{dim}'")
-    for dim in source.sample_dims:
-        if dim not in dataset.sizes:
-            hint = nearest(dim, map(str, dataset.sizes))
-            message = f"'{dim}' is no dimension of the data set{hint}"
-            yield Fault("data.sample_dims", message)
     if not source.sample_dims:
         message = f"no dimension is left for samples; all of {listed(source.dims)} are partitions"
         yield Fault("data.partition_by", message)
+        return
     for dim in (*source.dims, *source.sample_dims):
         if dim in OWN_NAMES:
             message = f"the data's dimension '{dim}' is a name of ours in the store; rename it"

@@ -47,9 +47,9 @@ def _identifier(name: str) -> str:
 
 
 def _walltime(value: str) -> str:
-    days, _, clock = value.rpartition("-")
-    fields = clock.split(":")
-    if (days and not days.isdigit()) or len(fields) > 3 or not all(f.isdigit() for f in fields):
+    days, dash, clock = value.rpartition("-")
+    fields = [*([days] if dash else []), *clock.split(":")]
+    if clock.count(":") > 2 or not all(f.isdecimal() for f in fields):
         raise ValueError("write HH:MM:SS or D-HH:MM:SS")
     return value
 
@@ -60,12 +60,26 @@ def _one_line(value: str) -> str:
     return value
 
 
+def _place(value: str) -> str:
+    if "\0" in value:
+        raise ValueError("a path has no NUL character")
+    if "://" not in value:
+        try:
+            Path(value).expanduser()
+        except RuntimeError:
+            raise ValueError("nobody's home is known by that name; write the path out") from None
+    return value
+
+
 Line = Annotated[str, Field(min_length=1), AfterValidator(_one_line)]
 Name = Annotated[str, Field(min_length=1)]
+Place = Annotated[Name, AfterValidator(_place)]
 Names = Annotated[
     list[Name], BeforeValidator(_as_list), Field(min_length=1), AfterValidator(_unique)
 ]
 Metric = Annotated[str, AfterValidator(_identifier)]
+Metrics = Annotated[list[Metric], Field(min_length=1), AfterValidator(_unique)]
+Scorers = Annotated[dict[Metric, Name], Field(min_length=1)]
 Step = str | Annotated[dict[str, dict[str, Any] | None], Field(min_length=1, max_length=1)]
 Grid = dict[str, list[Any]]
 
@@ -79,7 +93,7 @@ class Section(BaseModel):
 class DataSpec(Section):
     """Where the data is and how it is cut into partitions."""
 
-    store: Name = Field(description="zarr, netCDF, or anything xarray opens; relative to the spec")
+    store: Place = Field(description="zarr, netCDF, or anything xarray opens; relative to the spec")
     features: Names = Field(description="variables that make the columns of X")
     target: Names | None = Field(None, description="variable(s) to predict; absent: none")
     outputs: Outputs = Field(
@@ -114,8 +128,8 @@ class SearchSpec(Section):
     cv: Annotated[int, Field(ge=2)] | dict[str, Any] = Field(
         5, description="number of folds, or {class: import.path, parameter: value}"
     )
-    scoring: Name | Annotated[list[Metric], Field(min_length=1)] | dict[Metric, Name] | None = (
-        Field(None, description="a scorer's name, a list, or {name: scorer}; default: the score()")
+    scoring: Name | Metrics | Scorers | None = Field(
+        None, description="a scorer's name, a list, or {name: scorer}; default: the score()"
     )
     refit: bool | Metric = Field(
         True, description="with several metrics: the name of the one that chooses the best"
@@ -128,9 +142,9 @@ class SearchSpec(Section):
 class TlsSpec(Section):
     """Certificates for a cluster that somebody else started."""
 
-    ca_file: Name
-    cert: Name
-    key: Name
+    ca_file: Place
+    cert: Place
+    key: Place
 
 
 class ClusterSpec(Section):
@@ -160,7 +174,9 @@ class ClusterSpec(Section):
         600.0, description="seconds to wait for a first worker"
     )
     address: Line | None = Field(None, description="external: tcp://… or tls://…")
-    scheduler_file: Line | None = Field(None, description="external: in place of address")
+    scheduler_file: Annotated[Line, AfterValidator(_place)] | None = Field(
+        None, description="external: in place of address"
+    )
     tls: TlsSpec | None = Field(None, description="external: certificates for tls://")
     options: dict[str, Any] = Field(
         default_factory=dict, description="handed to the cluster class as they are"
@@ -170,7 +186,7 @@ class ClusterSpec(Section):
 class OutputSpec(Section):
     """Where results go."""
 
-    store: Name = Field(description="zarr group to make; the run folder is STORE.run beside it")
+    store: Place = Field(description="zarr group to make; the run folder is STORE.run beside it")
     max_files: Annotated[int, Field(ge=100)] = Field(
         5000, description="how many files the finished store may have"
     )
@@ -207,7 +223,9 @@ class SweepSpec(Section):
         whole = self.model_dump(mode="json")
         return {
             "data": {key: value for key, value in whole["data"].items() if key != "store"},
-            "models": whole["models"],
+            "models": [
+                {**model, "pipeline": _in_order(model["pipeline"])} for model in whole["models"]
+            ],
             "search": whole["search"],
         }
 
@@ -215,6 +233,11 @@ class SweepSpec(Section):
         """Return the SHA-256 of `defining` as hexadecimal text."""
         text = json.dumps(self.defining(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _in_order(pipeline: Any) -> Any:
+    """Return named steps as pairs: sorting keys must not hide their order."""
+    return [list(step) for step in pipeline.items()] if isinstance(pipeline, dict) else pipeline
 
 
 def load_spec(
@@ -243,15 +266,16 @@ def load_spec(
     if isinstance(spec, SweepSpec):
         raw, folder, origin = spec.model_dump(mode="json"), Path.cwd(), "the spec"
     elif isinstance(spec, Mapping):
-        raw, folder, origin = json_like(dict(spec)), Path.cwd(), "the spec"
+        raw, folder, origin = _plain(dict(spec), "the spec"), Path.cwd(), "the spec"
     else:
-        path = Path(spec).expanduser().absolute()
+        path = _expanded(spec, "", str(spec)).absolute()
         raw, folder, origin = _read_yaml(path), path.parent, str(spec)
         raw.setdefault("name", path.stem)
     for setting in settings:
         _override(raw, setting)
-    if store is not None and isinstance(raw.setdefault("output", {}), dict):
-        raw["output"]["store"] = str(Path(store).expanduser().absolute())
+    if store is not None and isinstance(raw.get("output") or {}, dict):
+        raw["output"] = raw.get("output") or {}
+        raw["output"]["store"] = str(_expanded(store, "output.store", origin).absolute())
     return _validated(raw, folder, origin)
 
 
@@ -269,9 +293,11 @@ def json_like(value: Any) -> Any:
     """
     if isinstance(value, Mapping):
         return {str(key): json_like(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset, range)):
+    if isinstance(value, (set, frozenset)):
+        return sorted((json_like(item) for item in value), key=repr)
+    if isinstance(value, (list, tuple, range)):
         return [json_like(item) for item in value]
-    if hasattr(value, "tolist"):
+    if hasattr(value, "tolist") and not isinstance(value, type):
         return json_like(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
@@ -280,9 +306,23 @@ def json_like(value: Any) -> Any:
     return str(value)
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
-    from ruamel.yaml.error import YAMLError
+def _plain(raw: dict[Any, Any], origin: str) -> dict[str, Any]:
+    try:
+        plain: dict[str, Any] = json_like(raw)
+    except RecursionError:
+        raise SpecError([Fault("", "contains itself, or is nested too deeply")], origin) from None
+    return plain
 
+
+def _expanded(path: str | Path, key: str, origin: str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        message = f"'{path}': nobody's home is known by that name; write the path out"
+        raise SpecError([Fault(key, message)], origin) from None
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         raw = parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -291,13 +331,12 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError([Fault("", f"cannot be read: {error}")], str(path)) from None
-    except (YAMLError, ValueError, RecursionError) as error:
-        text = " ".join(str(error).split()) or type(error).__name__
+    except Exception as error:  # ruamel raises several kinds, some without a word
+        text = " ".join(f"{type(error).__name__}: {error}".split())
         raise SpecError([Fault("", f"is not YAML: {text}")], str(path)) from None
     if not isinstance(raw, dict):
         raise SpecError([Fault("", "must be a mapping with data, models and output")], str(path))
-    converted: dict[str, Any] = json_like(raw)
-    return converted
+    return _plain(raw, str(path))
 
 
 def _override(raw: dict[str, Any], setting: str) -> None:
@@ -312,7 +351,7 @@ def _override(raw: dict[str, Any], setting: str) -> None:
     place: Any = raw
     for step, following in zip(keys, [*keys[1:], None], strict=True):
         if isinstance(place, list):
-            if not step.isdigit() or int(step) >= len(place):
+            if not step.isdecimal() or int(step) >= len(place):
                 limit = f"0 to {len(place) - 1}"
                 raise SpecError([Fault(key, f"{step!r} is not an index ({limit})")], "--set")
             index: Any = int(step)
@@ -430,39 +469,44 @@ def _cluster_faults(cluster: ClusterSpec) -> Iterable[Fault]:
 
 
 def _faults(error: pydantic.ValidationError) -> list[Fault]:
-    """Translate pydantic's errors; of a union's many complaints keep the best one."""
-    found: dict[str, Fault] = {}
+    """Translate pydantic's errors.
+
+    The members of a union complain each: the deepest complaint is about what was meant,
+    and those about one place are put together.
+    """
+    found: dict[tuple[int | str, ...], list[Any]] = {}
     for item in error.errors():
-        keys = _spec_keys(item["loc"])
-        path = ".".join(str(key) for key in keys)
-        found.setdefault(path, Fault(path, _fault_text(item, keys)))
-    return list(found.values())
+        found.setdefault(_spec_keys(item["loc"]), []).append(item)
+    return [
+        Fault(".".join(map(str, keys)), _fault_text(items, keys))
+        for keys, items in found.items()
+        if not any(other[: len(keys)] == keys != other for other in found)
+    ]
 
 
 def _spec_keys(location: tuple[int | str, ...]) -> tuple[int | str, ...]:
-    """Drop the names of union members that pydantic puts into a location."""
+    """Drop what pydantic puts into a location: after a union, the name of the member."""
     keys: list[int | str] = []
     annotation: Any = SweepSpec
+    in_member = False
     for key in location:
-        below = _below(annotation, key)
-        if below is None and not isinstance(key, int) and _is_tag(key):
-            continue
-        keys.append(key)
-        annotation = below
+        if len(_members(annotation)) > 1 and not in_member:
+            in_member = True
+        elif key != "[key]":
+            keys.append(key)
+            annotation = _below(annotation, key)
+            in_member = False
     return tuple(keys)
 
 
-def _is_tag(key: str) -> bool:
-    return key in {"str", "int", "bool", "float"} or "[" in key or "-" in key
-
-
 def _members(annotation: Any) -> list[Any]:
-    """Return the alternatives of an annotation, unwrapped from Annotated and unions."""
+    """Return the alternatives of an annotation but None, unwrapped from Annotated and unions."""
     origin = get_origin(annotation)
     if origin is Annotated:
         return _members(get_args(annotation)[0])
     if origin in (Union, types.UnionType):
-        return [member for part in get_args(annotation) for member in _members(part)]
+        parts = [part for part in get_args(annotation) if part is not types.NoneType]
+        return [member for part in parts for member in _members(part)]
     return [annotation]
 
 
@@ -474,12 +518,14 @@ def _below(annotation: Any, key: int | str) -> Any:
                 return member.model_fields[str(key)].annotation
         elif get_origin(member) is list and isinstance(key, int):
             return get_args(member)[0]
-        elif get_origin(member) is dict and isinstance(key, str) and not _is_tag(key):
+        elif get_origin(member) is dict and isinstance(key, str):
             return get_args(member)[1]
     return None
 
 
-def _fault_text(item: Any, keys: tuple[int | str, ...]) -> str:
+def _fault_text(items: Sequence[Any], keys: tuple[int | str, ...]) -> str:
+    fitting = [item for item in items if not item["type"].endswith(("_type", "_parsing"))]
+    item = (fitting or items)[0]
     value, kind = item["input"], item["type"]
     if kind == "missing":
         return "is missing"
@@ -489,10 +535,14 @@ def _fault_text(item: Any, keys: tuple[int | str, ...]) -> str:
             annotation = _below(annotation, key)
         fields = [f for member in _members(annotation) for f in getattr(member, "model_fields", ())]
         return f"unknown key; known here: {', '.join(fields)}{nearest(str(keys[-1]), fields)}"
-    message = item["msg"].removeprefix("Value error, ")
-    message = message[:1].lower() + message[1:]
     hint = ""
     if kind == "literal_error" and isinstance(value, str):
         hint = nearest(value, item["ctx"]["expected"].replace("'", "").split(" or "))
+    message = ", or ".join(_message(item) for item in fitting or items)
     shown = repr(value)
     return f"{shown if len(shown) < 60 else shown[:57] + '...'}: {message}{hint}"
+
+
+def _message(item: Any) -> str:
+    message = str(item["msg"]).removeprefix("Value error, ")
+    return message[:1].lower() + message[1:]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
+
+from hpc_sweep.store import read_events, run_folder
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY / "scripts"))
@@ -116,36 +120,88 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
     Without the right or the packages the tests are skipped, but with ``CI=true`` they fail.
     """
-    from throwaway_slurm import SlurmError, ThrowawaySlurm
+    from throwaway_slurm import ThrowawaySlurm, ThrowawaySlurmError
 
-    folder = SHARED / f"slurm-{os.getpid()}"
-    cluster = ThrowawaySlurm(folder)
+    base = tmp_path_factory.getbasetemp()
+    cluster = ThrowawaySlurm(base / "slurm", shared=[base])
     try:
         cluster.up()
-    except SlurmError as error:
+    except ThrowawaySlurmError as error:
         if os.environ.get("CI") == "true":
             raise
         pytest.skip(f"no Slurm: {error}")
-    before = os.environ.get("SLURM_CONF")
-    os.environ["SLURM_CONF"] = str(cluster.conf)
-    try:
-        yield cluster
-    finally:
-        cluster.down()
-        if before is None:
-            del os.environ["SLURM_CONF"]
-        else:
-            os.environ["SLURM_CONF"] = before
+    patch = pytest.MonkeyPatch()
+    patch.setenv("SLURM_CONF", str(cluster.conf))
+    yield cluster
+    patch.undo()
+    cluster.down()
 
 
-SHARED = Path("/var/tmp")
-"""Where all nodes of the throwaway Slurm see the same files; /tmp is each node's own."""
+@pytest.fixture
+def slurm_cluster(slurm: Any) -> Spec:
+    """Return the ``cluster`` section for the throwaway Slurm."""
+    return {
+        "kind": "slurm",
+        "workers": 3,
+        "memory": "1GB",
+        "queue": "debug",
+        "walltime": "00:20:00",
+        "interface": "eth0",
+        "scheduler_interface": slurm.bridge,
+        "start_timeout": 120,
+    }
 
 
 def hpc_sweep(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own."""
     command = [sys.executable, "-m", "hpc_sweep", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+
+
+def wait_until_queue_is_empty(seconds: float = 60) -> None:
+    """Fail unless Slurm has no job any more within that time."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        command = ["squeue", "--noheader", "--format=%i %T"]
+        left = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        if not left.strip():
+            return
+        time.sleep(0.5)
+    raise AssertionError(f"jobs are left in the queue:\n{left}")
+
+
+def start_run(spec_file: Path, *options: object) -> subprocess.Popen[str]:
+    """Start ``hpc-sweep run`` in a process of its own."""
+    command = [sys.executable, "-m", "hpc_sweep", "run", str(spec_file), *map(str, options)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def wait_for_units(store: Path, count: int, process: subprocess.Popen[str]) -> None:
+    """Wait until that many units are done in the run folder's event log."""
+    end = time.monotonic() + 120
+    while time.monotonic() < end:
+        events = read_events(run_folder(store).events)
+        if sum(event["event"] == "unit_done" for event in events) >= count:
+            return
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.01)
+    raise AssertionError(f"fewer than {count} units within two minutes")
+
+
+def repeated_units(store: Path) -> tuple[list[str], list[str]]:
+    """Return the units that were started in several runs, and those of them that had finished."""
+    runs: list[list[str]] = []
+    done: list[str] = []
+    for event in read_events(run_folder(store).events):
+        if event["event"] == "run_started":
+            runs.append([])
+        elif event["event"] == "unit_started":
+            runs[-1].append(event["unit"])
+        elif event["event"] == "unit_done":
+            done.append(event["unit"])
+    started = Counter(unit for run in runs for unit in set(run))
+    again = [unit for unit, count in started.items() if count > 1]
+    return again, [unit for unit in again if done.count(unit) > 1]
 
 
 def equal_stores(first: Path, second: Path) -> None:

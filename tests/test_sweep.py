@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
-import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +13,15 @@ import numpy as np
 import psutil
 import pytest
 import xarray as xr
-from conftest import Spec, equal_stores, hpc_sweep, small_spec
+from conftest import (
+    Spec,
+    equal_stores,
+    hpc_sweep,
+    repeated_units,
+    small_spec,
+    start_run,
+    wait_for_units,
+)
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -232,40 +237,6 @@ def test_a_missing_file_is_an_error(spec: Spec) -> None:
 # --- kills -----------------------------------------------------------------------------------
 
 
-def start(spec_file: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "hpc_sweep", "run", str(spec_file)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
-def wait_for_units(store: Path, count: int, process: subprocess.Popen[str]) -> None:
-    """Wait until that many units are done in the run folder's event log."""
-    events = run_folder(store).events
-    end = time.monotonic() + 120
-    while time.monotonic() < end:
-        if sum(event["event"] == "unit_done" for event in read_events(events)) >= count:
-            return
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.01)
-    raise AssertionError(f"fewer than {count} units within two minutes")
-
-
-def repeated(store: Path) -> tuple[list[str], int]:
-    """Return units that were done twice, and how many were in flight at ends of runs."""
-    done: Counter[str] = Counter()
-    lost = 0
-    flying: set[str] = set()
-    for event in read_events(run_folder(store).events):
-        if event["event"] == "run_started":
-            lost += len(flying)
-            flying.clear()
-        elif event["event"] == "unit_started":
-            flying.add(event["unit"])
-        elif event["event"] == "unit_done":
-            flying.discard(event["unit"])
-            done[event["unit"]] += 1
-    return [unit for unit, count in done.items() if count > 1], lost
-
-
 @pytest.fixture
 def slow_spec(spec: Spec) -> Spec:
     """Make units that take long enough for a kill to come in the middle."""
@@ -288,7 +259,7 @@ def uninterrupted(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_killed_driver(slow_spec: Spec, write_spec: WriteSpec, tmp_path: Path, units: int) -> None:
     store = Path(slow_spec["output"]["store"])
     spec_file = write_spec(slow_spec)
-    process = start(spec_file)
+    process = start_run(spec_file)
     wait_for_units(store, units, process)
     process.send_signal(signal.SIGKILL)
     process.communicate()
@@ -301,16 +272,16 @@ def test_killed_driver(slow_spec: Spec, write_spec: WriteSpec, tmp_path: Path, u
     done = hpc_sweep("run", spec_file)
     assert done.returncode == 0, done.stderr
     assert "going on" in done.stdout
-    twice, lost = repeated(store)
+    again, twice = repeated_units(store)
     assert not twice
-    assert lost <= 6  # three for each of two workers
+    assert len(again) <= 6  # in flight: three for each of two workers
     equal_stores(store, uninterrupted)
     assert not list(run_folder(store).parts.iterdir())
 
 
 def test_killed_worker(slow_spec: Spec, write_spec: WriteSpec, uninterrupted: Path) -> None:
     store = Path(slow_spec["output"]["store"])
-    process = start(write_spec(slow_spec))
+    process = start_run(write_spec(slow_spec))
     wait_for_units(store, 2, process)
     workers = [
         child
@@ -329,7 +300,7 @@ def test_killed_worker(slow_spec: Spec, write_spec: WriteSpec, uninterrupted: Pa
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted(slow_spec: Spec, write_spec: WriteSpec, number: signal.Signals) -> None:
     store = Path(slow_spec["output"]["store"])
-    process = start(write_spec(slow_spec))
+    process = start_run(write_spec(slow_spec))
     wait_for_units(store, 1, process)
     process.send_signal(number)
     output = process.communicate(timeout=60)[0]

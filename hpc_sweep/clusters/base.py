@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,25 @@ WORKER_ENVIRONMENT = {
 
 Say = Callable[..., None]
 """Takes an event's name and its facts, as the journal does."""
+
+
+@dataclass
+class Record:
+    """What became of the submissions of one driver.
+
+    Attributes
+    ----------
+    say : callable
+        Told of each.
+    job_ids : list of str
+        Accepted ones.
+    rejections : list of str
+        The queue's words for the others.
+    """
+
+    say: Say
+    job_ids: list[str] = field(default_factory=list)
+    rejections: list[str] = field(default_factory=list)
 
 
 class Cluster(abc.ABC):

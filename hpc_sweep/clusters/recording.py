@@ -7,32 +7,12 @@ nobody retrieved, and waits for ever.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from typing import Any
 
 from dask_jobqueue.slurm import SLURMJob
 from distributed.core import Status
 
-from hpc_sweep.clusters.base import Say
-
-
-@dataclass
-class Record:
-    """What became of the submissions of one driver.
-
-    Attributes
-    ----------
-    say : callable
-        Told of each.
-    job_ids : list of str
-        Accepted ones.
-    rejections : list of str
-        The queue's words for the others.
-    """
-
-    say: Say
-    job_ids: list[str] = field(default_factory=list)
-    rejections: list[str] = field(default_factory=list)
+from hpc_sweep.clusters.base import Record
 
 
 class RecordingSlurmJob(SLURMJob):  # type: ignore[misc]

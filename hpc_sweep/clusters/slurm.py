@@ -15,14 +15,17 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import dask
 from dask.utils import parse_bytes
-from distributed import Client, Security
+from distributed import Client
 
-from hpc_sweep.clusters.base import WORKER_ENVIRONMENT, Cluster
+from hpc_sweep.clusters.base import WORKER_ENVIRONMENT, Cluster, Record, Say
+from hpc_sweep.clusters.certificates import make_certificates, remove_certificates
 from hpc_sweep.errors import ClusterError, Fault
+from hpc_sweep.spec import ClusterSpec
 
 _PLAIN_PATH = re.compile(r"[\w./+@-]+")
 
@@ -35,6 +38,10 @@ class Slurm(Cluster):
 
     _cluster: Any = None
     _client: Client | None = None
+
+    def __init__(self, spec: ClusterSpec, folder: Path, say: Say) -> None:
+        super().__init__(spec, folder, say)
+        self._record = Record(say)
 
     @property
     def workers_per_job(self) -> int:
@@ -78,15 +85,13 @@ class Slurm(Cluster):
 
     def start(self) -> Client:
         """Start the scheduler in this process and submit the worker jobs."""
-        self._remove_old_keys()
         with _keeping_sigint():
             from dask_jobqueue import SLURMCluster
 
-            from hpc_sweep.clusters.recording import Record, RecordingSlurmJob
-        self._record = Record(self.say)
+            from hpc_sweep.clusters.recording import RecordingSlurmJob
         try:
             self._cluster = SLURMCluster(
-                job_cls=RecordingSlurmJob, **{**self._options(), **self.spec.options}
+                job_cls=RecordingSlurmJob, **{**self.options(), **self.spec.options}
             )
             self._client = Client(self._cluster)
         except Exception as error:
@@ -95,11 +100,8 @@ class Slurm(Cluster):
         self._cluster.scale(jobs=self.jobs)
         return self._client
 
-    def job_script(self) -> str:
-        """Return the script of a worker job."""
-        return str(self._cluster.job_script())
-
-    def _options(self) -> dict[str, Any]:
+    def options(self) -> dict[str, Any]:
+        """Return what `dask_jobqueue.SLURMCluster` is made with; makes the certificates."""
         spec = self.spec
         memory = self.worker_memory_bytes()
         options: dict[str, Any] = {
@@ -113,9 +115,8 @@ class Slurm(Cluster):
             "walltime": spec.walltime,
             "interface": spec.interface,
             "log_directory": str(self.folder / "logs"),
-            "shared_temp_directory": str(self.folder / "keys"),
             "protocol": "tls://",
-            "security": Security.temporary(),
+            "security": make_certificates(self.folder / "keys"),
             "python": f"exec {shlex.quote(_configured('python') or sys.executable)}",
             "job_script_prologue": [
                 *(_configured("job-script-prologue") or ()),
@@ -167,11 +168,7 @@ class Slurm(Cluster):
             if started is not None:
                 with contextlib.suppress(TimeoutError):
                     started.close()
-        self._remove_old_keys()
-
-    def _remove_old_keys(self) -> None:
-        for file in (self.folder / "keys").glob(".dask-jobqueue.worker.*"):
-            file.unlink(missing_ok=True)
+        remove_certificates(self.folder / "keys")
 
 
 def _configured(key: str) -> Any:

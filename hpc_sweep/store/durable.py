@@ -22,6 +22,8 @@ def disk_errors(path: Path) -> Iterator[None]:
     """Turn the operating system's errors about a disk into one `DiskError`."""
     try:
         yield
+    except DiskError:  # said already
+        raise
     except OSError as error:
         if error.errno not in DISK_ERRORS:
             raise

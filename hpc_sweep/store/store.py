@@ -138,16 +138,17 @@ class Store:
         StoreError
             When there is none, or something else is at that path.
         """
-        place = Path(path)
+        place = Path(path).absolute()
         if not place.exists():
             raise StoreError(f"{place} does not exist; `hpc-sweep run SPEC` makes it")
+        foreign = StoreError(
+            f"{place} is there, but it is no store of hpc_sweep; name another output.store"
+        )
         try:
             attributes = json.loads((place / "zarr.json").read_text())["attributes"]
-            header = json.loads(attributes[ATTRIBUTE])
+            header: dict[str, Any] = dict(json.loads(attributes[ATTRIBUTE]))
         except (OSError, ValueError, KeyError, TypeError):
-            raise StoreError(
-                f"{place} is there, but it is no store of hpc_sweep; name another output.store"
-            ) from None
+            raise foreign from None
         if header.get("schema") != SCHEMA:
             raise StoreError(
                 f"{place} is of schema {header.get('schema')}, this version reads {SCHEMA}; "
@@ -156,7 +157,10 @@ class Store:
         lists: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in header.items()
         }
-        return cls(place, Header(**lists))
+        try:
+            return cls(place, Header(**lists))
+        except TypeError:  # keys are missing
+            raise foreign from None
 
     @cached_property
     def spec(self) -> SweepSpec:
@@ -391,10 +395,15 @@ FixedArray = tuple[str, tuple[str, ...], NDArray[Any], dict[str, Any]]
 
 def _fixed_arrays(store: Store, coordinates: xr.Dataset) -> Iterator[FixedArray]:
     """Yield the arrays that are written once: coordinates, and what the candidates are."""
-    encoded, _ = xr.conventions.cf_encoder(dict(coordinates.variables), {})
+    # the source's packing is dropped: it would need its fill value as an attribute
+    plain = coordinates.drop_encoding()
+    encoded, _ = xr.conventions.cf_encoder(dict(plain.variables), {})
     for name, variable in encoded.items():
         attrs = {key: _plain(value) for key, value in variable.attrs.items()}
-        yield str(name), tuple(map(str, variable.dims)), np.asarray(variable.values), attrs
+        labels = np.asarray(variable.values)
+        if labels.dtype.kind == "S":  # netCDF's character arrays
+            labels = np.char.decode(labels, "utf-8", "replace")
+        yield str(name), tuple(map(str, variable.dims)), labels, attrs
     if "target" in store.header.dims:
         targets = np.array(store.spec.targets, dtype=object)
         yield "target", ("target",), targets, {"long_name": "target of the search"}

@@ -1,0 +1,44 @@
+"""Certificates of one driver: in its run folder, readable by their owner only."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from distributed import Security
+
+
+def make_certificates(folder: Path) -> Security:
+    """Make a new certificate and key, and return what scheduler, workers and client need.
+
+    Dask's own temporary ones are handed to jobs as temporary files, which stay behind when
+    the driver is killed; these have fixed names, so that the next driver replaces them.
+
+    Parameters
+    ----------
+    folder : Path
+        Existing folder that all nodes see; what lies in it from earlier is removed.
+    """
+    remove_certificates(folder)
+    made = Security.temporary()
+    files = {}
+    for name, text in (
+        ("ca", made.tls_ca_file),
+        ("cert", made.tls_worker_cert),
+        ("key", made.tls_worker_key),
+    ):
+        files[name] = folder / f"{name}.pem"
+        with os.fdopen(os.open(files[name], os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as f:
+            f.write(text)
+    roles = {
+        f"tls_{role}_{name}": str(files[name])
+        for role in ("scheduler", "worker", "client")
+        for name in ("cert", "key")
+    }
+    return Security(tls_ca_file=str(files["ca"]), require_encryption=True, **roles)
+
+
+def remove_certificates(folder: Path) -> None:
+    """Remove the certificates of a driver that ended or was killed."""
+    for file in folder.glob("*.pem"):
+        file.unlink(missing_ok=True)

@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Everything that CI runs, on a machine where nothing was prepared:
+#
+#   bash scripts/test.sh              all checks and all tests
+#   bash scripts/test.sh -k store     other arguments go to pytest
+#
+# Installs Slurm, munge and what their nodes need from the distribution's packages where it may
+# (root or sudo), and tests on a throwaway Slurm of three nodes. Where it may not, the Slurm tests
+# are skipped and counted; with CI=true that is a failure.
+set -euo pipefail
+
+# shellcheck source=scripts/environment.sh
+source "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
+
+make_environment "[test]"
+cd -- "$CHECKOUT"
+
+slurm_is_there() {
+    local name
+    for name in slurmctld slurmd munged ip nsenter unshare; do
+        PATH="$PATH:/usr/sbin:/sbin" command -v "$name" >/dev/null || return 1
+    done
+}
+
+if ! slurm_is_there; then
+    install_packages --no-install-recommends slurm-wlm munge iproute2 util-linux ||
+        say "Slurm cannot be installed here: no right to, or no such packages"
+fi
+if ! slurm_is_there || [[ "$(id -u)" -ne 0 ]]; then
+    if [[ "${CI:-}" == true ]]; then
+        say "error: CI=true, but there is no Slurm to test on (it needs root and its packages)"
+        exit 1
+    fi
+    say "NOTE: without root and Slurm's packages the Slurm tests below are SKIPPED"
+fi
+
+.venv/bin/ruff check .
+.venv/bin/ruff format --check .
+.venv/bin/mypy
+.venv/bin/python -m pytest "$@"

@@ -1,0 +1,208 @@
+"""One suite for every kind of cluster: the same sweep, the same store, nothing left behind."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dask
+import psutil
+import pytest
+from conftest import Spec, equal_stores, small_spec, wait_until_queue_is_empty
+
+from hpc_sweep.clusters import KINDS, make_cluster
+from hpc_sweep.clusters.certificates import make_certificates, remove_certificates
+from hpc_sweep.clusters.recording import RecordingSlurmJob
+from hpc_sweep.clusters.slurm import Slurm
+from hpc_sweep.errors import ClusterError, SpecError
+from hpc_sweep.spec import ClusterSpec, load_spec
+from hpc_sweep.sweep import execute
+
+
+@pytest.fixture(scope="module")
+def reference(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the store that every kind has to equal."""
+    spec = small_spec(data, tmp_path_factory.mktemp("reference") / "whole.zarr")
+    return execute(load_spec(spec)).store.path
+
+
+@pytest.fixture
+def external(tmp_path: Path) -> Iterator[Spec]:
+    """Start a scheduler and two workers by Dask's own commands; return the cluster section."""
+    file = tmp_path / "scheduler.json"
+    dask_command = [sys.executable, "-m", "dask"]
+    scheduler = ["scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
+    worker = ["worker", "--nthreads", "1", "--no-dashboard", "--nworkers", "2"]
+    commands = [
+        [*dask_command, *scheduler, "--dashboard-address", "127.0.0.1:0"],
+        [*dask_command, *worker, "--local-directory", str(tmp_path)],
+    ]
+    started = [
+        subprocess.Popen(
+            [*command, "--scheduler-file", str(file)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for command in commands
+    ]
+    try:
+        end = time.monotonic() + 30
+        while not file.exists() and time.monotonic() < end:
+            time.sleep(0.1)
+        yield {"kind": "external", "scheduler_file": str(file)}
+    finally:
+        for process in reversed(started):
+            process.terminate()
+            process.wait(30)
+
+
+@pytest.fixture(params=[*KINDS, "importable"])
+def cluster_section(request: pytest.FixtureRequest) -> Spec:
+    """Return one ``cluster`` section for each kind."""
+    if request.param == "slurm":
+        section: Spec = request.getfixturevalue("slurm_cluster")
+        return section
+    if request.param == "external":
+        external: Spec = request.getfixturevalue("external")
+        return external
+    if request.param == "importable":
+        options = {"n_workers": 0, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
+        return {"kind": "distributed:LocalCluster", "workers": 2, "options": options}
+    return {"kind": request.param, "workers": 2}
+
+
+def test_conformance(cluster_section: Spec, spec: Spec, reference: Path) -> None:
+    """Every kind gives the store of a local run, and ends what it started."""
+    before = set(psutil.Process().children(recursive=True))
+    spec["cluster"] = cluster_section
+    outcome = execute(load_spec(spec))
+    assert outcome.counts == {**outcome.counts, "done": 46, "empty": 2}
+    equal_stores(outcome.store.path, reference)
+    assert not list(outcome.store.run.keys.iterdir())
+    assert not outcome.store.run.lease.exists()
+    if cluster_section["kind"] == "slurm":
+        wait_until_queue_is_empty()
+    elif cluster_section["kind"] != "external":
+        left = set(psutil.Process().children(recursive=True)) - before
+        assert not [child for child in left if "resource_tracker" not in str(child.cmdline())]
+
+
+def test_no_external_scheduler(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hpc_sweep.clusters.external.CONNECT_S", 1)
+    spec["cluster"] = {"kind": "external", "address": "tcp://127.0.0.1:9"}
+    with pytest.raises(ClusterError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
+        execute(load_spec(spec))
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        ({"scheduler_file": "absent.json"}, "absent.json' does not exist"),
+        ({"address": "127.0.0.1:8786"}, "must begin with tcp:// or tls://"),
+        ({"address": "tls://127.0.0.1:8786"}, "needs ca_file, cert and key"),
+    ],
+)
+def test_external_faults(spec: Spec, section: Spec, words: str) -> None:
+    spec["cluster"] = {"kind": "external", **section}
+    with pytest.raises(SpecError, match=words):
+        execute(load_spec(spec))
+
+
+def test_a_class_that_does_not_start(spec: Spec) -> None:
+    spec["cluster"] = {"kind": "json:JSONDecoder", "options": {"no_such_option": 1}}
+    with pytest.raises(ClusterError, match=r"json:JSONDecoder did not start: .*no_such_option"):
+        execute(load_spec(spec))
+
+
+def test_no_workers_come(spec: Spec) -> None:
+    """A cluster without workers ends at the deadline with one message."""
+    options = {"n_workers": 0, "dashboard_address": "127.0.0.1:0"}
+    spec["cluster"] = {"kind": "distributed:LocalCluster", "options": options, "start_timeout": 2}
+    with pytest.raises(ClusterError, match=r"no worker within 2 s \(cluster.start_timeout\)"):
+        execute(load_spec(spec))
+
+
+def test_certificates_are_private_and_replaced(tmp_path: Path) -> None:
+    first = make_certificates(tmp_path)
+    text = (tmp_path / "key.pem").read_text()
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+    second = make_certificates(tmp_path)
+    assert (tmp_path / "key.pem").read_text() != text
+    assert first.tls_worker_key == second.tls_worker_key == str(tmp_path / "key.pem")
+    remove_certificates(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def job_script(
+    section: Spec, folder: Path, monkeypatch: pytest.MonkeyPatch, *, config: Any = None
+) -> str:
+    """Return the script of a worker job; needs no Slurm."""
+    import dask_jobqueue.config  # noqa: F401  (reads jobqueue.yaml)
+
+    (folder / "keys").mkdir(parents=True)
+    monkeypatch.setattr("hpc_sweep.clusters.slurm.sys.executable", "/opt/env/bin/python")
+    configured = {**dask.config.get("jobqueue.slurm"), **(config or {})}
+    with dask.config.set({"jobqueue.slurm": configured}):
+        slurm = Slurm(ClusterSpec(kind="slurm", **section), folder, lambda event, **facts: None)
+        options = slurm.options()
+        for name in ("scheduler_options", "silence_logs"):
+            del options[name]
+        job = RecordingSlurmJob("tls://10.0.0.1:8786", "worker-0", **options)
+        return str(job.job_script()).replace(str(folder), "FOLDER")
+
+
+def test_job_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    section = {
+        "workers": 8,
+        "workers_per_node": 4,
+        "memory": "2GB",
+        "queue": "compute",
+        "account": "p42",
+        "walltime": "02:00:00",
+        "directives": ["--constraint=haswell"],
+        "prologue": ["module load python"],
+    }
+    script = job_script(section, tmp_path / "x.zarr.run", monkeypatch)
+    golden = Path(__file__).parent / "golden" / "slurm-worker.sh"
+    assert script == golden.read_text()
+
+
+def test_the_users_jobqueue_yaml_is_the_ground(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = {
+        "memory": "8GB",
+        "processes": 4,
+        "cores": 4,
+        "queue": "theirs",
+        "account": "theirs",
+        "job-script-prologue": ["module load theirs"],
+        "job-extra-directives": ["--qos=theirs"],
+    }
+    section = {"queue": "mine", "directives": ["--constraint=mine"]}
+    script = job_script(section, tmp_path / "x.zarr.run", monkeypatch, config=config)
+    for line in (
+        "#SBATCH -p mine",
+        "#SBATCH -A theirs",
+        "#SBATCH --qos=theirs",
+        "#SBATCH --constraint=mine",
+        "#SBATCH --cpus-per-task=4",
+        "module load theirs",
+    ):
+        assert line in script.splitlines()
+    assert "-p theirs" not in script
+    assert "--nworkers 4" in script
+
+
+def test_slurm_needs_memory_and_sbatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    cluster = make_cluster(ClusterSpec(kind="slurm"), tmp_path / "a b.run", print)
+    assert [fault.path for fault in cluster.faults()] == [
+        "cluster.kind",
+        "cluster.memory",
+        "output.store",
+    ]

@@ -1,0 +1,127 @@
+"""Means, ranks and winners are scikit-learn's, also with NaN, infinities and ties."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.model_selection import GridSearchCV, PredefinedSplit
+
+from hpc_sweep.store.ranks import best, mean_and_std, rank
+
+Scores = NDArray[np.float64]
+
+
+class Told(BaseEstimator):
+    """Scores on split i what it was told to."""
+
+    def __init__(self, scores: tuple[float, ...] = ()) -> None:
+        self.scores = scores
+
+    def fit(self, X: Any, y: Any = None) -> Told:
+        return self
+
+    def score(self, X: Any, y: Any = None) -> float:
+        return self.scores[int(X[0, 0])]
+
+
+def cv_results(scores: Scores) -> dict[str, Any]:
+    """Return scikit-learn's results for scores of shape (n_candidates, n_splits)."""
+    splits = np.arange(scores.shape[1])
+    grid = {"scores": [tuple(row) for row in scores.tolist()]}
+    search = GridSearchCV(Told(), grid, cv=PredefinedSplit(splits), refit=False)
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")  # of scores that are not finite
+        results: dict[str, Any] = search.fit(splits[:, None].astype(float)).cv_results_
+    return results
+
+
+def ours(scores: Scores) -> tuple[Scores, Scores, NDArray[np.int32]]:
+    """Return mean, std and rank of partitions that have all splits."""
+    with np.errstate(all="ignore"):
+        mean, std = mean_and_std(scores, np.full(len(scores), scores.shape[2]))
+        return mean, std, rank(mean)
+
+
+VALUES = st.one_of(
+    st.sampled_from([0.0, 0.5, -1.0, 1e-17, np.nan, np.inf, -np.inf]),
+    st.floats(-1e6, 1e6),
+    st.floats(allow_nan=False, allow_infinity=False),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    npst.arrays(
+        "float64",
+        st.tuples(st.integers(1, 3), st.integers(1, 5), st.integers(2, 11)),
+        elements=VALUES,
+        fill=st.nothing(),
+    )
+)
+@example(np.array([[[-np.inf, 0], [np.nan, 0], [1, 2]]]))
+@example(np.array([[[-np.inf, 0], [np.nan, 0], [np.inf, np.inf]]]))
+@example(np.full((2, 3, 2), np.nan))
+@example(np.ones((1, 3, 2)))
+def test_bit_equal_to_scikit_learn(scores: Scores) -> None:
+    mean, std, ranks = ours(scores)
+    for row, partition in enumerate(scores):
+        expected = cv_results(partition)
+        np.testing.assert_array_equal(mean[row], expected["mean_test_score"])
+        np.testing.assert_array_equal(std[row], expected["std_test_score"])
+        np.testing.assert_array_equal(ranks[row], expected["rank_test_score"])
+        assert ranks.dtype == expected["rank_test_score"].dtype
+
+
+@settings(max_examples=100, deadline=None)
+@given(npst.arrays("float64", (3, 4), elements=VALUES, fill=st.nothing()))
+def test_the_best_is_the_first_of_rank_one(mean: Scores) -> None:
+    found = best(rank(mean), mean)
+    for row, index in zip(mean, found, strict=True):
+        if np.isnan(row).all():
+            assert index == -1
+        else:
+            assert index == int(np.nanargmax(row))
+
+
+def test_absent_splits_are_passed_over() -> None:
+    scores = np.array([[[1.0, 2.0, 6.0]], [[1.0, 2.0, np.nan]], [[1.0, np.nan, np.nan]]])
+    mean, std = mean_and_std(scores, np.array([3, 2, 1]))
+    np.testing.assert_array_equal(mean, [[3.0], [1.5], [1.0]])
+    np.testing.assert_array_equal(std[1:], [[0.5], [0.0]])
+
+
+def test_a_split_that_failed_is_not_absent() -> None:
+    scores = np.array([[[1.0, np.nan], [1.0, 2.0]]])
+    mean, std = mean_and_std(scores, np.array([2]))
+    np.testing.assert_array_equal(mean, [[np.nan, 1.5]])
+    np.testing.assert_array_equal(np.isnan(std), [[True, False]])
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_no_splits_are_no_mean(count: int) -> None:
+    mean, std = mean_and_std(np.ones((1, 2, 3)), np.array([count]))
+    assert np.isnan(mean).all()
+    assert np.isnan(std).all()
+
+
+def test_what_lies_behind_the_splits_is_not_looked_at() -> None:
+    mean, _ = mean_and_std(np.array([[[1.0, 3.0, 1e9]]]), np.array([2]))
+    assert mean == [[2.0]]
+
+
+def test_padding_does_not_change_the_last_bit() -> None:
+    scores = np.random.default_rng(3).normal(size=(20, 3, 13))
+    counts = np.random.default_rng(4).integers(1, 14, 20)
+    mean, std = mean_and_std(scores, counts)
+    for row, count in enumerate(counts):
+        alone = mean_and_std(np.ascontiguousarray(scores[row : row + 1, :, :count]), counts[[row]])
+        np.testing.assert_array_equal(mean[row], alone[0][0])
+        np.testing.assert_array_equal(std[row], alone[1][0])
