@@ -53,7 +53,7 @@ def rank(mean: NDArray[np.float64]) -> NDArray[np.int32]:
     """
     hopeless = np.isnan(mean).all(axis=-1, keepdims=True)
     lowest = np.min(np.where(np.isnan(mean), np.inf, mean), axis=-1, keepdims=True) - 1
-    filled = np.nan_to_num(np.where(np.isnan(mean), lowest, mean))
+    filled = np.where(np.isnan(mean), lowest, np.nan_to_num(mean))
     ranks = rankdata(-filled, method="min", axis=-1).astype(np.int32)
     return np.where(hopeless, np.int32(1), ranks).astype(np.int32)
 
@@ -66,5 +66,6 @@ def best(ranks: NDArray[np.int32], mean: NDArray[np.float64]) -> NDArray[np.int6
     ranks, mean : ndarray, shape (n_partitions, n_candidates)
         Ranks and the means they are made of.
     """
-    index = ranks.argmin(axis=-1)
+    # beside means below -1e16 a NaN may share a rank: it is still not the best
+    index = np.where(np.isnan(mean), np.iinfo(ranks.dtype).max, ranks).argmin(axis=-1)
     return np.where(np.isnan(mean).all(axis=-1), -1, index)
