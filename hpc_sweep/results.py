@@ -12,7 +12,7 @@ import xarray as xr
 
 from hpc_sweep.choices import DONE, STATUS_MEANINGS
 from hpc_sweep.partitions import partition_labels
-from hpc_sweep.store import Ledger, Store, read_events, read_holder
+from hpc_sweep.store import Ledger, Store, is_known_dead, read_events, read_holder
 
 
 def open_results(store: str | Path) -> xr.Dataset:
@@ -90,12 +90,14 @@ def sweep_status(store: str | Path) -> dict[str, Any]:
     -------
     dict
         ``store, name, complete, partitions`` (by state), ``fits, fits_done, result_chunks,
-        result_chunks_folded, parts, driver`` (who holds the lease, or None),
-        ``last_event``.
+        result_chunks_folded, parts, driver`` (who holds the lease, or None; the dead do not
+        count where this host can tell), ``last_event``.
     """
     opened = Store.open(store)
     ledger = Ledger.read(opened)
     holder = read_holder(opened.run.lease)
+    if holder is not None and is_known_dead(holder):
+        holder = None
     last = None
     for event in read_events(opened.run.events):
         last = event

@@ -7,6 +7,7 @@ import itertools
 import os
 import shutil
 import subprocess
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ import numpy as np
 import pytest
 import xarray as xr
 from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.model_selection import GridSearchCV, PredefinedSplit
 
 from hpc_sweep.choices import DONE
 from hpc_sweep.partitions import PartitionGrid
@@ -28,6 +31,7 @@ NEIGHBORS = {
     "estimator": "sklearn.neighbors.KNeighborsRegressor",
     "param_grid": {"n_neighbors": [3], "weights": ["uniform", "distance"]},
 }
+Scores = NDArray[np.float64]
 DIMS = ("latitude", "longitude", "season")
 
 
@@ -159,6 +163,30 @@ def whole(store: Store, chunk: Chunk) -> Unit:
 def all_chunks(store: Store) -> list[Chunk]:
     """Return the indices of all result chunks."""
     return list(np.ndindex(*store.grid.chunk_grid(store.header.chunks)))
+
+
+class Told(BaseEstimator):
+    """Scores on split i what it was told to."""
+
+    def __init__(self, scores: tuple[float, ...] = ()) -> None:
+        self.scores = scores
+
+    def fit(self, X: Any, y: Any = None) -> Told:
+        return self
+
+    def score(self, X: Any, y: Any = None) -> float:
+        return self.scores[int(X[0, 0])]
+
+
+def cv_results(scores: Scores) -> dict[str, Any]:
+    """Return scikit-learn's results for scores of shape (n_candidates, n_splits)."""
+    splits = np.arange(scores.shape[1])
+    grid = {"scores": [tuple(row) for row in scores.tolist()]}
+    search = GridSearchCV(Told(), grid, cv=PredefinedSplit(splits), refit=False)
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")  # of scores that are not finite
+        results: dict[str, Any] = search.fit(splits[:, None].astype(float)).cv_results_
+    return results
 
 
 @contextlib.contextmanager

@@ -2,46 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
-from typing import Any
-
 import numpy as np
 import pytest
+from builders import Scores, cv_results
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator
-from sklearn.model_selection import GridSearchCV, PredefinedSplit
 
 from hpc_sweep.store.ranks import best, mean_and_std, rank
-
-Scores = NDArray[np.float64]
-
-
-class Told(BaseEstimator):
-    """Scores on split i what it was told to."""
-
-    def __init__(self, scores: tuple[float, ...] = ()) -> None:
-        self.scores = scores
-
-    def fit(self, X: Any, y: Any = None) -> Told:
-        return self
-
-    def score(self, X: Any, y: Any = None) -> float:
-        return self.scores[int(X[0, 0])]
-
-
-def cv_results(scores: Scores) -> dict[str, Any]:
-    """Return scikit-learn's results for scores of shape (n_candidates, n_splits)."""
-    splits = np.arange(scores.shape[1])
-    grid = {"scores": [tuple(row) for row in scores.tolist()]}
-    search = GridSearchCV(Told(), grid, cv=PredefinedSplit(splits), refit=False)
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")  # of scores that are not finite
-        results: dict[str, Any] = search.fit(splits[:, None].astype(float)).cv_results_
-    return results
-
 
 def ours(scores: Scores) -> tuple[Scores, Scores, NDArray[np.int32]]:
     """Return mean, std and rank of partitions that have all splits."""

@@ -3,7 +3,7 @@
 from hpc_sweep.store.fold import fold
 from hpc_sweep.store.journal import Journal, read_events
 from hpc_sweep.store.layout import result_arrays
-from hpc_sweep.store.lease import Lease, check_nonce, hold, read_holder
+from hpc_sweep.store.lease import Lease, check_nonce, hold, is_known_dead, read_holder
 from hpc_sweep.store.ledger import Ledger
 from hpc_sweep.store.parts import Part, PartName, Receipt, delete_parts, list_parts, write_part
 from hpc_sweep.store.store import RunFolder, Store, create_store, run_folder
@@ -22,6 +22,7 @@ __all__ = [
     "delete_parts",
     "fold",
     "hold",
+    "is_known_dead",
     "list_parts",
     "read_events",
     "read_holder",

@@ -45,6 +45,10 @@ def fold(store: Store, chunk: Chunk, names: Sequence[PartName]) -> dict[str, int
     DiskError
         When the disk refuses.
     """
+    before = store.read_status(chunk)
+    if before is not None:  # done by a worker that died before its answer came
+        delete_parts(store.run.parts, names)
+        return _counts(partition_status(before.reshape(-1, before.shape[-1])))
     values = _joined(store, chunk, names)
     if (values["status"] == PENDING).any():
         count = int((values["status"] == PENDING).sum())
@@ -59,7 +63,11 @@ def fold(store: Store, chunk: Chunk, names: Sequence[PartName]) -> dict[str, int
         scattered[flat] = values[array.name]
         store.write(array, chunk, scattered.reshape(shape + scattered.shape[1:]))
     delete_parts(store.run.parts, names)
-    kinds, counts = np.unique(values["partition_status"], return_counts=True)
+    return _counts(values["partition_status"])
+
+
+def _counts(states: NDArray[np.int8]) -> dict[str, int]:
+    kinds, counts = np.unique(states, return_counts=True)
     return {str(kind): int(count) for kind, count in zip(kinds, counts, strict=True)}
 
 
@@ -96,7 +104,8 @@ def _joined(store: Store, chunk: Chunk, names: Sequence[PartName]) -> dict[str, 
 def _texts(shape: tuple[int, ...], messages: Any) -> NDArray[Any]:
     texts = np.full(shape, "", dtype=object)
     for cell, text in messages.items():
-        texts[cell] = text
+        # bytes of file names that are no Unicode cannot be stored
+        texts[cell] = text.encode("utf-8", "backslashreplace").decode()
     return texts
 
 

@@ -199,13 +199,10 @@ def _acquire(
 def _is_alive(
     path: Path, other: Holder, sleep: Callable[[float], None], say: Callable[[str], None]
 ) -> bool:
-    if other.nonce == "damaged":
+    if is_known_dead(other):
         return False
     if other.host == socket.gethostname():
-        try:
-            return abs(psutil.Process(other.pid).create_time() - other.started) < 2.0
-        except psutil.NoSuchProcess:
-            return False
+        return True
     say(f"{other} holds the store; watching its heartbeat for {STALE_S:.0f} s")
     before = _beats(path, other)
     waited = 0.0
@@ -217,6 +214,18 @@ def _is_alive(
         if read_holder(path) != other:  # it ended by itself
             return False
     return False
+
+
+def is_known_dead(holder: Holder) -> bool:
+    """Return whether this host can tell that a holder's process is gone."""
+    if holder.nonce == "damaged":
+        return True
+    if holder.host != socket.gethostname():
+        return False
+    try:
+        return abs(psutil.Process(holder.pid).create_time() - holder.started) >= 2.0
+    except psutil.NoSuchProcess:
+        return True
 
 
 def _beat_file(path: Path, holder: Holder) -> Path:

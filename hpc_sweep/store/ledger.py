@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -38,6 +39,7 @@ class Ledger:
     folded: set[Chunk] = field(default_factory=set)
     counts: Counter[int] = field(default_factory=Counter)
     parts: dict[Chunk, list[PartName]] = field(default_factory=dict)
+    _cells: dict[Chunk, NDArray[np.bool_]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, store: Store) -> Ledger:
@@ -46,9 +48,16 @@ class Ledger:
         Raises
         ------
         StoreError
-            When a file is missing although its status says done.
+            When a file is missing that was made with the store, or although its status
+            says done.
         """
         ledger = cls(store)
+        lost = store.missing_fixed_files()
+        if lost:
+            raise StoreError(
+                f"{lost[0]} is missing, which was made with the store ({len(lost)} such files); "
+                f"bring it back, or delete {store.path} to compute all again"
+            )
         for index in np.ndindex(*store.grid.chunk_grid(store.header.chunks)):
             status = store.read_status(index)
             if status is not None:
@@ -65,7 +74,7 @@ class Ledger:
             )
         for name in list_parts(store.run.parts, store.header.id):
             if name.unit.chunk not in ledger.folded and is_whole(store.run.parts, name):
-                ledger.parts.setdefault(name.unit.chunk, []).append(name)
+                ledger.add(name)
         return ledger
 
     def count(self, states: NDArray[np.int8]) -> None:
@@ -82,41 +91,37 @@ class Ledger:
         ndarray of bool, shape (n_partitions, n_candidates), or None
             In reading order; None where nothing is.
         """
-        if chunk not in self.parts:
-            return None
-        partitions = int(np.prod(self.store.grid.chunk_shape(self.store.header.chunks, chunk)))
-        cells = np.zeros((partitions, len(self.store.candidates)), dtype=bool)
-        for name in self.parts[chunk]:
-            unit = name.unit
-            cells[unit.start : unit.stop, unit.first : unit.last] = True
-        return cells
+        return self._cells.get(chunk)
 
     def add(self, name: PartName) -> bool:
         """Add a part; return whether its chunk is complete now."""
-        self.parts.setdefault(name.unit.chunk, []).append(name)
-        covered = self.covered(name.unit.chunk)
-        return covered is not None and bool(covered.all())
+        unit = name.unit
+        if unit.chunk not in self._cells:
+            shape = self.store.grid.chunk_shape(self.store.header.chunks, unit.chunk)
+            cells = np.zeros((math.prod(shape), len(self.store.candidates)), dtype=bool)
+            self._cells[unit.chunk] = cells
+        self.parts.setdefault(unit.chunk, []).append(name)
+        self._cells[unit.chunk][unit.start : unit.stop, unit.first : unit.last] = True
+        return bool(self._cells[unit.chunk].all())
 
     def complete(self) -> Iterator[Chunk]:
         """Yield chunks whose parts are complete, so that they can be folded."""
-        for chunk in sorted(self.parts):
-            covered = self.covered(chunk)
-            if covered is not None and covered.all():
+        for chunk, cells in sorted(self._cells.items()):
+            if cells.all():
                 yield chunk
 
     def fold(self, chunk: Chunk, counts: dict[str, int]) -> None:
         """Note that a chunk was folded."""
         self.folded.add(chunk)
         self.parts.pop(chunk, None)
+        self._cells.pop(chunk, None)
         for kind, count in counts.items():
             self.counts[int(kind)] += count
 
     def cells_done(self) -> int:
         """Return how many (partition, candidate) cells need no more work."""
         partitions = sum(self.counts.values())
-        in_parts = sum(
-            int(cells.sum()) for c in self.parts if (cells := self.covered(c)) is not None
-        )
+        in_parts = sum(int(cells.sum()) for cells in self._cells.values())
         return partitions * len(self.store.candidates) + in_parts
 
     def summary(self) -> dict[str, Any]:
@@ -128,10 +133,7 @@ class Ledger:
         return {meaning: counts[code] for code, meaning in enumerate(STATUS_MEANINGS)}
 
     def _states_in_parts(self, chunk: Chunk) -> Counter[int]:
-        covered = self.covered(chunk)
-        if covered is None:
-            return Counter()
-        status = np.zeros(covered.shape, dtype=np.int8)
+        status = np.zeros(self._cells[chunk].shape, dtype=np.int8)
         for name in self.parts[chunk]:
             unit = name.unit
             try:

@@ -249,6 +249,17 @@ class Store:
                 if not file.name.startswith(self.header.id):
                     file.unlink(missing_ok=True)
 
+    def missing_fixed_files(self) -> list[Path]:
+        """Return missing files of those made with the store: metadata, coordinates."""
+        group = json.loads((self.path / "zarr.json").read_text())
+        arrays = {array.name for array in self.arrays}
+        files = []
+        for name, node in group["consolidated_metadata"]["metadata"].items():
+            files.append(self.path / name / "zarr.json")
+            if name not in arrays:  # written whole, as one chunk
+                files.append(self.path / name / ".".join(["c", *("0" for _ in node["shape"])]))
+        return [file for file in files if not file.exists()]
+
     def missing_files(self, folded: set[Chunk]) -> list[Path]:
         """Return files that should be there, since their chunk's status says done."""
         missing = []
