@@ -10,16 +10,26 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hpc_sweep.models import load_model
     from hpc_sweep.results import open_results
     from hpc_sweep.spec import SweepSpec, load_spec
     from hpc_sweep.sweep import prepare, run
 
 __version__ = "0.1.0"
 
-__all__ = ["SweepSpec", "__version__", "load_spec", "open_results", "prepare", "run"]
+__all__ = [
+    "SweepSpec",
+    "__version__",
+    "load_model",
+    "load_spec",
+    "open_results",
+    "prepare",
+    "run",
+]
 
 _HOMES = {
     "SweepSpec": "spec",
+    "load_model": "models",
     "load_spec": "spec",
     "open_results": "results",
     "prepare": "sweep",

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 Outputs = Literal["joint", "separate"]
 Dtype = Literal["float64", "float32"]
 Strategy = Literal["grid"]
+Models = Literal["none", "on_demand"]
 TableFormat = Literal["table", "csv", "json"]
 
 TABLE_FORMATS: tuple[str, ...] = get_args(TableFormat)

@@ -211,9 +211,12 @@ def is_classifier(estimator: Any) -> bool:
 
 
 def needs_target(estimator: Any) -> bool:
-    """Return whether `estimator` cannot be fitted without a target."""
+    """Return whether `estimator` cannot be fitted without a target; a pipeline, if a step does."""
+    from sklearn.pipeline import Pipeline
     from sklearn.utils import get_tags
 
+    if isinstance(estimator, Pipeline):
+        return any(needs_target(step) for _, step in estimator.steps if hasattr(step, "fit"))
     return bool(get_tags(estimator).target_tags.required)
 
 

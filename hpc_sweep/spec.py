@@ -18,7 +18,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import pydantic
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, ConfigDict, Field
 
-from hpc_sweep.choices import CLUSTER_KINDS, Dtype, Outputs, Strategy
+from hpc_sweep.choices import CLUSTER_KINDS, Dtype, Models, Outputs, Strategy
 from hpc_sweep.errors import Fault, SpecError, nearest
 
 OWN_NAMES = frozenset(
@@ -187,6 +187,9 @@ class OutputSpec(Section):
     """Where results go."""
 
     store: Place = Field(description="zarr group to make; the run folder is STORE.run beside it")
+    models: Models = Field(
+        "on_demand", description="on_demand: hpc_sweep.load_model fits the best one again | none"
+    )
     max_files: Annotated[int, Field(ge=100)] = Field(
         5000, description="how many files the finished store may have"
     )

@@ -30,7 +30,7 @@ from hpc_sweep.estimators import (
     is_classifier,
     parameter_value,
 )
-from hpc_sweep.partitions import describe, partition_labels
+from hpc_sweep.partitions import Label, describe, partition_labels
 from hpc_sweep.plan import Chunk, Unit
 from hpc_sweep.search import Evaluation, Model, Split, evaluate
 from hpc_sweep.source import Source, open_source
@@ -86,19 +86,51 @@ def _key(kind: str, what: str) -> str:
 
 @dataclass(frozen=True)
 class Bench:
-    """What a worker keeps between tasks of one run: opened and built once."""
+    """What a worker keeps between tasks of one run: opened and built once.
+
+    Attributes
+    ----------
+    store : Store
+        The output.
+    source : Source
+        The input.
+    models : tuple of Model
+        Those of the spec, built.
+    settings : tuple of mapping
+        By candidate: parameter values as estimators take them.
+    seeded : tuple of tuple of str
+        By candidate: names of ``random_state`` parameters that nobody has set.
+    """
 
     store: Store
     source: Source
     models: tuple[Model, ...]
-    candidates: tuple[Candidate, ...]
     settings: tuple[Mapping[str, Any], ...]
     seeded: tuple[tuple[str, ...], ...]
-    seed: int
+
+    @property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """The candidates in order."""
+        return self.store.candidates
+
+    def labels(self, partition: NDArray[np.intp]) -> dict[str, Label]:
+        """Return the labels of a partition."""
+        return partition_labels(self.source.coordinates, self.store.header.dims, partition)
+
+    def seed(self, partition: NDArray[np.intp]) -> int:
+        """Return a seed made of the sweep's seed and the partition's labels, never of the unit."""
+        content = [self.store.spec.search.seed, self.labels(partition)]
+        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).digest()
+        return int.from_bytes(digest[:4], "big") >> 1
+
+    def params(self, candidate: int, seed: int) -> dict[str, Any]:
+        """Return the parameters of a candidate, open random states filled with a seed."""
+        return {**self.settings[candidate], **dict.fromkeys(self.seeded[candidate], seed)}
 
 
 @functools.lru_cache(maxsize=2)
-def _bench(store: str, spec_text: str) -> Bench:
+def open_bench(store: str, spec_text: str) -> Bench:
+    """Open store and source and build the models, once for all tasks of a run."""
     opened = Store.open(store)
     spec = SweepSpec.model_validate_json(spec_text)
     models = build_models(spec)
@@ -111,8 +143,7 @@ def _bench(store: str, spec_text: str) -> Bench:
         _open_random_states(models[candidate.model].estimator, params)
         for candidate, params in zip(candidates, settings, strict=True)
     )
-    source = open_source(spec.data)
-    return Bench(opened, source, models, candidates, settings, seeded, spec.search.seed)
+    return Bench(opened, open_source(spec.data), models, settings, seeded)
 
 
 def build_models(spec: SweepSpec) -> tuple[Model, ...]:
@@ -159,7 +190,7 @@ def evaluate_unit(context: Context, unit: Unit) -> Receipt:
         When the disk refuses.
     """
     begin = time.perf_counter()
-    bench = _bench(context.store, context.spec)
+    bench = open_bench(context.store, context.spec)
     results: list[tuple[Evaluation, int, int, NDArray[np.int8]]] = []
     for partition, arrays in _partitions(bench, unit):
         results.append(_evaluate_partition(bench, unit, partition, arrays))
@@ -199,7 +230,7 @@ def _evaluate_partition(
     X, y = arrays
     if len(X) == 0:
         return _without_fits(bench, len(rows), 0, EMPTY, "")
-    seed = _derived_seed(bench, partition)
+    seed = bench.seed(partition)
     splits: dict[int, list[Split]] = {}
     refused: dict[int, str] = {}
     for model in sorted({bench.candidates[row].model for row in rows}):
@@ -208,7 +239,7 @@ def _evaluate_partition(
         except ValueError as error:
             refused[model] = f"{len(X)} samples cannot be split: {error}"
     candidates = [
-        (bench.candidates[row].model, _with_seed(bench, row, seed))
+        (bench.candidates[row].model, bench.params(row, seed))
         for row in rows
         if bench.candidates[row].model in splits
     ]
@@ -238,17 +269,6 @@ def _split(splitter: Any, X: Any, y: Any, seed: int) -> list[Split]:
         # of rare classes scikit-learn warns for each partition; the scores tell
         warnings.simplefilter("ignore", UserWarning)
         return list(splitter.split(X, y))
-
-
-def _derived_seed(bench: Bench, partition: NDArray[np.intp]) -> int:
-    """Return a seed made of the sweep's seed and the partition's labels, never of the unit."""
-    labels = partition_labels(bench.source.coordinates, bench.store.header.dims, partition)
-    content = json.dumps([bench.seed, labels], sort_keys=True).encode()
-    return int.from_bytes(hashlib.sha256(content).digest()[:4], "big") >> 1
-
-
-def _with_seed(bench: Bench, row: int, seed: int) -> dict[str, Any]:
-    return {**bench.settings[row], **dict.fromkeys(bench.seeded[row], seed)}
 
 
 def _spread(found: Evaluation, refused: Sequence[str]) -> Evaluation:
@@ -300,9 +320,9 @@ def _part(bench: Bench, results: Sequence[tuple[Evaluation, int, int, NDArray[np
 def give_up(context: Context, unit: Unit, reason: str) -> Receipt:
     """Leave a part that says why a unit cannot be done; nothing is read or fitted."""
     begin = time.perf_counter()
-    bench = _bench(context.store, context.spec)
+    bench = open_bench(context.store, context.spec)
     order = bench.store.grid.reading_order(bench.store.header.chunks, unit.chunk)
-    labels = partition_labels(bench.source.coordinates, bench.store.header.dims, order[unit.start])
+    labels = bench.labels(order[unit.start])
     count = unit.last - unit.first
     results = [
         _without_fits(bench, count, 0, FAILED, f"{describe(labels)}: {reason}")

@@ -18,7 +18,7 @@ FLOORS = {
     2: {"plan"},
     3: {"source", "search", "store", "clusters"},
     4: {"drive", "work"},
-    5: {"sweep", "results"},
+    5: {"sweep", "results", "models"},
     6: {"cli"},
     7: {"__init__", "__main__"},
 }

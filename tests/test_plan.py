@@ -207,8 +207,8 @@ def test_few_partitions_are_cut_by_candidates() -> None:
 
 def test_result_chunks_cut_below_source_chunks_cost_reads() -> None:
     plan = planned(workload((200, 200), (100, 100), n_candidates=500, n_splits=5))
-    assert plan.chunks == (50, 50)
-    assert plan.read_factor == 4.0
+    assert plan.chunks == (25, 50)
+    assert plan.read_factor == times_read(plan) == 8.0
 
 
 def test_small_source_chunks_make_common_units() -> None:

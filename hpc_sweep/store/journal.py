@@ -21,7 +21,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._begun = False
+        self._whole = False
 
     def write(self, event: str, **facts: Any) -> None:
         """Append one event with its facts (JSON values).
@@ -31,23 +31,27 @@ class Journal:
         moment = time.time()
         clock = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(moment))
         line = {"time": f"{clock}.{int(moment % 1 * 1000):03d}Z", "event": event, **facts}
-        with contextlib.suppress(OSError), self.path.open("ab+") as file:
-            file.write(self._gap(file) + json.dumps(line).encode() + b"\n")
+        content = json.dumps(line).encode() + b"\n"
+        whole, self._whole = self._whole, False
+        with contextlib.suppress(OSError):
+            with self.path.open("ab+") as file:
+                file.write(content if whole else _gap(file) + content)
+            self._whole = True
 
-    def _gap(self, file: IO[bytes]) -> bytes:
-        """Return a line's end where a killed driver left its last line without one."""
-        if self._begun or file.tell() == 0:
-            return b""
-        self._begun = True
-        file.seek(-1, 2)
-        return b"" if file.read(1) == b"\n" else b"\n"
+
+def _gap(file: IO[bytes]) -> bytes:
+    """Return a line's end where a kill or a full disk left the last line without one."""
+    if file.tell() == 0:
+        return b""
+    file.seek(-1, 2)
+    return b"" if file.read(1) == b"\n" else b"\n"
 
 
 def read_events(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the events of a log; a line that a kill cut short is passed over."""
     if not path.exists():
         return
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8", errors="replace") as file:
         for line in file:
             with contextlib.suppress(ValueError):
                 yield json.loads(line)

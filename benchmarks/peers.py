@@ -1,0 +1,301 @@
+"""Fits per second of hpc_sweep beside those of others, on the same data and two cores.
+
+    python benchmarks/peers.py [--pixels N] [--repeats R] [--store ZARR] [--json FILE] [--plot PNG]
+
+See the README beside this file for what is measured, and how.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+# numpy reads these when it is loaded, and workers import this file: so the libraries are
+# imported inside functions, and all processes have one thread
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+os.environ.update(dict.fromkeys(THREADS, "1"))
+
+if TYPE_CHECKING:
+    from methods import Case, Run
+    from workloads import Data
+
+TOLERANCE = 1e-12
+"""Scores must be equal to this before any time is believed."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One run of a method, and the run of ours just before or after it.
+
+    Attributes
+    ----------
+    method : str
+        Which.
+    n_fits : int
+        Fits that were done.
+    share : float
+        Part of the pixels that were done.
+    start_s, work_s : float
+        Seconds to start and end workers, and of work.
+    rate, whole_rate : float
+        Fits per second of work, and with starting and ending workers.
+    ours_rate, ours_whole_rate : float
+        Those of ours beside it.
+    difference : float
+        Largest absolute difference of its scores from ours.
+    """
+
+    method: str
+    n_fits: int
+    share: float
+    start_s: float
+    work_s: float
+    rate: float
+    whole_rate: float
+    ours_rate: float
+    ours_whole_rate: float
+    difference: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: medians over all runs of a method."""
+
+    method: str
+    share: float
+    rate: float
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+    whole_rate: float
+    whole_ratio: float
+    difference: float
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print the table, and write what is asked for."""
+    options = _options(arguments)
+    _two_cores()
+    begin = time.perf_counter()
+    tables: dict[str, list[Row]] = {}
+    raw: dict[str, list[Measured]] = {}
+    from workloads import WORKLOADS, cut_out, generate
+
+    with tempfile.TemporaryDirectory(prefix="peers-") as folder:
+        place = Path(folder) / "data.zarr"
+        data = (
+            cut_out(options.store, place, options.pixels)
+            if options.store
+            else generate(place, options.pixels)
+        )
+        print(f"data: {data.name}; {options.repeats} repeats; {_machine()}")
+        for workload in WORKLOADS:
+            case = _case(data, workload, Path(folder), options.slow_pixels)
+            raw[workload.name] = list(_measure(case, options.repeats))
+            tables[workload.name] = _rows(raw[workload.name])
+            _print_table(f"{workload.name} ({workload.n_fits} fits a pixel)", tables[workload.name])
+    print(f"\n{time.perf_counter() - begin:.0f} s in all")
+    if options.json:
+        options.json.write_text(json.dumps(_record(data.name, raw, tables), indent=1) + "\n")
+    if options.plot:
+        _plot(tables, data.name, options.plot)
+    return 0
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    add = parser.add_argument
+    add("--pixels", type=_positive, default=12, metavar="N", help="N × N pixels (default: 12)")
+    add("--repeats", type=_positive, default=3, metavar="R", help="rounds (default: 3)")
+    add("--slow-pixels", type=_positive, default=12, metavar="N", help="pixels that dask-ml does")
+    add("--store", type=Path, metavar="ZARR", help="the ERA5 store, in place of generated data")
+    add("--json", type=Path, metavar="FILE", help="write all times")
+    add("--plot", type=Path, metavar="PNG", help="draw the table (needs matplotlib)")
+    options = parser.parse_args(arguments)
+    for path in (options.json, options.plot):
+        if path and not path.absolute().parent.is_dir():
+            parser.error(f"there is no folder {path.parent}")
+    if options.store and not options.store.is_dir():
+        parser.error(f"there is no store {options.store}")
+    return options
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+def _two_cores() -> None:
+    """Keep this process and all that it starts on the same two cores."""
+    if hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, cores[:2])
+        if len(cores) < 2:
+            print("only one core is here: ratios say little", file=sys.stderr)
+
+
+def _machine() -> str:
+    from hpc_sweep.sweep import versions
+
+    found = versions()
+    wanted = ("hpc-sweep", "scikit-learn", "numpy", "dask")
+    named = ", ".join(f"{name} {found[name]}" for name in wanted)
+    load = os.getloadavg()[0]
+    return f"{found['cpu']}; Python {found['python']}, {named}; load {load:.1f} before"
+
+
+def _case(data: Data, workload: Any, folder: Path, n_slow: int) -> Case:
+    from methods import Case, bare_loop, search
+    from workloads import load_pixels
+
+    pixels = load_pixels(data)[:1]
+    search(*pixels[0], workload)  # what is imported at the first use is no peer's fault
+    bare_loop(pixels, workload)
+    return Case(data, workload, folder, n_slow)
+
+
+def _measure(case: Case, repeats: int) -> Iterator[Measured]:
+    """Yield runs in rounds; each peer runs just before or just after one of ours."""
+    from methods import METHODS, OURS
+
+    peers = [name for name in METHODS if name != OURS]
+    for repeat in range(repeats):
+        for first, last in zip(peers[::2], peers[1::2], strict=True):
+            order = [first, OURS, last] if repeat % 2 == 0 else [last, OURS, first]
+            runs = {}
+            for name in order:
+                _say(f"{case.workload.name}, round {repeat + 1} of {repeats}: {name}")
+                runs[name] = METHODS[name](case)
+            for name in (OURS, first, last):
+                yield _beside(name, runs[name], runs[OURS], case.workload.n_fits)
+    _say("")
+
+
+def _beside(method: str, run: Run, ours: Run, n_fits: int) -> Measured:
+    n_pixels = len(run.scores)
+    difference = float(abs(run.scores - ours.scores[:n_pixels]).max())
+    if not difference <= TOLERANCE:
+        _say("")
+        raise SystemExit(f"{method}: scores differ from ours by {difference:.1e}; no time is told")
+    share = n_pixels / len(ours.scores)
+    all_fits = len(ours.scores) * n_fits
+    return Measured(
+        method,
+        n_pixels * n_fits,
+        share,
+        run.start_s,
+        run.work_s,
+        n_pixels * n_fits / run.work_s,
+        all_fits / (run.start_s + run.work_s / share),
+        all_fits / ours.work_s,
+        all_fits / (ours.start_s + ours.work_s),
+        difference,
+    )
+
+
+def _rows(measured: Sequence[Measured]) -> list[Row]:
+    return [
+        _row([m for m in measured if m.method == name])
+        for name in dict.fromkeys(m.method for m in measured)
+    ]
+
+
+def _row(runs: Sequence[Measured]) -> Row:
+    from methods import BARE, WORKERS
+
+    cores = WORKERS if runs[0].method == BARE else 1
+    name = f"{BARE} × {WORKERS} cores" if cores > 1 else runs[0].method
+    ratios = [m.ours_rate / m.rate / cores for m in runs]
+    return Row(
+        name,
+        runs[0].share,
+        statistics.median(m.rate for m in runs) * cores,
+        statistics.median(ratios),
+        min(ratios),
+        max(ratios),
+        statistics.median(m.whole_rate for m in runs) * cores,
+        statistics.median(m.ours_whole_rate / m.whole_rate / cores for m in runs),
+        max(m.difference for m in runs),
+    )
+
+
+def _print_table(title: str, rows: Sequence[Row]) -> None:
+    print(f"\n{title}\n")
+    print("| method | fits/s, working | ours ÷ it (lowest–highest) | fits/s, whole | ours ÷ it |")
+    print("|---|--:|--:|--:|--:|")
+    for row in rows:
+        note = "" if row.share == 1 else f" ({row.share:.0%} of the pixels)"
+        spread = f"{row.ratio:.2f} ({row.ratio_low:.2f}–{row.ratio_high:.2f})"
+        whole = f"{row.whole_rate:,.0f} | {row.whole_ratio:.2f}"
+        print(f"| {row.method}{note} | {row.rate:,.0f} | {spread} | {whole} |")
+    print(f"\nlargest difference of scores: {max(row.difference for row in rows):.1e}")
+
+
+def _record(
+    data: str, raw: Mapping[str, Sequence[Measured]], tables: Mapping[str, Sequence[Row]]
+) -> dict[str, Any]:
+    from hpc_sweep.sweep import versions
+
+    return {
+        "data": data,
+        "versions": versions(),
+        "tables": {name: [asdict(row) for row in rows] for name, rows in tables.items()},
+        "runs": {name: [asdict(run) for run in runs] for name, runs in raw.items()},
+    }
+
+
+def _plot(tables: Mapping[str, Sequence[Row]], data: str, path: Path) -> None:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, panels = plt.subplots(
+        len(tables), 1, figsize=(8, 3.2 * len(tables)), squeeze=False, layout="constrained"
+    )
+    for panel, (name, rows) in zip(panels[:, 0], tables.items(), strict=True):
+        _draw(panel, name, rows)
+    panels[-1, 0].set_xlabel("fits per second of work, two cores (log scale)")
+    figure.suptitle(data, fontsize=10)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def _draw(panel: Any, name: str, rows: Sequence[Row]) -> None:
+    ordered = sorted(rows, key=lambda row: row.rate)
+    colours = [_colour(row.method) for row in ordered]
+    bars = panel.barh([row.method for row in ordered], [r.rate for r in ordered], color=colours)
+    labels = [f"{row.rate:,.0f}  (ours ÷ it: {row.ratio:.2f})" for row in ordered]
+    panel.bar_label(bars, labels, padding=4, fontsize=8)
+    panel.set_xscale("log")
+    rates = [row.rate for row in ordered]
+    panel.set_xlim(min(rates) / 3, max(rates) * 6)
+    panel.set_title(name, loc="left", fontsize=10)
+    panel.spines[["top", "right"]].set_visible(False)
+
+
+def _colour(method: str) -> str:
+    if method.startswith("hpc_sweep"):
+        return "tab:blue"
+    return "tab:gray" if method.startswith("bare") else "tab:orange"
+
+
+def _say(text: str) -> None:
+    """Show on a terminal what is being done, in one line."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,78 @@
+"""Models after the search: given back on demand, by fitting the best candidate again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone
+
+from hpc_sweep.errors import StoreError, listed
+from hpc_sweep.partitions import describe
+from hpc_sweep.store import Store
+from hpc_sweep.work import Bench, open_bench
+
+
+def load_model(store: str | Path, **labels: Any) -> Any:
+    """Return the best model of one partition, fitted on all its samples.
+
+    Nothing of it is stored: parameters, seed and data give it back. It is what
+    scikit-learn's ``GridSearchCV`` has as ``best_estimator_``.
+
+    Parameters
+    ----------
+    store : path
+        A store.
+    **labels : object
+        One label for each partition dimension, such as ``latitude=52.5, longitude=-1.25``.
+
+    Returns
+    -------
+    estimator
+        Fitted.
+
+    Raises
+    ------
+    StoreError
+        When there is no such partition, it has no best candidate, or the data has changed.
+    """
+    opened = Store.open(store)
+    bench = open_bench(str(opened.path), opened.spec.model_dump_json())
+    if bench.source.identity() != opened.header.source:
+        raise StoreError(f"{opened.spec.data.store} is not the data that {opened.path} was made of")
+    partition = _find(bench, labels)
+    place = dict(zip(opened.header.dims, partition.tolist(), strict=True))
+    best = int(opened.dataset()["best_index"].isel(place))
+    if best < 0:
+        name = describe(bench.labels(partition))
+        raise StoreError(f"{name} has no best model (pending, failed or empty)")
+    model = bench.models[bench.candidates[best].model]
+    params = bench.params(best, bench.seed(partition))
+    estimator = clone(model.estimator).set_params(**clone(params, safe=False))
+    ((X, y),) = bench.source.read(partition[np.newaxis])
+    return estimator.fit(X) if y is None else estimator.fit(X, y)
+
+
+def _find(bench: Bench, labels: dict[str, Any]) -> NDArray[np.intp]:
+    """Return the index of the partition with these labels."""
+    dims = bench.store.header.dims
+    if set(labels) != set(dims):
+        raise StoreError(
+            f"give one label for each of {listed(dims)}; got {listed(labels) or 'none'}"
+        )
+    return np.array([_position(bench, dim, labels[dim]) for dim in dims], dtype=np.intp)
+
+
+def _position(bench: Bench, dim: str, label: Any) -> int:
+    length = bench.store.header.shape[bench.store.header.dims.index(dim)]
+    known = bench.source.coordinates.get(dim, np.arange(length))
+    wanted = np.datetime64(label) if known.dtype.kind == "M" else label
+    (found,) = np.nonzero(known == wanted)
+    if found.size != 1:
+        near = ""
+        if known.dtype.kind in "iuf" and isinstance(label, (int, float)):
+            near = f"; the nearest is {known[np.abs(known - label).argmin()].item()}"
+        raise StoreError(f"{found.size} partitions have {dim}={label}{near}")
+    return int(found[0])

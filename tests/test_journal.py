@@ -1,0 +1,138 @@
+"""The event log: whole lines only, for readers at any moment; never the end of a run."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from builders import fill, make_read_only, small_disk
+
+from hpc_sweep.store import Journal, read_events
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return the path of a log that is not there."""
+    return tmp_path / "events.jsonl"
+
+
+def kinds(path: Path) -> list[str]:
+    return [event["event"] for event in read_events(path)]
+
+
+def test_events_are_read_in_order(path: Path) -> None:
+    journal = Journal(path)
+    journal.write("run_started", host="a", workers=2)
+    journal.write("unit_done", unit="0.0_0-1_0-3", note='ß "\n')
+    first, second = read_events(path)
+    assert (first["event"], first["host"], first["workers"]) == ("run_started", "a", 2)
+    assert second["note"] == 'ß "\n'
+    assert len(path.read_text().splitlines()) == 2
+
+
+def test_times_are_in_utc(path: Path) -> None:
+    Journal(path).write("x")
+    (event,) = read_events(path)
+    moment = datetime.strptime(event["time"], "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+    assert abs(moment.timestamp() - time.time()) < 60
+
+
+def test_no_log_is_no_events(path: Path) -> None:
+    assert list(read_events(path)) == []
+    path.touch()
+    assert list(read_events(path)) == []
+
+
+def test_a_torn_last_line_is_passed_over_and_swallows_nothing(path: Path) -> None:
+    Journal(path).write("first")
+    whole = path.read_bytes()
+    Journal(path).write("second")
+    line = path.read_bytes()[len(whole) :]
+    for length in range(len(line)):
+        path.write_bytes(whole + line[:length])
+        assert kinds(path) == ["first", *(["second"] if length == len(line) - 1 else [])]
+        journal = Journal(path)
+        journal.write("third")
+        journal.write("fourth")
+        assert [kind for kind in kinds(path) if kind != "second"] == ["first", "third", "fourth"]
+        assert b"\n\n" not in path.read_bytes()
+
+
+@pytest.mark.parametrize("rubbish", [b"\xff\xfe\n", b"\x00" * 100 + b"\n", b'{"event": "\xc3'])
+def test_damaged_lines_are_passed_over(path: Path, rubbish: bytes) -> None:
+    Journal(path).write("first")
+    with path.open("ab") as file:
+        file.write(rubbish)
+    Journal(path).write("second")
+    assert kinds(path) == ["first", "second"]
+
+
+def test_reading_while_writing(path: Path) -> None:
+    def write() -> None:
+        journal = Journal(path)
+        for number in range(300):
+            journal.write("unit_done", number=number, filling="x" * (number * 37 % 3000))
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    seen = 0
+    while writer.is_alive():
+        numbers = [event["number"] for event in read_events(path)]
+        assert numbers == list(range(len(numbers)))
+        assert len(numbers) >= seen
+        seen = len(numbers)
+    writer.join()
+    assert [event["number"] for event in read_events(path)] == list(range(300))
+
+
+def test_several_threads_of_a_driver(path: Path) -> None:
+    journal = Journal(path)
+    threads = [
+        threading.Thread(target=lambda: [journal.write("x", n=n) for n in range(100)])
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(event["n"] for event in read_events(path)) == sorted([*range(100)] * 4)
+
+
+def test_a_full_disk_loses_lines_and_not_the_run(tmp_path: Path) -> None:
+    with small_disk(tmp_path) as disk:
+        path = disk / "events.jsonl"
+        journal = Journal(path)
+        journal.write("first")
+        fill(disk)
+        for _ in range(8):  # to the end of the page that the file has, then in vain
+            journal.write("lost", filling="x" * 1000)
+        (disk / "filling").unlink()
+        journal.write("next")
+        journal.write("last")
+        found = kinds(path)
+        assert found[0] == "first"
+        assert found.count("lost") < 8
+        assert found[-2:] == ["next", "last"]
+
+
+def test_a_read_only_disk_loses_lines_and_not_the_run(tmp_path: Path) -> None:
+    with small_disk(tmp_path) as disk:
+        journal = Journal(disk / "events.jsonl")
+        journal.write("first")
+        make_read_only(disk)
+        journal.write("lost")
+        assert kinds(disk / "events.jsonl") == ["first"]
+
+
+def test_a_folder_that_is_gone_loses_lines_and_not_the_run(tmp_path: Path) -> None:
+    Journal(tmp_path / "none" / "events.jsonl").write("lost")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_line_is_json(path: Path) -> None:
+    Journal(path).write("x", nothing=None, many=[1, 2], number=1.5)
+    assert json.loads(path.read_text())["many"] == [1, 2]

@@ -1,0 +1,77 @@
+"""Models on demand are those that scikit-learn's own search would keep."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from conftest import Spec, small_spec
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import GridSearchCV
+from sklearn.svm import SVR
+
+import hpc_sweep
+from hpc_sweep.errors import StoreError
+
+
+@pytest.fixture(scope="module")
+def store(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a finished store of ridge, SVR and a random forest."""
+    spec: Spec = small_spec(data, tmp_path_factory.mktemp("models") / "results.zarr")
+    forest = {"sklearn.ensemble.RandomForestRegressor": {"n_estimators": 3}}
+    spec["models"].append({"name": "forest", "estimator": forest})
+    hpc_sweep.run(spec)
+    return Path(spec["output"]["store"])
+
+
+def arrays(data: Path, row: int, column: int) -> tuple[np.ndarray, np.ndarray]:
+    pixel = xr.open_zarr(data, chunks=None, consolidated=False).isel(latitude=row, longitude=column)
+    X = np.stack([pixel[n].values for n in ("wet", "green", "hour")], axis=1).astype(float)
+    y = pixel["slope"].values.astype(float)
+    kept = ~np.isnan(X).any(axis=1) & ~np.isnan(y)
+    return X[kept], y[kept]
+
+
+def test_equals_best_estimator(store: Path, data: Path) -> None:
+    results = xr.open_zarr(store, chunks=None).load()
+    searches = {
+        "ridge": GridSearchCV(Ridge(), {"alpha": [0.1, 1, 10]}, cv=3, scoring="r2"),
+        "scaled-svr": None,
+    }
+    compared = 0
+    for row, column in ((1, 1), (2, 3), (4, 6), (5, 7)):
+        X, y = arrays(data, row, column)
+        place = results.isel(latitude=row, longitude=column)
+        model = hpc_sweep.load_model(
+            store, latitude=place.latitude.item(), longitude=place.longitude.item()
+        )
+        search = searches.get(str(place.best_model.values))
+        if search is not None:
+            expected = search.fit(X, y).best_estimator_
+            np.testing.assert_array_equal(model.predict(X), expected.predict(X))
+            compared += 1
+    assert compared
+
+
+def test_the_same_every_time(store: Path, data: Path) -> None:
+    X, _ = arrays(data, 2, 2)
+    first = hpc_sweep.load_model(store, latitude=59.5, longitude=-0.5)
+    again = hpc_sweep.load_model(store, latitude=59.5, longitude=-0.5)
+    assert first is not again
+    np.testing.assert_array_equal(first.predict(X), again.predict(X))
+    assert not isinstance(first, SVR)  # a pipeline or a plain estimator, fitted
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ({"latitude": 59.5}, "one label for each of latitude, longitude"),
+        ({"latitude": 59.4, "longitude": 0.0}, r"0 partitions have latitude=59.4; .* 59.5"),
+        ({"latitude": 60.0, "longitude": -1.0}, "latitude=60.0, longitude=-1.0 has no best model"),
+    ],
+)
+def test_no_such_model(store: Path, labels: dict[str, float], words: str) -> None:
+    with pytest.raises(StoreError, match=words):
+        hpc_sweep.load_model(store, **labels)
