@@ -12,20 +12,18 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from dask_ml.model_selection import GridSearchCV as DaskGridSearchCV
 from distributed import Client, LocalCluster
 from joblib import Parallel, delayed
 from joblib.externals.loky import get_reusable_executor
-from numpy.typing import NDArray
-from sklearn.base import clone
-from sklearn.metrics import r2_score
-from sklearn.model_selection import GridSearchCV, KFold, ParameterGrid
-from workloads import Array, Data, Pixels, Workload, load_pixels
+from searches import Array, bare_loop, search_pixel, split_scores
+from workloads import DIMS, Data, Workload, load_pixels
 
 import hpc_sweep
 from hpc_sweep.store import read_events, run_folder
@@ -61,65 +59,92 @@ class Run:
 
     Attributes
     ----------
-    start_s : float
-        Seconds until there were workers, and to end them.
     work_s : float
-        Seconds of work.
+        Seconds of work, from when there were workers.
     scores : ndarray of float64, shape (n_pixels, n_candidates, n_splits)
         Test scores of the pixels that were done: all, or the first few.
+    whole_s : float
+        Seconds in all, with starting and ending workers.
     task_s : float
         Ours only: seconds in its tasks, divided by the workers.
+    others : float
+        Share of the cores' time that other processes of this machine had.
     """
 
-    start_s: float
     work_s: float
     scores: Array
+    whole_s: float = float("nan")
     task_s: float = float("nan")
+    others: float = float("nan")
 
 
 Method = Callable[[Case], Run]
 _COUNT = itertools.count()
 
 
+def measure(method: str, case: Case) -> Run:
+    """Run a method and time it."""
+    busy_s, own_s, begin = _busy_seconds(), sum(os.times()[:4]), time.perf_counter()
+    run = METHODS[method](case)
+    whole_s = time.perf_counter() - begin
+    others_s = (_busy_seconds() - busy_s) - (sum(os.times()[:4]) - own_s)
+    return replace(run, whole_s=whole_s, others=max(0.0, others_s / whole_s / len(our_cores())))
+
+
+def our_cores() -> list[int]:
+    """Return the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def _busy_seconds() -> float:
+    """Return for how long our cores have been busy, whoever kept them so."""
+    times = psutil.cpu_times(percpu=True)
+    idle = ("idle", "iowait", "guest", "guest_nice")  # guests are in user and nice already
+    return sum(
+        seconds
+        for core in our_cores()
+        for kind, seconds in times[core]._asdict().items()
+        if kind not in idle
+    )
+
+
 def ours(case: Case) -> Run:
     """`hpc_sweep.run`, zarr to zarr, on a local cluster of its own."""
     results = case.folder / f"results-{next(_COUNT)}.zarr"
-    begin = time.perf_counter()
     opened = hpc_sweep.run(case.workload.spec(case.data, results, WORKERS))
-    whole_s = time.perf_counter() - begin
     events = list(read_events(run_folder(results).events))
-    work_s = next(e["seconds"] for e in events if e["event"] == "run_ended")
-    task_s = sum(e["seconds"] for e in events if e["event"] == "unit_done") / WORKERS
+    work_s = next(event["seconds"] for event in events if event["event"] == "run_ended")
+    task_s = sum(event["seconds"] for event in events if event["event"] == "unit_done") / WORKERS
     _check_candidates(opened, case.workload)
-    scores = opened["test_score"].transpose(*_DIMS).values
-    return Run(whole_s - work_s, work_s, scores.reshape(-1, *scores.shape[2:]), task_s)
-
-
-_DIMS = ("latitude", "longitude", "candidate", "split")
+    scores = opened["test_score"].transpose(*DIMS, "candidate", "split").values
+    return Run(work_s, scores.reshape(-1, *scores.shape[2:]), task_s=task_s)
 
 
 def _check_candidates(results: Any, workload: Workload) -> None:
     """Refuse candidates in another order than scikit-learn's: scores could not be compared."""
-    for name in workload.param_grid:
-        wanted = [params[name] for params in ParameterGrid(dict(workload.param_grid))]
+    for name in workload.search.param_grid:
+        wanted = [params[name] for params in workload.search.candidates]
         if results[f"param_{name}"].values.tolist() != wanted:
             raise RuntimeError(f"candidates differ in {name}")
 
 
 def serial(case: Case) -> Run:
     """Search pixel by pixel with scikit-learn's GridSearchCV."""
-    return _timed(lambda: [search(X, y, case.workload) for X, y in load_pixels(case.data)])
+    search = case.workload.search
+    return _timed(lambda: [search_pixel(X, y, search) for X, y in load_pixels(case.data)])
 
 
 def joblib_pixels(case: Case) -> Run:
-    """Run scikit-learn's searches with joblib, one pixel a task."""
-    with _joblib_workers() as (parallel, start_s):
-        return _timed(
-            lambda: parallel(
-                delayed(search)(X, y, case.workload) for X, y in load_pixels(case.data)
-            ),
-            start_s,
-        )
+    """Run scikit-learn's searches with joblib, one pixel a call."""
+    search = case.workload.search
+
+    def work(parallel: Parallel) -> Any:
+        return parallel(delayed(search_pixel)(X, y, search) for X, y in load_pixels(case.data))
+
+    with _joblib_workers() as parallel:
+        return _timed(lambda: work(parallel))
 
 
 def client_map(case: Case) -> Run:
@@ -127,46 +152,51 @@ def client_map(case: Case) -> Run:
 
     def work(client: Client) -> Any:
         Xs, ys = zip(*load_pixels(case.data), strict=True)
-        futures = client.map(search, Xs, ys, workload=case.workload, pure=False)
+        futures = client.map(search_pixel, Xs, ys, search=case.workload.search, pure=False)
         return client.gather(futures)
 
-    with _dask_workers() as (client, start_s):
-        return _timed(lambda: work(client), start_s)
+    with _dask_workers() as client:
+        return _timed(lambda: work(client))
 
 
 def dask_ml(case: Case) -> Run:
-    """Search pixel by pixel with dask-ml's GridSearchCV, from here, on the cluster's workers.
+    """Search the first pixels one by one with dask-ml's GridSearchCV on the cluster's workers.
 
-    It must not be nested in a task: then it waits for ever.
+    It is called from here: nested in a task it waits for ever.
     """
-    with _dask_workers() as (client, start_s):
-        return _timed(
-            lambda: [
-                _dask_search(X, y, case.workload, client)
-                for X, y in load_pixels(case.data)[: case.n_slow]
-            ],
-            start_s,
-        )
+    search = case.workload.search
+
+    def work(client: Client) -> list[Array]:
+        arguments = {**search.arguments(), "iid": False, "scheduler": client}
+        pixels = load_pixels(case.data)[: case.n_slow]
+        found = (DaskGridSearchCV(**arguments).fit(X, y).cv_results_ for X, y in pixels)
+        return [split_scores(results, search.cv) for results in found]
+
+    with _dask_workers() as client:
+        return _timed(lambda: work(client))
 
 
 def bare(case: Case) -> Run:
     """Clone, fit, predict and score in a loop of one process, with nothing around it."""
-    return _timed(lambda: bare_loop(load_pixels(case.data), case.workload))
+    return _timed(lambda: bare_loop(load_pixels(case.data), case.workload.search))
 
 
 def bare_twice(case: Case) -> Run:
-    """Run the bare loop on both cores at once, each over half of the pixels."""
+    """Run the bare loop on all cores at once, each over its share of the pixels."""
 
-    def work(parallel: Parallel) -> Any:
+    def work(parallel: Parallel) -> list[Array]:
         pixels = load_pixels(case.data)
-        halves = (pixels[i * len(pixels) // 2 : (i + 1) * len(pixels) // 2] for i in range(2))
-        return sum(parallel(delayed(bare_loop)(half, case.workload) for half in halves), [])
+        cuts = [len(pixels) * i // WORKERS for i in range(WORKERS + 1)]
+        shares = (pixels[a:b] for a, b in itertools.pairwise(cuts))
+        found = parallel(delayed(bare_loop)(share, case.workload.search) for share in shares)
+        return [scores for share in found for scores in share]
 
-    with _joblib_workers() as (parallel, start_s):
-        return _timed(lambda: work(parallel), start_s)
+    with _joblib_workers() as parallel:
+        return _timed(lambda: work(parallel))
 
 
 OURS = "hpc_sweep"
+TASKS = "hpc_sweep, in its tasks"
 BARE = "bare loop"
 METHODS: dict[str, Method] = {
     OURS: ours,
@@ -180,68 +210,24 @@ METHODS: dict[str, Method] = {
 SLOW = frozenset({"dask-ml, pixel by pixel"})
 
 
-def search(X: Array, y: Array, workload: Workload) -> Array:
-    """Search one pixel with scikit-learn; shape (n_candidates, n_splits)."""
-    found = GridSearchCV(
-        workload.estimator, dict(workload.param_grid), cv=workload.cv, scoring="r2", refit=False
-    )
-    return _split_scores(found.fit(X, y).cv_results_, workload.cv)
-
-
-def _dask_search(X: Array, y: Array, workload: Workload, client: Client) -> Array:
-    found = DaskGridSearchCV(
-        workload.estimator,
-        dict(workload.param_grid),
-        cv=workload.cv,
-        scoring="r2",
-        refit=False,
-        iid=False,
-        scheduler=client,
-    )
-    return _split_scores(found.fit(X, y).cv_results_, workload.cv)
-
-
-def _split_scores(results: dict[str, Any], n_splits: int) -> Array:
-    return np.stack([results[f"split{i}_test_score"] for i in range(n_splits)], axis=1)
-
-
-def bare_loop(pixels: Pixels, workload: Workload) -> list[Array]:
-    """Return the scores of some pixels, each of shape (n_candidates, n_splits)."""
-    grid = list(ParameterGrid(dict(workload.param_grid)))
-    return [_bare_pixel(X, y, workload, grid) for X, y in pixels]
-
-
-def _bare_pixel(X: Array, y: Array, workload: Workload, grid: list[dict[str, Any]]) -> Array:
-    splits = [(X[a], y[a], X[b], y[b]) for a, b in KFold(workload.cv).split(X)]
-    scores: NDArray[np.float64] = np.empty((len(grid), len(splits)))
-    for row, params in enumerate(grid):
-        for column, (X_train, y_train, X_test, y_test) in enumerate(splits):
-            estimator = clone(workload.estimator).set_params(**params)
-            predicted = estimator.fit(X_train, y_train).predict(X_test)
-            scores[row, column] = r2_score(y_test, predicted)
-    return scores
-
-
-def _timed(work: Callable[[], Any], start_s: float = 0.0) -> Run:
+def _timed(work: Callable[[], Any]) -> Run:
     begin = time.perf_counter()
     scores = work()
-    return Run(start_s, time.perf_counter() - begin, np.stack(scores))
+    return Run(time.perf_counter() - begin, np.stack(scores))
 
 
 @contextlib.contextmanager
-def _joblib_workers() -> Iterator[tuple[Parallel, float]]:
-    begin = time.perf_counter()
+def _joblib_workers() -> Iterator[Parallel]:
     try:
         parallel = Parallel(n_jobs=WORKERS)
         parallel(delayed(os.getpid)() for _ in range(WORKERS))
-        yield parallel, time.perf_counter() - begin
+        yield parallel
     finally:
         get_reusable_executor().shutdown(wait=True)
 
 
 @contextlib.contextmanager
-def _dask_workers() -> Iterator[tuple[Client, float]]:
-    begin = time.perf_counter()
+def _dask_workers() -> Iterator[Client]:
     with (
         LocalCluster(
             n_workers=WORKERS, threads_per_worker=1, host="127.0.0.1", dashboard_address=None
@@ -251,4 +237,4 @@ def _dask_workers() -> Iterator[tuple[Client, float]]:
     ):
         warnings.filterwarnings("ignore", message="Sending large graph")
         client.wait_for_workers(WORKERS)
-        yield client, time.perf_counter() - begin
+        yield client

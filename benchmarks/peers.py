@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,12 +44,14 @@ class Measured:
         Fits that were done.
     share : float
         Part of the pixels that were done.
-    start_s, work_s : float
-        Seconds to start and end workers, and of work.
+    work_s, whole_s : float
+        Seconds of work, and with starting and ending workers.
     rate, whole_rate : float
-        Fits per second of work, and with starting and ending workers.
+        Fits per second of both.
     ours_rate, ours_whole_rate : float
         Those of ours beside it.
+    others : float
+        Share of the cores' time that other processes had meanwhile.
     difference : float
         Largest absolute difference of its scores from ours.
     """
@@ -57,12 +59,13 @@ class Measured:
     method: str
     n_fits: int
     share: float
-    start_s: float
     work_s: float
+    whole_s: float
     rate: float
     whole_rate: float
     ours_rate: float
     ours_whole_rate: float
+    others: float
     difference: float
 
 
@@ -78,6 +81,7 @@ class Row:
     ratio_high: float
     whole_rate: float
     whole_ratio: float
+    others: float
     difference: float
 
 
@@ -138,11 +142,13 @@ def _positive(text: str) -> int:
 
 def _two_cores() -> None:
     """Keep this process and all that it starts on the same two cores."""
+    from methods import WORKERS, our_cores
+
+    cores = our_cores()
+    if len(cores) < WORKERS:
+        print(f"fewer than {WORKERS} cores are here: ratios say little", file=sys.stderr)
     if hasattr(os, "sched_setaffinity"):
-        cores = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, cores[:2])
-        if len(cores) < 2:
-            print("only one core is here: ratios say little", file=sys.stderr)
+        os.sched_setaffinity(0, cores[:WORKERS])
 
 
 def _machine() -> str:
@@ -156,18 +162,19 @@ def _machine() -> str:
 
 
 def _case(data: Data, workload: Any, folder: Path, n_slow: int) -> Case:
-    from methods import Case, bare_loop, search
+    from methods import Case
+    from searches import bare_loop, search_pixel
     from workloads import load_pixels
 
     pixels = load_pixels(data)[:1]
-    search(*pixels[0], workload)  # what is imported at the first use is no peer's fault
-    bare_loop(pixels, workload)
+    search_pixel(*pixels[0], workload.search)  # the first use imports more; no method pays for it
+    bare_loop(pixels, workload.search)
     return Case(data, workload, folder, n_slow)
 
 
 def _measure(case: Case, repeats: int) -> Iterator[Measured]:
     """Yield runs in rounds; each peer runs just before or just after one of ours."""
-    from methods import METHODS, OURS
+    from methods import METHODS, OURS, TASKS, measure
 
     peers = [name for name in METHODS if name != OURS]
     for repeat in range(repeats):
@@ -176,17 +183,17 @@ def _measure(case: Case, repeats: int) -> Iterator[Measured]:
             runs = {}
             for name in order:
                 _say(f"{case.workload.name}, round {repeat + 1} of {repeats}: {name}")
-                runs[name] = METHODS[name](case)
-            for name in (OURS, first, last):
+                runs[name] = measure(name, case)
+            _say("")
+            runs[TASKS] = replace(runs[OURS], work_s=runs[OURS].task_s)
+            for name in (OURS, TASKS, first, last):
                 yield _beside(name, runs[name], runs[OURS], case.workload.n_fits)
-    _say("")
 
 
 def _beside(method: str, run: Run, ours: Run, n_fits: int) -> Measured:
     n_pixels = len(run.scores)
     difference = float(abs(run.scores - ours.scores[:n_pixels]).max())
     if not difference <= TOLERANCE:
-        _say("")
         raise SystemExit(f"{method}: scores differ from ours by {difference:.1e}; no time is told")
     share = n_pixels / len(ours.scores)
     all_fits = len(ours.scores) * n_fits
@@ -194,12 +201,13 @@ def _beside(method: str, run: Run, ours: Run, n_fits: int) -> Measured:
         method,
         n_pixels * n_fits,
         share,
-        run.start_s,
         run.work_s,
+        run.whole_s,
         n_pixels * n_fits / run.work_s,
-        all_fits / (run.start_s + run.work_s / share),
+        all_fits / (run.whole_s - run.work_s + run.work_s / share),
         all_fits / ours.work_s,
-        all_fits / (ours.start_s + ours.work_s),
+        all_fits / ours.whole_s,
+        run.others,
         difference,
     )
 
@@ -226,20 +234,34 @@ def _row(runs: Sequence[Measured]) -> Row:
         max(ratios),
         statistics.median(m.whole_rate for m in runs) * cores,
         statistics.median(m.ours_whole_rate / m.whole_rate / cores for m in runs),
+        statistics.median(m.others for m in runs),
         max(m.difference for m in runs),
     )
 
 
 def _print_table(title: str, rows: Sequence[Row]) -> None:
+    head = ("method", "fits/s, work", "ours ÷ it", "lowest–highest", "fits/s, whole", "ours ÷ it")
+    lines = [[*head, "others"], *(_cells(row) for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
     print(f"\n{title}\n")
-    print("| method | fits/s, working | ours ÷ it (lowest–highest) | fits/s, whole | ours ÷ it |")
-    print("|---|--:|--:|--:|--:|")
-    for row in rows:
-        note = "" if row.share == 1 else f" ({row.share:.0%} of the pixels)"
-        spread = f"{row.ratio:.2f} ({row.ratio_low:.2f}–{row.ratio_high:.2f})"
-        whole = f"{row.whole_rate:,.0f} | {row.whole_ratio:.2f}"
-        print(f"| {row.method}{note} | {row.rate:,.0f} | {spread} | {whole} |")
-    print(f"\nlargest difference of scores: {max(row.difference for row in rows):.1e}")
+    for line in (lines[0], rule, *lines[1:]):
+        padded = [text.rjust(width) for text, width in zip(line[1:], widths[1:], strict=True)]
+        print(f"| {' | '.join([line[0].ljust(widths[0]), *padded])} |")
+    print(f"\nlargest difference of a score from ours: {max(row.difference for row in rows):.1e}")
+
+
+def _cells(row: Row) -> list[str]:
+    part = "" if row.share == 1 else f" ({row.share:.0%} of the pixels)"
+    return [
+        f"{row.method}{part}",
+        f"{row.rate:,.0f}",
+        f"{row.ratio:.2f}",
+        f"{row.ratio_low:.2f}–{row.ratio_high:.2f}",
+        f"{row.whole_rate:,.0f}",
+        f"{row.whole_ratio:.2f}",
+        f"{row.others:.0%}",
+    ]
 
 
 def _record(

@@ -9,14 +9,11 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
+from searches import Pixels, Search
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVR
-
-Array = NDArray[np.float64]
-Pixels = list[tuple[Array, Array]]
 
 DIMS = ("latitude", "longitude")
 ERA5 = (
@@ -58,24 +55,18 @@ class Workload:
         For the table.
     model : mapping
         The model as a spec has it, without its grid.
-    estimator : estimator
-        The same model, built by hand: the peers get nothing from our package.
-    param_grid : mapping
-        Parameters to try.
-    cv : int
-        Number of folds.
+    search : Search
+        The same for the peers, built by hand: they get nothing from our package.
     """
 
     name: str
     model: Mapping[str, Any]
-    estimator: Any
-    param_grid: Mapping[str, list[float]]
-    cv: int
+    search: Search
 
     @property
     def n_fits(self) -> int:
         """Fits in one pixel."""
-        return self.cv * int(np.prod([len(values) for values in self.param_grid.values()]))
+        return self.search.cv * len(self.search.candidates)
 
     def spec(self, data: Data, results: Path, workers: int) -> dict[str, Any]:
         """Return the spec of the same searches."""
@@ -87,8 +78,8 @@ class Workload:
                 "target": data.target,
                 "partition_by": list(DIMS),
             },
-            "models": [{**self.model, "param_grid": dict(self.param_grid)}],
-            "search": {"cv": self.cv, "scoring": "r2"},
+            "models": [{**self.model, "param_grid": dict(self.search.param_grid)}],
+            "search": {"cv": self.search.cv, "scoring": "r2"},
             "cluster": {"kind": "local", "workers": workers},
             "output": {"store": str(results)},
         }
@@ -98,16 +89,16 @@ WORKLOADS = (
     Workload(
         "ridge 8 × 5",
         {"estimator": "sklearn.linear_model.Ridge"},
-        Ridge(),
-        {"alpha": [0.001, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0, 10000.0]},
-        5,
+        Search(Ridge(), {"alpha": [0.001, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0, 10000.0]}, cv=5),
     ),
     Workload(
         "scaled SVR 4 × 3",
         {"pipeline": ["sklearn.preprocessing.StandardScaler", "sklearn.svm.SVR"]},
-        make_pipeline(StandardScaler(), SVR()),
-        {"svr__C": [1.0, 10.0], "svr__gamma": [0.03, 0.1]},
-        3,
+        Search(
+            make_pipeline(StandardScaler(), SVR()),
+            {"svr__C": [1.0, 10.0], "svr__gamma": [0.03, 0.1]},
+            cv=3,
+        ),
     ),
 )
 

@@ -85,7 +85,8 @@ class Source:
     def kept_coordinates(self) -> xr.Dataset:
         """Coordinates that the results keep: those along partition dimensions only."""
         kept = [n for n, c in self.dataset.coords.items() if c.dims and set(c.dims) <= {*self.dims}]
-        return self.dataset[kept].load() if kept else xr.Dataset()
+        chosen = self.dataset[kept]  # xarray adds coordinates without dimension
+        return chosen.drop_vars([name for name in chosen.variables if name not in kept]).load()
 
     @property
     def n_samples(self) -> int:
@@ -121,7 +122,9 @@ class Source:
         for dim in (*self.dims, *self.sample_dims):
             if dim in self.dataset.coords:
                 values = self.dataset[dim].values
-                plain = values.astype(str) if values.dtype.kind in "OT" else values
+                # texts of variable length hold pointers, not characters
+                texts = values.dtype.kind in "OT"
+                plain = values.astype(object).astype(str) if texts else values
                 digest.update(dim.encode() + np.ascontiguousarray(plain).tobytes())
         return digest.hexdigest()
 

@@ -173,7 +173,13 @@ def wait_until_queue_is_empty(seconds: float = 60) -> None:
 def start_run(spec_file: Path, *options: object) -> subprocess.Popen[str]:
     """Start ``hpc-sweep run`` in a process of its own."""
     command = [sys.executable, "-m", "hpc_sweep", "run", str(spec_file), *map(str, options)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        process_group=0,
+    )
 
 
 def wait_for_units(store: Path, count: int, process: subprocess.Popen[str]) -> None:

@@ -66,6 +66,9 @@ class Broken:
 
 def my_scorer(estimator, X, y):
     return 42.0
+
+def sad_scorer(estimator, X, y):
+    raise ValueError("no number today")
 """
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -298,12 +299,25 @@ def test_killed_worker(slow_spec: Spec, write_spec: WriteSpec, uninterrupted: Pa
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted(slow_spec: Spec, write_spec: WriteSpec, number: signal.Signals) -> None:
+@pytest.mark.parametrize("units", [0, 1])
+def test_interrupted(
+    slow_spec: Spec, write_spec: WriteSpec, number: signal.Signals, units: int
+) -> None:
+    """As Ctrl-C does it: the signal goes to all processes of the group, workers too."""
     store = Path(slow_spec["output"]["store"])
     process = start_run(write_spec(slow_spec))
-    wait_for_units(store, 1, process)
-    process.send_signal(number)
+    if units:
+        wait_for_units(store, units, process)
+    else:  # in the middle of starting the workers
+        while not run_folder(store).events.exists():
+            time.sleep(0.01)
+        time.sleep(0.3)
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
     output = process.communicate(timeout=60)[0]
     assert process.returncode == 130, output
-    assert "the same command goes on from here" in output
+    assert output.splitlines()[-1].endswith("the same command goes on from here")
+    assert "Traceback" not in output
     assert not run_folder(store).lease.exists()

@@ -14,7 +14,7 @@ from hpc_sweep.cli.results import results
 from hpc_sweep.cli.run import run
 from hpc_sweep.cli.schema import schema
 from hpc_sweep.cli.status import status
-from hpc_sweep.errors import EXIT_OURS, SweepError
+from hpc_sweep.errors import EXIT_INTERRUPTED, EXIT_OURS, Interrupted, SweepError
 
 
 class Commands(click.Group):
@@ -24,6 +24,12 @@ class Commands(click.Group):
         """Run a command; our own errors end it with one message."""
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("stopped", err=True)
+            sys.exit(EXIT_INTERRUPTED)
+        except Interrupted as stop:
+            click.echo(str(stop), err=True)
+            sys.exit(stop.exit_code)
         except SweepError as error:
             _report(ctx, str(error))
             sys.exit(error.exit_code)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import signal
+from collections.abc import Iterator
+from multiprocessing import resource_tracker
 from typing import Any
 
 from dask.system import CPU_COUNT
@@ -12,6 +15,20 @@ from distributed.system import MEMORY_LIMIT
 
 from hpc_sweep.clusters.base import WORKER_ENVIRONMENT, Cluster
 from hpc_sweep.errors import ClusterError
+
+
+@contextlib.contextmanager
+def _workers_without_sigint() -> Iterator[None]:
+    """Let the threads that start processes, and so the processes, block SIGINT.
+
+    A terminal's Ctrl-C goes to all processes of its group; the driver alone shall act on it.
+    """
+    resource_tracker.ensure_running()  # it unblocks the signals of the thread that starts it
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Local(Cluster):
@@ -46,7 +63,8 @@ class Local(Cluster):
             **self.spec.options,
         }
         try:
-            self._cluster = LocalCluster(**options)
+            with _workers_without_sigint():
+                self._cluster = LocalCluster(**options)
             self._client = Client(self._cluster)
         except Exception as error:
             self.close()
