@@ -67,14 +67,17 @@ class Run:
         Seconds in all, with starting and ending workers.
     task_s : float
         Ours only: seconds in its tasks, divided by the workers.
+    cpu_s : float
+        Seconds that cores worked for it, in this process and its children.
     others : float
-        Share of the cores' time that other processes of this machine had.
+        Share of the cores' time that went to anything else.
     """
 
     work_s: float
     scores: Array
     whole_s: float = float("nan")
     task_s: float = float("nan")
+    cpu_s: float = float("nan")
     others: float = float("nan")
 
 
@@ -84,11 +87,13 @@ _COUNT = itertools.count()
 
 def measure(method: str, case: Case) -> Run:
     """Run a method and time it."""
-    busy_s, own_s, begin = _busy_seconds(), sum(os.times()[:4]), time.perf_counter()
+    busy_s, own_s, begin = _busy_seconds(), _own_seconds(), time.perf_counter()
     run = METHODS[method](case)
     whole_s = time.perf_counter() - begin
-    others_s = (_busy_seconds() - busy_s) - (sum(os.times()[:4]) - own_s)
-    return replace(run, whole_s=whole_s, others=max(0.0, others_s / whole_s / len(our_cores())))
+    cpu_s = _own_seconds() - own_s
+    others_s = _busy_seconds() - busy_s - cpu_s
+    others = max(0.0, others_s / whole_s / len(our_cores()))
+    return replace(run, whole_s=whole_s, cpu_s=cpu_s, others=others)
 
 
 def our_cores() -> list[int]:
@@ -103,11 +108,16 @@ def _busy_seconds() -> float:
     times = psutil.cpu_times(percpu=True)
     idle = ("idle", "iowait", "guest", "guest_nice")  # guests are in user and nice already
     return sum(
-        seconds
+        float(seconds)
         for core in our_cores()
         for kind, seconds in times[core]._asdict().items()
         if kind not in idle
     )
+
+
+def _own_seconds() -> float:
+    """Return the seconds of CPU of this process and of the children that have ended."""
+    return sum(os.times()[:4])
 
 
 def ours(case: Case) -> Run:

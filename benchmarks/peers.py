@@ -50,8 +50,10 @@ class Measured:
         Fits per second of both.
     ours_rate, ours_whole_rate : float
         Those of ours beside it.
+    cpu_ms : float
+        Milliseconds of a core per fit, with starting workers.
     others : float
-        Share of the cores' time that other processes had meanwhile.
+        Share of the cores' time that went to anything else meanwhile.
     difference : float
         Largest absolute difference of its scores from ours.
     """
@@ -65,6 +67,7 @@ class Measured:
     whole_rate: float
     ours_rate: float
     ours_whole_rate: float
+    cpu_ms: float
     others: float
     difference: float
 
@@ -81,6 +84,7 @@ class Row:
     ratio_high: float
     whole_rate: float
     whole_ratio: float
+    cpu_ms: float
     others: float
     difference: float
 
@@ -207,6 +211,7 @@ def _beside(method: str, run: Run, ours: Run, n_fits: int) -> Measured:
         all_fits / (run.whole_s - run.work_s + run.work_s / share),
         all_fits / ours.work_s,
         all_fits / ours.whole_s,
+        1000 * run.cpu_s / (n_pixels * n_fits),
         run.others,
         difference,
     )
@@ -234,6 +239,7 @@ def _row(runs: Sequence[Measured]) -> Row:
         max(ratios),
         statistics.median(m.whole_rate for m in runs) * cores,
         statistics.median(m.ours_whole_rate / m.whole_rate / cores for m in runs),
+        statistics.median(m.cpu_ms for m in runs),
         statistics.median(m.others for m in runs),
         max(m.difference for m in runs),
     )
@@ -241,7 +247,7 @@ def _row(runs: Sequence[Measured]) -> Row:
 
 def _print_table(title: str, rows: Sequence[Row]) -> None:
     head = ("method", "fits/s, work", "ours ÷ it", "lowest–highest", "fits/s, whole", "ours ÷ it")
-    lines = [[*head, "others"], *(_cells(row) for row in rows)]
+    lines = [[*head, "core-ms/fit", "others"], *(_cells(row) for row in rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
     print(f"\n{title}\n")
@@ -260,6 +266,7 @@ def _cells(row: Row) -> list[str]:
         f"{row.ratio_low:.2f}–{row.ratio_high:.2f}",
         f"{row.whole_rate:,.0f}",
         f"{row.whole_ratio:.2f}",
+        f"{row.cpu_ms:.2f}" if row.share == 1 else "–",
         f"{row.others:.0%}",
     ]
 

@@ -103,25 +103,31 @@ def _build_step(step: Step | None, last: bool) -> Any:
     if not inspect.isclass(kind) or lacking:
         lack = f" (it lacks {', '.join(lacking)})" if lacking else ""
         raise NameFault(f"'{path}' is no {'estimator' if last else 'transformer'} class{lack}")
-    known = list(inspect.signature(kind).parameters)
+    known = inspect.signature(kind).parameters
     for name in parameters:
         if name not in known and not any(k in known for k in ("kwargs", "params")):
-            raise NameFault(_unknown_parameter(name, path, known))
+            raise NameFault(_unknown_parameter(name, path, list(known)))
+    defaults = {name: known[name].default for name in parameters if name in known}
     try:
-        return kind(**{name: parameter_value(value) for name, value in parameters.items()})
+        return kind(
+            **{n: parameter_value(value, defaults.get(n)) for n, value in parameters.items()}
+        )
     except NameFault:
         raise
     except Exception as error:  # a user's class may raise anything
         raise NameFault(f"'{path}' cannot be made: {error}") from None
 
 
-def parameter_value(value: Any) -> Any:
+def parameter_value(value: Any, default: Any = None) -> Any:
     """Turn a spec's parameter value into Python's.
 
     A mapping of one import path, ``{sklearn.svm.SVR: {C: 10}}``, becomes that estimator,
-    and ``"inf"``, ``"-inf"`` and ``"nan"``, as JSON has to write them, become numbers; all
+    ``"inf"``, ``"-inf"`` and ``"nan"``, as JSON has to write them, become numbers, and a
+    list becomes a tuple where the parameter's `default` is one (YAML has no tuples); all
     else stays as it is.
     """
+    if isinstance(value, list) and isinstance(default, tuple):
+        return tuple(value)
     if isinstance(value, str) and value in NON_FINITE:
         return float(value)
     if isinstance(value, Mapping) and len(value) == 1:

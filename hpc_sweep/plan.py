@@ -247,7 +247,7 @@ def _result_chunks(workload: Workload, max_files: int) -> tuple[int, ...]:
     chunks = [min(c, n) for c, n in zip(grid.read_chunks, grid.shape, strict=True)]
     while math.prod(chunks) * workload.cell_bytes > CHUNK_BYTES and math.prod(chunks) > 1:
         widest = max(range(len(chunks)), key=lambda dim: chunks[dim])
-        chunks[widest] = -(-chunks[widest] // 2)
+        chunks[widest] = _about_half(chunks[widest])
 
     def files() -> int:
         counts = math.prod(grid.chunk_grid(chunks))
@@ -263,6 +263,12 @@ def _result_chunks(workload: Workload, max_files: int) -> tuple[int, ...]:
             "raise it"
         )
     return tuple(chunks)
+
+
+def _about_half(length: int) -> int:
+    """Return a divisor between a quarter and a half of a length, or else half of it."""
+    divisors = (d for d in range(length // 2, length // 4, -1) if length % d == 0)
+    return next(divisors, -(-length // 2))
 
 
 def _unit_size(workload: Workload, workers: int) -> tuple[int, int]:

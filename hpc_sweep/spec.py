@@ -212,6 +212,14 @@ class SweepSpec(Section):
         return ("score",) if scoring is None or isinstance(scoring, str) else tuple(scoring)
 
     @property
+    def metric_labels(self) -> dict[str, str]:
+        """What each metric is called in titles: its scorer's name, where that says more."""
+        scoring = self.search.scoring
+        if isinstance(scoring, dict):
+            return {name: f"{name} ({scorer})" for name, scorer in scoring.items()}
+        return {"score": scoring} if isinstance(scoring, str) else {m: m for m in self.metrics}
+
+    @property
     def refit_metric(self) -> str:
         """The metric that chooses the best candidate."""
         return self.search.refit if isinstance(self.search.refit, str) else self.metrics[0]

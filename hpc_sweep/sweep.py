@@ -400,7 +400,7 @@ def _name_faults(
     spec: SweepSpec, source: Source, candidates: tuple[Candidate, ...]
 ) -> Iterable[Fault]:
     """Yield coordinates of the data that are named like arrays of the store."""
-    arrays = {a.name for a in result_arrays(spec.metrics, spec.refit_metric, candidates)}
+    arrays = {a.name for a in result_arrays(spec.metric_labels, spec.refit_metric, candidates)}
     for name in map(str, source.kept_coordinates.variables):
         if name in arrays or name in {"candidate", "split", "candidate_id", "candidate_json"}:
             message = f"its coordinate '{name}' is named like an array of the results; rename it"
@@ -441,7 +441,7 @@ def _n_splits(spec: SweepSpec, source: Source) -> int:
 def _workload(
     spec: SweepSpec, source: Source, candidates: tuple[Candidate, ...], n_splits: int
 ) -> Workload:
-    arrays = result_arrays(spec.metrics, spec.refit_metric, candidates)
+    arrays = result_arrays(spec.metric_labels, spec.refit_metric, candidates)
     fixed = len(source.kept_coordinates.variables) + len(candidates[0].params) * 2 + FIXED_FILES
     return Workload(
         grid=source.grid,

@@ -135,8 +135,12 @@ def open_bench(store: str, spec_text: str) -> Bench:
     spec = SweepSpec.model_validate_json(spec_text)
     models = build_models(spec)
     candidates = opened.candidates
+    defaults = [model.estimator.get_params(deep=True) for model in models]
     settings = tuple(
-        {name: parameter_value(value) for name, value in candidate.params.items()}
+        {
+            name: parameter_value(value, defaults[candidate.model].get(name))
+            for name, value in candidate.params.items()
+        }
         for candidate in candidates
     )
     seeded = tuple(
@@ -212,12 +216,15 @@ def _partitions(
     source_chunk = order // np.array(header.read_chunks)
     borders = np.flatnonzero((source_chunk[1:] != source_chunk[:-1]).any(axis=1)) + 1
     for group in np.split(order, borders):
+        count = 0
         try:
-            yield from zip(group, bench.source.read(group), strict=True)
-        except OSError as error:
-            if error.errno in DISK_ERRORS:
+            for partition, arrays in zip(group, bench.source.read(group), strict=True):
+                yield partition, arrays
+                count += 1
+        except Exception as error:  # decoders of damaged chunks raise all kinds
+            if isinstance(error, OSError) and error.errno in DISK_ERRORS:
                 raise DiskError(error.errno, f"cannot read the source: {error}") from error
-            yield from ((partition, error) for partition in group)
+            yield from ((partition, error) for partition in group[count:])
 
 
 def _evaluate_partition(
@@ -226,7 +233,8 @@ def _evaluate_partition(
     """Return the evaluation, the numbers of samples and splits, and the status by candidate."""
     rows = range(unit.first, unit.last)
     if isinstance(arrays, BaseException):
-        return _without_fits(bench, len(rows), 0, FAILED, f"reading failed: {arrays}")
+        reason = f"{type(arrays).__name__}: {' '.join(str(arrays).split())}"
+        return _without_fits(bench, len(rows), 0, FAILED, f"reading failed: {reason}")
     X, y = arrays
     if len(X) == 0:
         return _without_fits(bench, len(rows), 0, EMPTY, "")

@@ -56,7 +56,7 @@ def test_an_interruption_leaves_the_old_file_and_no_other(
     def interrupt(*arguments: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(*((os, "fsync") if step == "fsync" else (Path, "replace")), interrupt)
+    monkeypatch.setattr(os if step == "fsync" else Path, step, interrupt)
     with pytest.raises(KeyboardInterrupt):
         write_durably(tmp_path / "a", b"new")
     assert (tmp_path / "a").read_bytes() == b"old"
@@ -81,7 +81,9 @@ def test_a_full_disk(tmp_path: Path) -> None:
     with small_disk(tmp_path) as disk:
         write_durably(disk / "a", b"old")
         fill(disk)
-        with pytest.raises(DiskError, match="No space left on device: cannot write .*/a;") as raised:
+        with pytest.raises(
+            DiskError, match=r"No space left on device: cannot write .*/a;"
+        ) as raised:
             write_durably(disk / "a", bytes(10_000))
         assert raised.value.errno == errno.ENOSPC
         assert raised.value.exit_code == EXIT_CLUSTER

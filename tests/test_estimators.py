@@ -453,3 +453,12 @@ def test_good_scorers(scoring: Any) -> None:
 def test_things_that_are_no_scorers(scoring: str) -> None:
     with pytest.raises(ValueError, match="scor"):
         build_scorers(LogisticRegression(), scoring)
+
+
+def test_a_list_becomes_a_tuple_where_the_default_is_one() -> None:
+    scaler = build_estimator(
+        {"sklearn.preprocessing.MinMaxScaler": {"feature_range": [-1, 1]}}, None
+    )
+    assert scaler.feature_range == (-1, 1)
+    assert parameter_value([1, 2], default=(1, 1)) == (1, 2)
+    assert parameter_value([1, 2], default=None) == [1, 2]

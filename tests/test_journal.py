@@ -91,10 +91,12 @@ def test_reading_while_writing(path: Path) -> None:
 
 def test_several_threads_of_a_driver(path: Path) -> None:
     journal = Journal(path)
-    threads = [
-        threading.Thread(target=lambda: [journal.write("x", n=n) for n in range(100)])
-        for _ in range(4)
-    ]
+
+    def write() -> None:
+        for n in range(100):
+            journal.write("x", n=n)
+
+    threads = [threading.Thread(target=write) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:

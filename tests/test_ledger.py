@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -25,6 +26,12 @@ from hpc_sweep.plan import Chunk, Unit
 from hpc_sweep.store import Ledger, PartName, Store, fold
 
 CHUNK = (0, 0)
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing here is about power cuts."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 def fold_one(store: Store, truth: Truth, chunk: Chunk = CHUNK) -> dict[str, int]:
@@ -274,6 +281,19 @@ def test_missing_coordinates_are_never_a_number(tmp_path: Path, name: str, folde
     (store.path / name / "c.0").unlink()
     with pytest.raises(StoreError, match=rf"{name}/c\.0 is missing"):
         Ledger.read(store)
+
+
+@pytest.mark.parametrize("name", ["test_score", "best_index", "message", "latitude", "model"])
+def test_damaged_results_are_an_error_and_never_a_number(tmp_path: Path, name: str) -> None:
+    coordinates = xr.Dataset(coords={"latitude": [3, 2, 1]})
+    store = make_store(tmp_path, (3, 4), (3, 4), coordinates=coordinates)
+    fold_one(store, invent(store))
+    (file,) = (store.path / name).glob("c.*")
+    content = file.read_bytes()
+    for damaged in (b"", content[:-1], content[: len(content) // 2], b"\0" + content[1:]):
+        file.write_bytes(damaged)
+        with pytest.raises((ValueError, RuntimeError)):
+            store.dataset().load()
 
 
 def test_a_state_that_is_half_done_is_not_folded(tmp_path: Path) -> None:

@@ -206,8 +206,9 @@ def test_few_partitions_are_cut_by_candidates() -> None:
 
 
 def test_result_chunks_cut_below_source_chunks_cost_reads() -> None:
-    plan = planned(workload((200, 200), (100, 100), n_candidates=500, n_splits=5))
+    plan = planned(workload((300, 300), (100, 100), n_candidates=500, n_splits=5))
     assert plan.chunks == (25, 50)
+    assert plan.unit_partitions == 100 * 100, "a unit could hold a whole source chunk"
     assert plan.read_factor == times_read(plan) == 8.0
 
 

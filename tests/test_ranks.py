@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from hpc_sweep.store.ranks import best, mean_and_std, rank
 
+
 def ours(scores: Scores) -> tuple[Scores, Scores, NDArray[np.int32]]:
     """Return mean, std and rank of partitions that have all splits."""
     with np.errstate(all="ignore"):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -28,6 +29,12 @@ from hpc_sweep.partitions import PartitionGrid
 from hpc_sweep.store import Store, create_store, fold, run_folder
 
 
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing here is about power cuts."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
 def metadata(store: Store) -> dict[str, Any]:
     """Return the content of ``zarr.json`` of every array by name."""
     files = store.path.glob("*/zarr.json")
@@ -36,7 +43,8 @@ def metadata(store: Store) -> dict[str, Any]:
 
 def opened(store: Store) -> xr.Dataset:
     """Open as any user would; warnings are errors here."""
-    return xr.open_zarr(store.path).load()
+    results: xr.Dataset = xr.open_zarr(store.path).load()
+    return results
 
 
 def make_coordinates() -> xr.Dataset:
@@ -229,7 +237,7 @@ def test_packed_coordinates_of_a_source_survive(tmp_path: Path, kind: str) -> No
         coordinates.to_netcdf(path, encoding=packed(coordinates))
         source = xr.open_dataset(path, engine="netcdf4")
     else:
-        options = {"zarr_format": int(kind[-1]), "consolidated": kind == "zarr2"}
+        options: dict[str, Any] = {"zarr_format": int(kind[-1]), "consolidated": kind == "zarr2"}
         short = coordinates.drop_vars("longitude")  # zarr 2 warns of text
         short.to_zarr(path, encoding=packed(short), **options)
         source = xr.open_zarr(path, chunks=None, consolidated=kind == "zarr2")
@@ -381,7 +389,7 @@ def test_an_empty_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("version", [2, 3])
-def test_a_foreign_zarr(tmp_path: Path, version: int) -> None:
+def test_a_foreign_zarr(tmp_path: Path, version: Literal[2, 3]) -> None:
     zarr.create_group(tmp_path / "z", zarr_format=version, attributes={"title": "other"})
     with pytest.raises(StoreError, match=FOREIGN):
         Store.open(tmp_path / "z")
@@ -408,7 +416,7 @@ def test_truncated_metadata_at_any_length(tmp_path: Path) -> None:
 def test_damaged_header(tmp_path: Path, header: str) -> None:
     store = make_store(tmp_path)
     spoiled(store, lambda attributes: attributes.update(hpc_sweep=header))
-    with pytest.raises(StoreError, match="store of hpc_sweep|of schema None"):
+    with pytest.raises(StoreError, match=r"store of hpc_sweep|of schema None"):
         Store.open(store.path)
 
 

@@ -18,6 +18,7 @@ from conftest import (
     Spec,
     equal_stores,
     hpc_sweep,
+    make_data,
     repeated_units,
     small_spec,
     start_run,
@@ -321,3 +322,16 @@ def test_interrupted(
     assert output.splitlines()[-1].endswith("the same command goes on from here")
     assert "Traceback" not in output
     assert not run_folder(store).lease.exists()
+
+
+def test_a_damaged_source_chunk_fails_its_partitions_alone(spec: Spec, tmp_path: Path) -> None:
+    broken = make_data(tmp_path / "broken.zarr")
+    chunk = broken / "wet" / "c" / "1" / "0" / "0"
+    chunk.write_bytes(chunk.read_bytes()[:40])
+    spec["data"]["store"] = str(broken)
+    outcome = execute(load_spec(spec))
+    assert outcome.counts["failed"] == 12
+    assert outcome.counts["done"] == 48 - 12 - 2
+    results = outcome.store.dataset().load()
+    assert (results["partition_status"][3:6, 0:4] == 2).all()
+    assert "reading failed: " in str(results["message"].values[3, 0, 0])

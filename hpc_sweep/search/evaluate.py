@@ -96,11 +96,12 @@ def evaluate(
         np.zeros(shape[0], dtype=bool),
         [""] * shape[0],
     )
-    arrays = {index: _sliced(X, y, found) for index, found in splits.items()}
     for row, (index, params) in enumerate(candidates):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("default")
-            for column, data in enumerate(arrays[index]):
+            for column, split in enumerate(splits[index]):
+                # cut anew for each fit, as scikit-learn does: Ridge(copy_X=False) changes its X
+                data = _cut(X, y, split)
                 _fit_and_score(models[index], params, data, result, row, column)
         if caught and not result.messages[row]:
             warning = caught[0]
@@ -108,11 +109,9 @@ def evaluate(
     return result
 
 
-def _sliced(X: Any, y: Any, splits: Sequence[Split]) -> list[tuple[Any, Any, Any, Any]]:
-    return [
-        (X[train], None if y is None else y[train], X[test], None if y is None else y[test])
-        for train, test in splits
-    ]
+def _cut(X: Any, y: Any, split: Split) -> tuple[Any, Any, Any, Any]:
+    train, test = split
+    return X[train], None if y is None else y[train], X[test], None if y is None else y[test]
 
 
 def _fit_and_score(
@@ -137,10 +136,10 @@ def _fit_and_score(
         for metric, score in _numbers(scores, result.scores):
             if isinstance(score, str):
                 last = score.strip().splitlines()[-1]
-                _fail(result, row, column, f"scoring {metric}: {last}")
+                _fail(result, row, column, _brief(f"scoring {metric}", last))
             else:
                 result.scores[metric][row, column] = score
-    except Exception as error:  # whatever an estimator raises is the candidate's failure
+    except (Exception, SystemExit) as error:  # whatever it raises is the candidate's failure
         _fail(result, row, column, _brief(type(error).__name__, error))
         fitted = time.perf_counter() if fitted == start else fitted
     result.fit_time[row, column] = fitted - start
@@ -169,5 +168,9 @@ def _fail(result: Evaluation, row: int, column: int, message: str) -> None:
 
 def _brief(kind: str, text: object) -> str:
     """Return kind and text on one line, cut at 500 characters."""
-    line = f"{kind}: {' '.join(str(text).split())}"
+    try:
+        words = str(text)
+    except Exception as error:  # a user's exception may fail to say what it is
+        words = f"(its text cannot be had: {type(error).__name__})"
+    line = f"{kind}: {' '.join(words.split())}"
     return line if len(line) <= 500 else line[:497] + "..."

@@ -5,7 +5,7 @@ Names follow scikit-learn's ``cv_results_``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,45 +40,50 @@ class Array:
     attributes: dict[str, Any] = field(default_factory=dict)
 
 
-def score_names(metrics: Sequence[str]) -> dict[str, str]:
-    """Return the array of test scores for each metric: ``test_score`` or ``test_<metric>``."""
-    return {metric: f"test_{metric}" for metric in metrics}
-
-
 def result_arrays(
-    metrics: Sequence[str], refit_metric: str, candidates: Sequence[Candidate]
+    metrics: Mapping[str, str], refit_metric: str, candidates: Sequence[Candidate]
 ) -> tuple[Array, ...]:
-    """Return all arrays along partitions; ``status``, which is written last, comes last."""
+    """Return all arrays along partitions; ``status``, which is written last, comes last.
+
+    Parameters
+    ----------
+    metrics : mapping of str to str
+        What each metric is called in titles, by its name.
+    refit_metric : str
+        The one that chooses the best.
+    candidates : sequence of Candidate
+        Their parameters have arrays ``best_param_<name>``.
+    """
     arrays = []
-    for metric in metrics:
+    for metric, label in metrics.items():
         arrays += [
             Array(
                 f"test_{metric}",
                 ("candidate", "split"),
                 "float64",
                 NAN,
-                {"long_name": f"{metric} on the test samples of each split"},
+                {"long_name": f"{label} on the test samples of each split"},
             ),
             Array(
                 f"mean_test_{metric}",
                 ("candidate",),
                 "float64",
                 NAN,
-                {"long_name": f"mean of {metric} over the splits"},
+                {"long_name": f"mean of {label} over the splits"},
             ),
             Array(
                 f"std_test_{metric}",
                 ("candidate",),
                 "float64",
                 NAN,
-                {"long_name": f"standard deviation of {metric} over the splits"},
+                {"long_name": f"standard deviation of {label} over the splits"},
             ),
             Array(
                 f"rank_test_{metric}",
                 ("candidate",),
                 "int32",
                 -1,
-                {"long_name": f"rank by mean {metric}", "comment": "1 is best; -1: none"},
+                {"long_name": f"rank by mean {label}", "comment": "1 is best; -1: none"},
             ),
         ]
     for name, what in (("fit_time", "fit"), ("score_time", "score")):
@@ -105,7 +110,7 @@ def result_arrays(
             (),
             "float64",
             NAN,
-            {"long_name": f"best mean {refit_metric} over the splits"},
+            {"long_name": f"best mean {metrics[refit_metric]} over the splits"},
         ),
         Array(
             "best_model",

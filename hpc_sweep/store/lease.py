@@ -25,6 +25,7 @@ from hpc_sweep.store.durable import disk_errors, write_durably
 
 HEARTBEAT_S = 5.0
 STALE_S = 30.0
+CLAIM_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -134,10 +135,11 @@ class Lease:
         """Give the lease back, if it is still ours."""
         self._stopped.set()
         self._thread.join()
-        _beat_file(self.path, self.holder).unlink(missing_ok=True)
-        held = read_holder(self.path)
-        if held is not None and held.nonce == self.holder.nonce:
-            self.path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a disk that failed must not hide its first error
+            held = read_holder(self.path)
+            if held is not None and held.nonce == self.holder.nonce:
+                self.path.unlink(missing_ok=True)
+            _beat_file(self.path, self.holder).unlink(missing_ok=True)
 
     def _beat(self) -> None:
         count = 0
@@ -162,8 +164,10 @@ def _acquire(
     say: Callable[[str], None],
 ) -> None:
     content = json.dumps(asdict(mine)).encode()
+    draft = path.with_name(f".{path.name}.{mine.nonce}")
+    claim = path.with_name(f".{path.name}.claim")
+    waited = 0.0
     while True:
-        draft = path.with_name(f".{path.name}.{mine.nonce}")
         write_durably(draft, content)
         try:
             os.link(draft, path)  # exclusive, and whole at once
@@ -175,25 +179,40 @@ def _acquire(
         other = read_holder(path)
         if other is None:
             continue
+        if other == mine:  # NFS made the link and lost its answer
+            return
         if not take_over and _is_alive(path, other, sleep, say):
             raise LeaseError(
                 f"another driver works on this store: {other}; wait for it, or end it, or use "
                 "--take-over if you know that it is gone"
             )
-        say(f"took the store over from {other}, which is gone")
-        aside = path.with_name(f".{path.name}.{mine.nonce}.old")
-        with contextlib.suppress(FileNotFoundError):  # somebody else was faster
-            path.rename(aside)
-        taken = read_holder(aside)
-        aside.unlink(missing_ok=True)
-        if taken is not None and taken.nonce != other.nonce:
-            # between look and rename a third driver came; give its lease back
-            with contextlib.suppress(FileExistsError):
-                write_durably(aside, json.dumps(asdict(taken)).encode())
-                os.link(aside, path)
-            aside.unlink(missing_ok=True)
-        else:
-            _beat_file(path, other).unlink(missing_ok=True)
+        if _remove(path, claim, other):
+            say(f"took the store over from {other}, which is gone")
+        elif path.exists():
+            sleep(CLAIM_S / 50)
+            waited += CLAIM_S / 50
+            if waited > CLAIM_S:  # whoever claimed it died within
+                claim.unlink(missing_ok=True)
+
+
+def _remove(path: Path, claim: Path, other: Holder) -> bool:
+    """Remove the lease of `other`, and no other one; return whether this process did it.
+
+    Only who could make the claim removes a lease, so that of several that take over at the
+    same time none removes what another one has just put there.
+    """
+    try:
+        os.link(path, claim)
+    except (FileExistsError, FileNotFoundError):
+        return False
+    try:
+        if read_holder(claim) != other:
+            return False
+        path.unlink(missing_ok=True)
+        _beat_file(path, other).unlink(missing_ok=True)
+        return True
+    finally:
+        claim.unlink(missing_ok=True)
 
 
 def _is_alive(
@@ -209,10 +228,10 @@ def _is_alive(
     while waited < STALE_S:
         sleep(1.0)
         waited += 1.0
-        if _beats(path, other) != before:
-            return True
         if read_holder(path) != other:  # it ended by itself
             return False
+        if _beats(path, other) != before:
+            return True
     return False
 
 
@@ -223,7 +242,10 @@ def is_known_dead(holder: Holder) -> bool:
     if holder.host != socket.gethostname():
         return False
     try:
-        return abs(psutil.Process(holder.pid).create_time() - holder.started) >= 2.0
+        process = psutil.Process(holder.pid)
+        if process.status() == psutil.STATUS_ZOMBIE:  # killed, and not yet collected
+            return True
+        return abs(process.create_time() - holder.started) >= 2.0
     except psutil.NoSuchProcess:
         return True
 

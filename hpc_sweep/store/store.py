@@ -175,7 +175,7 @@ class Store:
     @cached_property
     def arrays(self) -> tuple[Array, ...]:
         """The arrays along partitions, ``status`` last."""
-        return result_arrays(self.spec.metrics, self.spec.refit_metric, self.candidates)
+        return result_arrays(self.spec.metric_labels, self.spec.refit_metric, self.candidates)
 
     @property
     def run(self) -> RunFolder:
