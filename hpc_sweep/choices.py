@@ -11,7 +11,7 @@ Models = Literal["none", "on_demand"]
 TableFormat = Literal["table", "csv", "json"]
 
 TABLE_FORMATS: tuple[str, ...] = get_args(TableFormat)
-CLUSTER_KINDS: tuple[str, ...] = ("local", "slurm", "external")
+CLUSTER_KINDS: tuple[str, ...] = ("local", "slurm", "pbs", "external")
 
 PENDING, DONE, FAILED, EMPTY, TIMED_OUT, OUT_OF_MEMORY = range(6)
 STATUS_MEANINGS: tuple[str, ...] = (

@@ -150,7 +150,7 @@ class TlsSpec(Section):
 class ClusterSpec(Section):
     """Where the work is done. Never part of what the results are."""
 
-    kind: Line = Field("local", description="local, slurm, external, or package.module:Class")
+    kind: Line = Field("local", description="local, slurm, pbs, external, or package.module:Class")
     workers: Annotated[int, Field(ge=1)] | None = Field(None, description="worker processes")
     nodes: Annotated[int, Field(ge=1)] | None = Field(None, description="in place of workers")
     workers_per_node: Annotated[int, Field(ge=1)] | None = Field(

@@ -17,13 +17,13 @@ cd -- "$CHECKOUT"
 
 slurm_is_there() {
     local name
-    for name in slurmctld slurmd munged ip nsenter unshare; do
+    for name in slurmctld slurmd munged qsub ip nsenter unshare; do
         PATH="$PATH:/usr/sbin:/sbin" command -v "$name" >/dev/null || return 1
     done
 }
 
 if ! slurm_is_there; then
-    install_packages --no-install-recommends slurm-wlm munge iproute2 util-linux ||
+    install_packages --no-install-recommends slurm-wlm slurm-wlm-torque munge iproute2 util-linux ||
         say "Slurm cannot be installed here: no right to, or no such packages"
 fi
 if ! slurm_is_there || [[ "$(id -u)" -ne 0 ]]; then

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
 import subprocess
 import sys
 import time
@@ -16,7 +19,9 @@ from conftest import Spec, equal_stores, small_spec, wait_until_queue_is_empty
 
 from hpc_sweep.clusters import KINDS, make_cluster
 from hpc_sweep.clusters.certificates import make_certificates, remove_certificates
-from hpc_sweep.clusters.recording import RecordingSlurmJob
+from hpc_sweep.clusters.jobqueue import JobQueue, QueueSilentError
+from hpc_sweep.clusters.pbs import Pbs, parse_qstat
+from hpc_sweep.clusters.recording import queue_words
 from hpc_sweep.clusters.slurm import Slurm
 from hpc_sweep.errors import ClusterError, SpecError
 from hpc_sweep.spec import ClusterSpec, load_spec
@@ -66,6 +71,11 @@ def cluster_section(request: pytest.FixtureRequest) -> Spec:
     if request.param == "slurm":
         section: Spec = request.getfixturevalue("slurm_cluster")
         return section
+    if request.param == "pbs":
+        if shutil.which("qsub") is None and os.environ.get("CI") != "true":
+            pytest.skip("no qsub: slurm-wlm-torque is not installed")
+        pbs: Spec = {**request.getfixturevalue("slurm_cluster"), "kind": "pbs"}
+        return pbs
     if request.param == "external":
         external: Spec = request.getfixturevalue("external")
         return external
@@ -75,8 +85,15 @@ def cluster_section(request: pytest.FixtureRequest) -> Spec:
     return {"kind": request.param, "workers": 2}
 
 
-def test_conformance(cluster_section: Spec, spec: Spec, reference: Path) -> None:
+def test_conformance(
+    cluster_section: Spec,
+    spec: Spec,
+    reference: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Every kind gives the store of a local run, and ends what it started."""
+    monkeypatch.chdir(tmp_path)  # Slurm's qsub leaves its logs there
     before = set(psutil.Process().children(recursive=True))
     spec["cluster"] = cluster_section
     outcome = execute(load_spec(spec))
@@ -84,7 +101,7 @@ def test_conformance(cluster_section: Spec, spec: Spec, reference: Path) -> None
     equal_stores(outcome.store.path, reference)
     assert not list(outcome.store.run.keys.iterdir())
     assert not outcome.store.run.lease.exists()
-    if cluster_section["kind"] == "slurm":
+    if cluster_section["kind"] in ("slurm", "pbs"):
         wait_until_queue_is_empty()
     elif cluster_section["kind"] != "external":
         left = set(psutil.Process().children(recursive=True)) - before
@@ -138,24 +155,32 @@ def test_certificates_are_private_and_replaced(tmp_path: Path) -> None:
 
 
 def job_script(
-    section: Spec, folder: Path, monkeypatch: pytest.MonkeyPatch, *, config: Any = None
+    cluster: type[JobQueue],
+    section: Spec,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    config: Any = None,
 ) -> str:
-    """Return the script of a worker job; needs no Slurm."""
+    """Return the script of a worker job; needs no queue."""
     import dask_jobqueue.config  # noqa: F401  (reads jobqueue.yaml)
 
     (folder / "keys").mkdir(parents=True)
-    monkeypatch.setattr("hpc_sweep.clusters.slurm.sys.executable", "/opt/env/bin/python")
-    configured = {**dask.config.get("jobqueue.slurm"), **(config or {})}
-    with dask.config.set({"jobqueue.slurm": configured}):
-        slurm = Slurm(ClusterSpec(kind="slurm", **section), folder, lambda event, **facts: None)
-        options = slurm.options()
-        for name in ("scheduler_options", "silence_logs"):
-            del options[name]
-        job = RecordingSlurmJob("tls://10.0.0.1:8786", "worker-0", **options)
+    monkeypatch.setattr("hpc_sweep.clusters.jobqueue.sys.executable", "/opt/env/bin/python")
+    name = f"jobqueue.{cluster.config_name}"
+    with dask.config.set({name: {**dask.config.get(name), **(config or {})}}):
+        kind = ClusterSpec(kind=cluster.config_name, **section)
+        made = cluster(kind, folder, lambda event, **facts: None)
+        options = made.options()
+        for key in ("scheduler_options", "silence_logs"):
+            del options[key]
+        job = made.classes()[1]("tls://10.0.0.1:8786", "worker-0", **options)
         return str(job.job_script()).replace(str(folder), "FOLDER")
 
 
-def test_job_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("cluster", [Slurm, Pbs])
+def test_job_script(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cluster: type[JobQueue]
+) -> None:
     section = {
         "workers": 8,
         "workers_per_node": 4,
@@ -163,11 +188,11 @@ def test_job_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "queue": "compute",
         "account": "p42",
         "walltime": "02:00:00",
-        "directives": ["--constraint=haswell"],
+        "directives": ["--constraint=haswell"] if cluster is Slurm else ["-r n"],
         "prologue": ["module load python"],
     }
-    script = job_script(section, tmp_path / "x.zarr.run", monkeypatch)
-    golden = Path(__file__).parent / "golden" / "slurm-worker.sh"
+    script = job_script(cluster, section, tmp_path / "x.zarr.run", monkeypatch)
+    golden = Path(__file__).parent / "golden" / f"{cluster.config_name}-worker.sh"
     assert script == golden.read_text()
 
 
@@ -184,7 +209,7 @@ def test_the_users_jobqueue_yaml_is_the_ground(
         "job-extra-directives": ["--qos=theirs"],
     }
     section = {"queue": "mine", "directives": ["--constraint=mine"]}
-    script = job_script(section, tmp_path / "x.zarr.run", monkeypatch, config=config)
+    script = job_script(Slurm, section, tmp_path / "x.zarr.run", monkeypatch, config)
     for line in (
         "#SBATCH -p mine",
         "#SBATCH -A theirs",
@@ -206,3 +231,41 @@ def test_slurm_needs_memory_and_sbatch(tmp_path: Path, monkeypatch: pytest.Monke
         "cluster.memory",
         "output.store",
     ]
+
+
+def test_pbs_states_and_why_jobs_wait() -> None:
+    why = "Can Never Run: Insufficient amount of resource: ncpus (R: 64 A: 2 T: 2)"
+    jobs = {
+        "2.host": {"job_state": "Q", "comment": why},
+        "3.host": {"job_state": "Q", "comment": why},
+        "4.host": {"job_state": "R", "comment": "Job run at Fri Nov 20 at 19:00"},
+        "5.host": {"job_state": "F"},
+    }
+    states = parse_qstat(json.dumps({"timestamp": 1, "pbs_version": "23.06", "Jobs": jobs}))
+    assert states[f"QUEUED ({why})"] == 2
+    assert states["RUNNING (Job run at Fri Nov 20 at 19:00)"] == 1
+    assert states["FINISHED"] == 1
+
+
+@pytest.mark.parametrize("text", ["", "qstat: cannot connect", '{"timestamp": 1}'])
+def test_pbs_says_nothing(text: str) -> None:
+    with pytest.raises(QueueSilentError):
+        parse_qstat(text)
+
+
+@pytest.mark.parametrize(
+    ("stdout", "stderr", "words"),
+    [
+        ("", "qsub: Unknown queue\n", "qsub: Unknown queue"),
+        ("sbatch: error: invalid partition\n", "", "sbatch: error: invalid partition"),
+        ("", "a\n  b\n", "a; b"),
+    ],
+)
+def test_the_words_of_a_rejection(stdout: str, stderr: str, words: str) -> None:
+    """The form is that of dask_jobqueue.core.Job._call."""
+    error = (
+        "Command exited with non-zero exit code.\nExit code: 170\nCommand:\nqsub /tmp/x.sh\n"
+        f"stdout:\n{stdout}\nstderr:\n{stderr}\n"
+    )
+    assert queue_words(error) == words
+    assert queue_words("[Errno 2] No such file: 'qsub'") == "[Errno 2] No such file: 'qsub'"

@@ -12,6 +12,7 @@ from hpc_sweep.spec import ClusterSpec
 KINDS = {
     "local": "hpc_sweep.clusters.local:Local",
     "slurm": "hpc_sweep.clusters.slurm:Slurm",
+    "pbs": "hpc_sweep.clusters.pbs:Pbs",
     "external": "hpc_sweep.clusters.external:External",
 }
 OTHER = "hpc_sweep.clusters.importable:Importable"

@@ -1,6 +1,6 @@
-"""A dask-jobqueue job whose submission leaves a record.
+"""Jobs of dask-jobqueue whose submission leaves a record.
 
-dask-jobqueue loses the words of a rejected sbatch in a log line about an exception that
+dask-jobqueue loses the words of a rejected submission in a log line about an exception that
 nobody retrieved, and waits for ever.
 """
 
@@ -9,14 +9,18 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from dask_jobqueue.pbs import PBSJob
 from dask_jobqueue.slurm import SLURMJob
 from distributed.core import Status
 
 from hpc_sweep.clusters.base import Record
 
 
-class RecordingSlurmJob(SLURMJob):  # type: ignore[misc]
-    """`dask_jobqueue.slurm.SLURMJob` that notes its job id, or why it was refused."""
+class Recording:
+    """Mixed into a job class: notes its job id, or why it was refused."""
+
+    job_id: Any
+    status: Any
 
     def __init__(self, *args: Any, record: Record, **options: Any) -> None:
         self._record = record
@@ -25,7 +29,7 @@ class RecordingSlurmJob(SLURMJob):  # type: ignore[misc]
     async def start(self) -> None:
         """Submit the job; a refusal is recorded instead of raised into the event loop."""
         try:
-            await super().start()
+            await super().start()  # type: ignore[misc]
         except (RuntimeError, ValueError, OSError) as error:
             words = queue_words(str(error))
             self._record.rejections.append(words)
@@ -36,8 +40,18 @@ class RecordingSlurmJob(SLURMJob):  # type: ignore[misc]
             self._record.say("job_submitted", job=self.job_id)
 
 
+class RecordingSlurmJob(Recording, SLURMJob):  # type: ignore[misc]
+    """`dask_jobqueue.slurm.SLURMJob` with a record."""
+
+
+class RecordingPbsJob(Recording, PBSJob):  # type: ignore[misc]
+    """`dask_jobqueue.pbs.PBSJob` with a record; its id is the whole ``123.server``."""
+
+    job_id_regexp = r"(?P<job_id>\S+)"
+
+
 def queue_words(error: str) -> str:
-    """Return what the queue wrote to stderr, out of dask-jobqueue's error text."""
-    match = re.search(r"stderr:\n(.*)", error, re.DOTALL)
-    text = match.group(1) if match else error
+    """Return what the queue said, out of dask-jobqueue's error text: stderr, else stdout."""
+    found = re.search(r"stdout:\n(?P<out>.*?)\nstderr:\n(?P<err>.*)", error, re.DOTALL)
+    text = (found["err"].strip() or found["out"]) if found else error
     return "; ".join(line.strip() for line in text.splitlines() if line.strip())

@@ -1,0 +1,238 @@
+"""Worker jobs on a queue, through dask-jobqueue: what Slurm and PBS have in common.
+
+The user's own ``jobqueue.yaml`` is the ground; what the spec says overrides it.
+"""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import dask
+from dask.utils import parse_bytes
+from distributed import Client
+
+from hpc_sweep.clusters.base import WORKER_ENVIRONMENT, Cluster, Record, Say
+from hpc_sweep.clusters.certificates import make_certificates, remove_certificates
+from hpc_sweep.errors import ClusterError, Fault
+from hpc_sweep.spec import ClusterSpec
+
+_PLAIN_PATH = re.compile(r"[\w./+@-]+")
+
+QUERY_S = 30
+"""How long one question to the queue may take."""
+
+
+class QueueSilentError(RuntimeError):
+    """The queue did not answer, or knows none of the jobs; the text says which."""
+
+
+def ask(command: Sequence[str]) -> str:
+    """Run one query of the queue and return what it prints.
+
+    Raises
+    ------
+    QueueSilentError
+        When it fails or does not answer within `QUERY_S`.
+    """
+    try:
+        answer = subprocess.run(
+            command, capture_output=True, text=True, timeout=QUERY_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise QueueSilentError(f"{command[0]} does not answer: {error}") from None
+    if answer.returncode:
+        words = (answer.stderr or answer.stdout).strip()
+        raise QueueSilentError(f"{command[0]} failed: {words}")
+    return answer.stdout
+
+
+class JobQueue(Cluster):
+    """A cluster of dask-jobqueue with TLS, whose rejected submissions are not lost.
+
+    Attributes
+    ----------
+    config_name : str
+        Section of ``jobqueue.yaml``.
+    submit_command : str
+        Command that must be there.
+    """
+
+    config_name: ClassVar[str]
+    submit_command: ClassVar[str]
+    _cluster: Any = None
+    _client: Client | None = None
+
+    def __init__(self, spec: ClusterSpec, folder: Path, say: Say) -> None:
+        super().__init__(spec, folder, say)
+        self._record = Record(say)
+
+    @property
+    def workers_per_job(self) -> int:
+        """Worker processes of one job; one core each."""
+        asked = (
+            self.spec.workers_per_node or self._configured("processes") or self._configured("cores")
+        )
+        return int(asked or 1)
+
+    @property
+    def jobs(self) -> int:
+        """How many jobs are submitted."""
+        if self.spec.workers is None:
+            return self.spec.nodes or 1
+        return -(-self.spec.workers // self.workers_per_job)
+
+    @property
+    def workers(self) -> int:
+        """Worker processes of all jobs."""
+        return self.jobs * self.workers_per_job
+
+    def worker_memory_bytes(self) -> int | None:
+        """Return the memory of a worker: given, or the job's of ``jobqueue.yaml`` divided."""
+        given = super().worker_memory_bytes()
+        if given is not None:
+            return given
+        configured = self._configured("memory")
+        return None if configured is None else int(parse_bytes(configured)) // self.workers_per_job
+
+    def faults(self) -> list[Fault]:
+        """Return what is missing before jobs can be submitted."""
+        faults = []
+        if shutil.which(self.submit_command) is None:
+            message = (
+                f"{self.spec.kind} needs {self.submit_command}, which is not on PATH here; use "
+                "--cluster local, or go to a login node"
+            )
+            faults.append(Fault("cluster.kind", message))
+        if self.worker_memory_bytes() is None:
+            message = "is missing; memory per worker process such as 4GB (or in jobqueue.yaml)"
+            faults.append(Fault("cluster.memory", message))
+        if not _PLAIN_PATH.fullmatch(str(self.folder)):
+            message = f"'{self.folder}' cannot go into a job script; letters, digits and ._+-/ can"
+            faults.append(Fault("output.store", message))
+        return faults
+
+    def start(self) -> Client:
+        """Start the scheduler in this process and submit the worker jobs."""
+        with _keeping_sigint():
+            make, job = self.classes()
+        try:
+            self._cluster = make(job_cls=job, **{**self.options(), **self.spec.options})
+            self._client = Client(self._cluster)
+        except Exception as error:
+            self.close()
+            raise ClusterError(f"the Dask scheduler did not start: {error}") from error
+        self._cluster.scale(jobs=self.jobs)
+        return self._client
+
+    @abc.abstractmethod
+    def classes(self) -> tuple[Any, Any]:
+        """Import and return dask-jobqueue's cluster class, and our job class for it."""
+
+    @abc.abstractmethod
+    def states(self, jobs: Sequence[str]) -> Counter[str]:
+        """Ask the queue once; return how many of the jobs are in which state, with its reason.
+
+        Raises
+        ------
+        QueueSilentError
+            When the queue does not answer, or knows none of them.
+        """
+
+    def options(self) -> dict[str, Any]:
+        """Return what the cluster class is made with; makes the certificates."""
+        spec = self.spec
+        memory = self.worker_memory_bytes()
+        options: dict[str, Any] = {
+            "record": self._record,
+            "job_name": "hpc-sweep-worker",
+            "cores": self.workers_per_job,
+            "processes": self.workers_per_job,
+            "memory": f"{(memory or 0) * self.workers_per_job}B",
+            "queue": spec.queue,
+            "account": spec.account,
+            "walltime": spec.walltime,
+            "interface": spec.interface,
+            "log_directory": str(self.folder / "logs"),
+            "protocol": "tls://",
+            "security": make_certificates(self.folder / "keys"),
+            "python": f"exec {shlex.quote(self._configured('python') or sys.executable)}",
+            "job_script_prologue": [
+                *(self._configured("job-script-prologue") or ()),
+                *(f"export {name}={shlex.quote(text)}" for name, text in _environment()),
+                *spec.prologue,
+            ],
+            "worker_extra_args": [*(self._configured("worker-extra-args") or ()), "--no-dashboard"],
+            "job_extra_directives": [
+                *(self._configured("job-extra-directives") or ()),
+                *spec.directives,
+            ],
+            "silence_logs": "error",
+        }
+        scheduler: dict[str, Any] = {
+            **(self._configured("scheduler-options") or {}),
+            "dashboard": False,
+            "dashboard_address": "127.0.0.1:0",
+        }
+        if spec.scheduler_interface is not None:
+            scheduler["interface"] = spec.scheduler_interface
+        options["scheduler_options"] = scheduler
+        return {key: value for key, value in options.items() if value is not None}
+
+    def rejection(self) -> str:
+        """Return the queue's own words when it refused a job."""
+        return self._record.rejections[0] if self._record.rejections else ""
+
+    def reason(self) -> str:
+        """Ask the queue once and return the states of the jobs with its reasons."""
+        if not self._record.job_ids:
+            return "no job was submitted yet"
+        try:
+            states = self.states(self._record.job_ids)
+        except QueueSilentError as error:
+            return str(error)
+        text = ", ".join(f"{count} job(s) {state}" for state, count in states.items())
+        return f"{text}; logs in {self.folder / 'logs'}"
+
+    def _configured(self, key: str) -> Any:
+        """Return what the user's ``jobqueue.yaml`` says for this kind, or None."""
+        with _keeping_sigint():
+            import dask_jobqueue.config  # noqa: F401  (reads jobqueue.yaml)
+
+        return dask.config.get(f"jobqueue.{self.config_name}.{key}", None)
+
+    def close(self) -> None:
+        """Cancel the jobs and end the scheduler."""
+        for started in (self._client, self._cluster):
+            if started is not None:
+                with contextlib.suppress(TimeoutError):
+                    started.close()
+        remove_certificates(self.folder / "keys")
+
+
+def _environment() -> list[tuple[str, str]]:
+    return sorted(WORKER_ENVIRONMENT.items())
+
+
+@contextlib.contextmanager
+def _keeping_sigint() -> Iterator[None]:
+    """Put the SIGINT handler back that importing dask-jobqueue replaces."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)

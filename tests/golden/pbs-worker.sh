@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+
+#PBS -N hpc-sweep-worker
+#PBS -q compute
+#PBS -A p42
+#PBS -l select=1:ncpus=4:mem=7630MB
+#PBS -l walltime=02:00:00
+#PBS -e FOLDER/logs/
+#PBS -o FOLDER/logs/
+#PBS -r n
+export DASK_DISTRIBUTED__WORKER__HTTP__ROUTES='[]'
+export MKL_NUM_THREADS=1
+export NUMEXPR_NUM_THREADS=1
+export OMP_NUM_THREADS=1
+export OPENBLAS_NUM_THREADS=1
+module load python
+exec /opt/env/bin/python -m distributed.cli.dask_worker tls://10.0.0.1:8786 --name worker-0 --nthreads 1 --memory-limit 1.86GiB --nworkers 4 --nanny --death-timeout 60 --no-dashboard --protocol tls:// --tls-ca-file FOLDER/keys/ca.pem --tls-cert FOLDER/keys/cert.pem --tls-key FOLDER/keys/key.pem
