@@ -125,6 +125,7 @@ class Drive:
     _deaths: Counter[str] = field(default_factory=Counter)
     _looked: float = float("-inf")
     _alone_since: float | None = None
+    _short_since: float | None = None
     _asked: float = float("-inf")
     _started: float | None = None
 
@@ -258,22 +259,33 @@ class Drive:
             if self._started is None:
                 self._started = now
                 self.journal.write("workers_ready", workers=self.progress.workers)
+        else:
+            self._wait_for_workers(now)
+        self._top_up(now)
+
+    def _top_up(self, now: float) -> None:
+        """Have workers that are missing replaced, asking the queue once a minute at most."""
+        if self.progress.workers >= self.cluster.workers:
+            self._short_since = None
             return
-        self._wait_for_workers(now)
+        if self._short_since is None:
+            self._short_since = now
+        if now - self._short_since < REASON_AFTER_S or now - self._asked < REASON_EVERY_S:
+            return
+        self._asked = now
+        self.cluster.top_up()
+        if not self.progress.workers:
+            self.progress.note = self.cluster.reason()
+        self.journal.write("topped_up", workers=self.progress.workers, reason=self.cluster.reason())
 
     def _wait_for_workers(self, now: float) -> None:
-        """There is no worker: say why, and give up at the deadline."""
+        """There is no worker: give up when the queue refused them, or at the deadline."""
         if self._alone_since is None:
             self._alone_since = now
         words = self.cluster.rejection()
         if words:
             raise ClusterError(f"the queue refused the worker jobs: {words}")
-        waited = now - self._alone_since
-        if waited > REASON_AFTER_S and now - self._asked > REASON_EVERY_S:
-            self._asked = now
-            self.progress.note = self.cluster.reason()
-            self.journal.write("waiting", seconds=round(waited), reason=self.progress.note)
-        if waited > self.start_timeout_s:
+        if now - self._alone_since > self.start_timeout_s:
             reason = self.cluster.reason()
             raise ClusterError(
                 f"no worker within {self.start_timeout_s:.0f} s (cluster.start_timeout)"

@@ -19,10 +19,10 @@ from conftest import Spec, equal_stores, small_spec, wait_until_queue_is_empty
 
 from hpc_sweep.clusters import KINDS, make_cluster
 from hpc_sweep.clusters.certificates import make_certificates, remove_certificates
-from hpc_sweep.clusters.jobqueue import JobQueue, QueueSilentError
+from hpc_sweep.clusters.jobqueue import JobQueue, JobState, QueueSilentError
 from hpc_sweep.clusters.pbs import Pbs, parse_qstat
-from hpc_sweep.clusters.recording import queue_words
-from hpc_sweep.clusters.slurm import Slurm
+from hpc_sweep.clusters.recording import is_temporary, queue_words
+from hpc_sweep.clusters.slurm import Slurm, parse_squeue
 from hpc_sweep.errors import ClusterError, SpecError
 from hpc_sweep.spec import ClusterSpec, load_spec
 from hpc_sweep.sweep import execute
@@ -237,20 +237,45 @@ def test_pbs_states_and_why_jobs_wait() -> None:
     why = "Can Never Run: Insufficient amount of resource: ncpus (R: 64 A: 2 T: 2)"
     jobs = {
         "2.host": {"job_state": "Q", "comment": why},
-        "3.host": {"job_state": "Q", "comment": why},
-        "4.host": {"job_state": "R", "comment": "Job run at Fri Nov 20 at 19:00"},
-        "5.host": {"job_state": "F"},
+        "4.host": {"job_state": "R", "resources_used": {"walltime": "00:01:02"}},
+        "5.host": {"job_state": "F", "Exit_status": 271},
     }
-    states = parse_qstat(json.dumps({"timestamp": 1, "pbs_version": "23.06", "Jobs": jobs}))
-    assert states[f"QUEUED ({why})"] == 2
-    assert states["RUNNING (Job run at Fri Nov 20 at 19:00)"] == 1
-    assert states["FINISHED"] == 1
+    text = json.dumps({"timestamp": 1, "pbs_version": "23.06", "Jobs": jobs})
+    assert parse_qstat(text) == [
+        JobState("2.host", "QUEUED", why, ended=False),
+        JobState("4.host", "RUNNING", "", ended=False, ran_s=62.0),
+        JobState("5.host", "FINISHED", "", ended=True),
+    ]
+    assert parse_qstat('{"timestamp": 1}') == []
 
 
-@pytest.mark.parametrize("text", ["", "qstat: cannot connect", '{"timestamp": 1}'])
+@pytest.mark.parametrize("text", ["", "qstat: cannot connect"])
 def test_pbs_says_nothing(text: str) -> None:
     with pytest.raises(QueueSilentError):
         parse_qstat(text)
+
+
+def test_slurm_states() -> None:
+    text = "12|PENDING|0:00|Resources\n13|RUNNING|1-02:03:04|None\n14|NODE_FAIL|0:05|NodeDown\n"
+    assert parse_squeue(text) == [
+        JobState("12", "PENDING", "Resources", ended=False, ran_s=0.0),
+        JobState("13", "RUNNING", "None", ended=False, ran_s=93784.0),
+        JobState("14", "NODE_FAIL", "NodeDown", ended=True, ran_s=5.0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "temporary"),
+    [
+        ("sbatch: error: Batch job submission failed: Unable to contact slurm controller", True),
+        ("qsub: would exceed complex's per-user limit", True),
+        ("qsub: cannot connect to server host (errno=111)", True),
+        ("sbatch: error: invalid partition specified: x", False),
+        ("qsub: Unknown queue", False),
+    ],
+)
+def test_what_only_asks_to_wait(words: str, temporary: bool) -> None:
+    assert is_temporary(words) is temporary
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from builders import (
     small_disk,
     whole,
 )
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from hpc_sweep.choices import DONE, EMPTY, FAILED, OUT_OF_MEMORY, PENDING, TIMED_OUT
@@ -165,7 +165,8 @@ def grids(draw: st.DrawFn) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int,
     return shape, chunks, read_chunks
 
 
-@settings(max_examples=15, deadline=None)
+# shrinking folds would take minutes
+@settings(max_examples=15, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(grids(), st.integers(1, 4), st.booleans(), st.booleans(), st.integers(0, 2**32))
 def test_any_grid_and_any_cut(
     grid: tuple[tuple[int, ...], ...], n_splits: int, mixed: bool, several: bool, seed: int

@@ -164,12 +164,49 @@ def test_jobs_that_pend_for_ever(spec: Spec, slurm_cluster: Spec, write_spec: Wr
 
 
 def test_jobs_that_end_at_once(spec: Spec, slurm_cluster: Spec, write_spec: WriteSpec) -> None:
-    spec["cluster"] = {**slurm_cluster, "prologue": ["exit 7"], "start_timeout": 15}
+    """Three in a row stop the run, with the end of the last one's own log."""
+    prologue = ["echo no such module >&2; exit 7"]
+    spec["cluster"] = {**slurm_cluster, "prologue": prologue}
     refused = hpc_sweep("run", write_spec(spec))
     assert refused.returncode == 3
-    last = refused.stderr.strip().splitlines()[-1]
-    assert "3 job(s) FAILED (NonZeroExitCode)" in last
-    assert "logs in" in last
+    assert "3 worker jobs in a row ended within 60 s of their start" in refused.stderr
+    assert "FAILED (NonZeroExitCode)" in refused.stderr
+    assert refused.stderr.strip().splitlines()[-1] == "no such module"
+
+
+def test_a_node_dies(
+    spec: Spec,
+    slurm: Any,
+    slurm_cluster: Spec,
+    larger_data: Path,
+    write_spec: WriteSpec,
+    uninterrupted: Path,
+) -> None:
+    """All workers are on one node, which is cut off: they are replaced on the others."""
+    store = Path(spec["output"]["store"])
+    cluster = {**slurm_cluster, "workers": 2, "directives": ["--exclude=node3", "--no-requeue"]}
+    spec = {**larger(spec, larger_data), "cluster": cluster}
+    spec["models"][1]["param_grid"] = {"svr__C": [1, 10, 100]}
+    process = start_run(write_spec(spec))
+    wait_for_units(store, 1, process)
+    command = ["squeue", "--noheader", "--format=%N"]
+    nodes = set(subprocess.run(command, capture_output=True, text=True).stdout.split())
+    for node in nodes:
+        slurm.kill_node(node)
+    try:
+        other = {"node1", "node2"} - nodes
+        if not other:
+            for node in nodes:
+                slurm.start_node(node)
+        output = process.communicate(timeout=280)[0]
+    finally:
+        process.kill()
+        for node in nodes:
+            slurm.start_node(node)
+    assert process.returncode == 0, output
+    equal_stores(store, uninterrupted)
+    submitted = [e for e in read_events(run_folder(store).events) if e["event"] == "job_submitted"]
+    assert len(submitted) > 2
 
 
 def test_the_users_jobqueue_yaml(

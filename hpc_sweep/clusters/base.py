@@ -51,11 +51,14 @@ class Record:
         Accepted ones.
     rejections : list of str
         The queue's words for the others.
+    delays : list of str
+        The queue's words where it only asked to wait: a limit, a controller that is down.
     """
 
     say: Say
     job_ids: list[str] = field(default_factory=list)
     rejections: list[str] = field(default_factory=list)
+    delays: list[str] = field(default_factory=list)
 
 
 class Cluster(abc.ABC):
@@ -105,8 +108,17 @@ class Cluster(abc.ABC):
         """Return the queue's words when it refused what was submitted, else ``""``."""
         return ""
 
+    def top_up(self) -> None:  # noqa: B027, most kinds need none
+        """Replace workers that ended; asks the queue once, so call it once a minute at most.
+
+        Raises
+        ------
+        ClusterError
+            When workers end as soon as they start.
+        """
+
     def reason(self) -> str:
-        """Return why workers are not there yet, in the queue's words; asks it once."""
+        """Return why workers are not there, in the queue's words as of the last `top_up`."""
         return ""
 
     @abc.abstractmethod

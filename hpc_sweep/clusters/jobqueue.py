@@ -14,8 +14,10 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -34,8 +36,42 @@ QUERY_S = 30
 """How long one question to the queue may take."""
 
 
+ABSENT_S = 180.0
+"""A job that the queue does not know for this long has ended; below it is a hiccup."""
+
+QUICK_S = 60.0
+MAX_QUICK_ENDS = 3
+"""So many jobs in a row that end within `QUICK_S` of their start stop the run."""
+
+
 class QueueSilentError(RuntimeError):
-    """The queue did not answer, or knows none of the jobs; the text says which."""
+    """The queue did not answer; the text says why."""
+
+
+@dataclass(frozen=True)
+class JobState:
+    """What the queue says of a job.
+
+    Attributes
+    ----------
+    job : str
+        Its id.
+    state, reason : str
+        In the queue's words.
+    ended : bool
+        Whether it will never run again.
+    ran_s : float or None
+        How long it has run, where the queue tells.
+    """
+
+    job: str
+    state: str
+    reason: str
+    ended: bool
+    ran_s: float | None = None
+
+    def __str__(self) -> str:
+        return f"{self.state} ({self.reason})" if self.reason else self.state
 
 
 def ask(command: Sequence[str]) -> str:
@@ -58,6 +94,18 @@ def ask(command: Sequence[str]) -> str:
     return answer.stdout
 
 
+def seconds(clock: str) -> float | None:
+    """Return ``D-HH:MM:SS``, ``HH:MM:SS`` or ``MM:SS`` in seconds; None for anything else."""
+    days, _, rest = clock.rpartition("-")
+    fields = rest.split(":")
+    if len(fields) < 2 or not all(field.isdecimal() for field in [*fields, days or "0"]):
+        return None
+    total = 0
+    for number in fields:
+        total = total * 60 + int(number)
+    return float(total + int(days or 0) * 86400)
+
+
 class JobQueue(Cluster):
     """A cluster of dask-jobqueue with TLS, whose rejected submissions are not lost.
 
@@ -77,6 +125,10 @@ class JobQueue(Cluster):
     def __init__(self, spec: ClusterSpec, folder: Path, say: Say) -> None:
         super().__init__(spec, folder, say)
         self._record = Record(say)
+        self._reason = ""
+        self._seen: dict[str, float] = {}
+        self._counted: set[str] = set()
+        self._quick_ends = 0
 
     @property
     def workers_per_job(self) -> int:
@@ -141,13 +193,13 @@ class JobQueue(Cluster):
         """Import and return dask-jobqueue's cluster class, and our job class for it."""
 
     @abc.abstractmethod
-    def states(self, jobs: Sequence[str]) -> Counter[str]:
-        """Ask the queue once; return how many of the jobs are in which state, with its reason.
+    def states(self, jobs: Sequence[str]) -> list[JobState]:
+        """Ask the queue once about jobs; those that it does not know any more are left out.
 
         Raises
         ------
         QueueSilentError
-            When the queue does not answer, or knows none of them.
+            When the queue does not answer.
         """
 
     def options(self) -> dict[str, Any]:
@@ -195,15 +247,77 @@ class JobQueue(Cluster):
         return self._record.rejections[0] if self._record.rejections else ""
 
     def reason(self) -> str:
-        """Ask the queue once and return the states of the jobs with its reasons."""
-        if not self._record.job_ids:
-            return "no job was submitted yet"
+        """Return how many jobs are in which state, with the queue's reasons."""
+        return self._reason
+
+    def top_up(self) -> None:
+        """Submit jobs in place of those that ended or that the queue could not take yet."""
+        live = [job.job_id for job in self._jobs().values() if job.job_id]
         try:
-            states = self.states(self._record.job_ids)
+            found = self.states(live) if live else []
         except QueueSilentError as error:
-            return str(error)
-        text = ", ".join(f"{count} job(s) {state}" for state, count in states.items())
-        return f"{text}; logs in {self.folder / 'logs'}"
+            self._reason = str(error)
+            return
+        self._reason = self._described(found, len(live))
+        self._count_quick_ends(found)
+        known = {state.job for state in found}
+        now = time.monotonic()
+        for job in live:
+            self._seen.setdefault(job, now)
+            if job in known:
+                self._seen[job] = now
+        ended = {state.job for state in found if state.ended}
+        ended |= {job for job in live if now - self._seen[job] > ABSENT_S}
+        if self._record.rejections:
+            return
+        for job in sorted(ended):
+            self.say("job_ended", job=job)
+        self._cluster.sync(self._forget, ended)
+        self._cluster.scale(jobs=self.jobs)
+
+    def _jobs(self) -> dict[Any, Any]:
+        """Return dask-jobqueue's jobs by name."""
+        return dict(self._cluster.workers)
+
+    async def _forget(self, ended: set[str]) -> None:
+        """Let dask-jobqueue forget jobs that ended or were not taken, so that it makes new ones."""
+        for name, job in self._jobs().items():
+            if job.job_id is None or job.job_id in ended:
+                del self._cluster.workers[name]
+
+    def _described(self, found: Sequence[JobState], count: int) -> str:
+        if self._record.delays and not count:
+            return f"the queue takes no job now: {self._record.delays[-1]}"
+        states = Counter(str(state) for state in found)
+        gone = count - len(found)
+        texts = [f"{number} job(s) {state}" for state, number in states.items()]
+        texts += [f"{gone} job(s) not in the queue"] if gone else []
+        return f"{', '.join(texts)}; logs in {self.folder / 'logs'}"
+
+    def _count_quick_ends(self, found: Sequence[JobState]) -> None:
+        """Raise when jobs in a row have ended within their first minute."""
+        for state in found:
+            if not state.ended or state.job in self._counted:
+                continue
+            self._counted.add(state.job)
+            quick = state.ran_s is not None and state.ran_s < QUICK_S
+            self._quick_ends = self._quick_ends + 1 if quick else 0
+            if self._quick_ends >= MAX_QUICK_ENDS:
+                raise ClusterError(
+                    f"{self._quick_ends} worker jobs in a row ended within {QUICK_S:.0f} s of "
+                    f"their start, the last one, {state.job}, {state}{self._log_tail(state.job)}"
+                )
+
+    def _log_tail(self, job: str, lines: int = 8) -> str:
+        """Return the end of a job's log, for a message."""
+        number = job.partition(".")[0]
+        logs = sorted((self.folder / "logs").glob(f"*{number}*"), key=lambda p: p.stat().st_mtime)
+        texts = [(path, path.read_text(errors="replace").strip()) for path in logs]
+        written = [(path, text) for path, text in texts if text]
+        if not written:
+            return f"; it wrote no log into {self.folder / 'logs'}"
+        path, text = written[-1]
+        return f"; the end of its log {path}:\n" + "\n".join(text.splitlines()[-lines:])
 
     def _configured(self, key: str) -> Any:
         """Return what the user's ``jobqueue.yaml`` says for this kind, or None."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from hpc_sweep.clusters.jobqueue import JobQueue, QueueSilentError, ask
+from hpc_sweep.clusters.jobqueue import JobQueue, JobState, QueueSilentError, ask, seconds
 
 STATES = {
     "B": "BEGUN",
@@ -39,25 +38,37 @@ class Pbs(JobQueue):
 
         return PBSCluster, RecordingPbsJob
 
-    def states(self, jobs: Sequence[str]) -> Counter[str]:
-        """Ask qstat; jobs that ended are unknown where the server keeps no history."""
-        return parse_qstat(ask(["qstat", "-x", "-f", "-F", "json", *jobs]))
+    def states(self, jobs: Sequence[str]) -> list[JobState]:
+        """Ask qstat; an id that it does not know hides those after it, so once more without.
+
+        Jobs that ended are unknown where the server keeps no history.
+        """
+        left = list(jobs)
+        while left:
+            try:
+                return parse_qstat(ask(["qstat", "-x", "-f", "-F", "json", *left]))
+            except QueueSilentError as error:
+                unknown = [job for job in left if f"Unknown Job Id {job}" in str(error)]
+                if not unknown:
+                    raise
+                left = [job for job in left if job not in unknown]
+        return []
 
 
-def parse_qstat(text: str) -> Counter[str]:
-    """Return how many jobs are in which state, out of ``qstat -f -F json``.
+def parse_qstat(text: str) -> list[JobState]:
+    """Return the states out of ``qstat -f -F json``.
 
-    The state is followed by the server's comment, which says why a job waits.
+    The reason is the server's comment, which says why a job waits.
     """
     try:
         jobs = json.loads(text).get("Jobs") or {}
     except ValueError:
         raise QueueSilentError(f"qstat gave no JSON: {text.strip()[:200]}") from None
-    if not jobs:
-        raise QueueSilentError("the jobs are not in the queue any more")
-    states: Counter[str] = Counter()
-    for job in jobs.values():
-        state = STATES.get(str(job.get("job_state")), str(job.get("job_state")))
+    states = []
+    for name, job in jobs.items():
+        letter = str(job.get("job_state"))
+        used = str(job.get("resources_used", {}).get("walltime", ""))
         comment = str(job.get("comment", "")).strip()
-        states[f"{state} ({comment})" if comment else state] += 1
+        ended = letter in ("F", "X", "M")
+        states.append(JobState(name, STATES.get(letter, letter), comment, ended, seconds(used)))
     return states

@@ -32,8 +32,9 @@ class Recording:
             await super().start()  # type: ignore[misc]
         except (RuntimeError, ValueError, OSError) as error:
             words = queue_words(str(error))
-            self._record.rejections.append(words)
-            self._record.say("job_rejected", words=words)
+            wait = is_temporary(words)
+            (self._record.delays if wait else self._record.rejections).append(words)
+            self._record.say("job_delayed" if wait else "job_rejected", words=words)
             self.status = Status.running  # so that the cluster closes in order
         else:
             self._record.job_ids.append(self.job_id)
@@ -48,6 +49,27 @@ class RecordingPbsJob(Recording, PBSJob):  # type: ignore[misc]
     """`dask_jobqueue.pbs.PBSJob` with a record; its id is the whole ``123.server``."""
 
     job_id_regexp = r"(?P<job_id>\S+)"
+
+
+TEMPORARY = (
+    "Unable to contact slurm controller",
+    "Socket timed out",
+    "Slurm temporarily unable to accept job",
+    "Resource temporarily unavailable",
+    "AssocMaxSubmitJobLimit",
+    "QOSMaxSubmitJobPerUserLimit",
+    "job submit limit",
+    "cannot connect to server",
+    "Connection refused",
+    "Connection timed out",
+    "would exceed",
+)
+"""Words of Slurm and PBS that ask to wait: all else is a rejection."""
+
+
+def is_temporary(words: str) -> bool:
+    """Return whether the queue only asked to wait."""
+    return any(phrase.lower() in words.lower() for phrase in TEMPORARY)
 
 
 def queue_words(error: str) -> str:

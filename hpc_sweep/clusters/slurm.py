@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from hpc_sweep.clusters.jobqueue import JobQueue, QueueSilentError, ask
+from hpc_sweep.clusters.jobqueue import JobQueue, JobState, QueueSilentError, ask, seconds
+
+ALIVE = frozenset(
+    {"PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "SUSPENDED", "STOPPED", "RESIZING"}
+    | {"REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SIGNALING", "STAGE_OUT", "SPECIAL_EXIT"}
+    | {"RESV_DEL_HOLD"}
+)
+"""States of squeue(1) in which a job may still run; all others have ended."""
 
 
 class Slurm(JobQueue):
@@ -23,11 +29,23 @@ class Slurm(JobQueue):
 
         return SLURMCluster, RecordingSlurmJob
 
-    def states(self, jobs: Sequence[str]) -> Counter[str]:
+    def states(self, jobs: Sequence[str]) -> list[JobState]:
         """Ask squeue, which also knows jobs that ended a while ago."""
         ids = ",".join(jobs)
-        answer = ask(["squeue", "--noheader", "--states=all", f"--jobs={ids}", "--format=%T (%r)"])
-        states = Counter(line.strip() for line in answer.splitlines() if line.strip())
-        if not states:
-            raise QueueSilentError(f"jobs {ids} are not in the queue any more")
-        return states
+        command = ["squeue", "--noheader", "--states=all", f"--jobs={ids}", "--format=%i|%T|%M|%r"]
+        try:
+            return parse_squeue(ask(command))
+        except QueueSilentError as error:
+            if "Invalid job id" in str(error):  # all of them have left its memory
+                return []
+            raise
+
+
+def parse_squeue(text: str) -> list[JobState]:
+    """Return the states out of ``squeue --format=%i|%T|%M|%r``: id, state, time used, reason."""
+    states = []
+    for line in text.splitlines():
+        if line.count("|") >= 3:
+            job, state, used, reason = line.strip().split("|", 3)
+            states.append(JobState(job, state, reason, state not in ALIVE, seconds(used)))
+    return states
