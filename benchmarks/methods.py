@@ -22,13 +22,19 @@ from dask_ml.model_selection import GridSearchCV as DaskGridSearchCV
 from distributed import Client, LocalCluster
 from joblib import Parallel, delayed
 from joblib.externals.loky import get_reusable_executor
-from searches import Array, bare_loop, search_pixel, split_scores
+from searches import Array, Pixels, Search, bare_loop, search_pixel, split_scores
 from workloads import DIMS, Data, Workload, load_pixels
 
 import hpc_sweep
 from hpc_sweep.store import read_events, run_folder
 
 WORKERS = 2
+
+LOOP_PIXELS = 48
+"""How many pixels, evenly spread, the loops of one process do: their rate needs no more."""
+
+DASK_ML_PIXELS = 6
+"""How many dask-ml does: it is slow."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +49,16 @@ class Case:
         What is searched in each.
     folder : Path
         For results.
-    n_slow : int
-        How many pixels the slow methods do.
     """
 
     data: Data
     workload: Workload
     folder: Path
-    n_slow: int
+
+    @property
+    def search(self) -> Search:
+        """The search, as the peers take it."""
+        return self.workload.search
 
 
 @dataclass(frozen=True)
@@ -62,7 +70,9 @@ class Run:
     work_s : float
         Seconds of work, from when there were workers.
     scores : ndarray of float64, shape (n_pixels, n_candidates, n_splits)
-        Test scores of the pixels that were done: all, or the first few.
+        Test scores of the pixels that were done.
+    step : int
+        Each how many-th pixel was done.
     whole_s : float
         Seconds in all, with starting and ending workers.
     task_s : float
@@ -75,6 +85,7 @@ class Run:
 
     work_s: float
     scores: Array
+    step: int = 1
     whole_s: float = float("nan")
     task_s: float = float("nan")
     cpu_s: float = float("nan")
@@ -142,88 +153,80 @@ def _check_candidates(results: Any, workload: Workload) -> None:
 
 def serial(case: Case) -> Run:
     """Search pixel by pixel with scikit-learn's GridSearchCV."""
-    search = case.workload.search
-    return _timed(lambda: [search_pixel(X, y, search) for X, y in load_pixels(case.data)])
+    return _timed(
+        case, lambda pixels: [search_pixel(X, y, case.search) for X, y in pixels], LOOP_PIXELS
+    )
 
 
 def joblib_pixels(case: Case) -> Run:
     """Run scikit-learn's searches with joblib, one pixel a call."""
-    search = case.workload.search
-
-    def work(parallel: Parallel) -> Any:
-        return parallel(delayed(search_pixel)(X, y, search) for X, y in load_pixels(case.data))
-
     with _joblib_workers() as parallel:
-        return _timed(lambda: work(parallel))
+        return _timed(
+            case,
+            lambda pixels: parallel(delayed(search_pixel)(X, y, case.search) for X, y in pixels),
+        )
 
 
 def client_map(case: Case) -> Run:
     """Run scikit-learn's searches with Client.map, one pixel a task."""
 
-    def work(client: Client) -> Any:
-        Xs, ys = zip(*load_pixels(case.data), strict=True)
-        futures = client.map(search_pixel, Xs, ys, search=case.workload.search, pure=False)
-        return client.gather(futures)
+    def work(pixels: Pixels) -> Any:
+        Xs, ys = zip(*pixels, strict=True)
+        return client.gather(client.map(search_pixel, Xs, ys, search=case.search, pure=False))
 
     with _dask_workers() as client:
-        return _timed(lambda: work(client))
+        return _timed(case, work)
 
 
 def dask_ml(case: Case) -> Run:
-    """Search the first pixels one by one with dask-ml's GridSearchCV on the cluster's workers.
+    """Search some pixels, one by one, with dask-ml's GridSearchCV on the cluster's workers.
 
     It is called from here: nested in a task it waits for ever.
     """
-    search = case.workload.search
 
-    def work(client: Client) -> list[Array]:
-        arguments = {**search.arguments(), "iid": False, "scheduler": client}
-        pixels = load_pixels(case.data)[: case.n_slow]
+    def work(pixels: Pixels) -> list[Array]:
+        arguments = {**case.search.arguments(), "iid": False, "scheduler": client}
         found = (DaskGridSearchCV(**arguments).fit(X, y).cv_results_ for X, y in pixels)
-        return [split_scores(results, search.cv) for results in found]
+        return [split_scores(results, case.search.cv) for results in found]
 
     with _dask_workers() as client:
-        return _timed(lambda: work(client))
+        return _timed(case, work, DASK_ML_PIXELS)
 
 
 def bare(case: Case) -> Run:
     """Clone, fit, predict and score in a loop of one process, with nothing around it."""
-    return _timed(lambda: bare_loop(load_pixels(case.data), case.workload.search))
-
-
-def bare_twice(case: Case) -> Run:
-    """Run the bare loop on all cores at once, each over its share of the pixels."""
-
-    def work(parallel: Parallel) -> list[Array]:
-        pixels = load_pixels(case.data)
-        cuts = [len(pixels) * i // WORKERS for i in range(WORKERS + 1)]
-        shares = (pixels[a:b] for a, b in itertools.pairwise(cuts))
-        found = parallel(delayed(bare_loop)(share, case.workload.search) for share in shares)
-        return [scores for share in found for scores in share]
-
-    with _joblib_workers() as parallel:
-        return _timed(lambda: work(parallel))
+    return _timed(case, lambda pixels: bare_loop(pixels, case.search), LOOP_PIXELS)
 
 
 OURS = "hpc_sweep"
 TASKS = "hpc_sweep, in its tasks"
+SERIAL = "scikit-learn, serial"
+JOBLIB = "joblib over pixels"
+CLIENT_MAP = "client.map over pixels"
+DASK_ML = "dask-ml, pixel by pixel"
 BARE = "bare loop"
 METHODS: dict[str, Method] = {
     OURS: ours,
-    "scikit-learn, serial": serial,
-    "joblib over pixels": joblib_pixels,
-    "client.map over pixels": client_map,
-    "dask-ml, pixel by pixel": dask_ml,
+    SERIAL: serial,
+    JOBLIB: joblib_pixels,
+    CLIENT_MAP: client_map,
+    DASK_ML: dask_ml,
     BARE: bare,
-    "bare loop, 2 processes": bare_twice,
 }
-SLOW = frozenset({"dask-ml, pixel by pixel"})
+ROUND = ((SERIAL, BARE, OURS, JOBLIB), (CLIENT_MAP, OURS, DASK_ML))
+"""The order of a round: each peer beside one of ours; the two short loops are neighbours."""
 
 
-def _timed(work: Callable[[], Any]) -> Run:
+def _timed(case: Case, work: Callable[[Pixels], Any], n_pixels: int | None = None) -> Run:
+    """Time the reading of all pixels, and work on `n_pixels` of them, evenly spread."""
     begin = time.perf_counter()
-    scores = work()
-    return Run(time.perf_counter() - begin, np.stack(scores))
+    pixels = load_pixels(case.data)
+    step = max(1, len(pixels) // (n_pixels or len(pixels)))
+    load_s = time.perf_counter() - begin
+    begin = time.perf_counter()
+    scores = work(pixels[::step])
+    work_s = time.perf_counter() - begin
+    return Run(load_s * len(scores) / len(pixels) + work_s, np.stack(scores), step)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from hpc_sweep.models import load_model
     from hpc_sweep.results import open_results
     from hpc_sweep.spec import SweepSpec, load_spec
-    from hpc_sweep.sweep import prepare, run
+    from hpc_sweep.sweep import run
 
 __version__ = "0.1.0"
 
@@ -23,7 +23,6 @@ __all__ = [
     "load_model",
     "load_spec",
     "open_results",
-    "prepare",
     "run",
 ]
 
@@ -32,7 +31,6 @@ _HOMES = {
     "load_model": "models",
     "load_spec": "spec",
     "open_results": "results",
-    "prepare": "sweep",
     "run": "sweep",
 }
 

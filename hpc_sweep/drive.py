@@ -99,8 +99,8 @@ class Drive:
         How long to be without any worker.
     on_progress : callable
         Told about twice a second.
-    stopped : callable
-        Whether to stop handing out.
+    stopped, draining : callable
+        Whether to stop at once, and whether to hand out nothing more but wait for what flies.
     check_lease : callable
         Raises when the lease is lost.
     fits_per_cell : int
@@ -117,6 +117,7 @@ class Drive:
     fits_per_cell: int = 1
     on_progress: Callable[[Progress], None] = lambda progress: None
     stopped: Callable[[], bool] = lambda: False
+    draining: Callable[[], bool] = lambda: False
     check_lease: Callable[[], None] = lambda: None
     clock: Callable[[], float] = time.monotonic
     _ready: queue.SimpleQueue[Future] = field(default_factory=queue.SimpleQueue)
@@ -128,6 +129,7 @@ class Drive:
     _short_since: float | None = None
     _asked: float = float("-inf")
     _started: float | None = None
+    _drained: bool = False
 
     def run(self, units: Iterable[Unit]) -> None:
         """Hand out all units, fold what is complete, and return when nothing is left.
@@ -151,6 +153,8 @@ class Drive:
                 self._hand_out(waiting)
                 if self._flying:
                     self._collect()
+                elif self.draining():
+                    raise Interrupted("drained before its end; the same command goes on from here")
                 elif self.progress.workers:
                     return
         finally:
@@ -158,6 +162,9 @@ class Drive:
                 future.cancel()
 
     def _hand_out(self, waiting: Iterator[Unit]) -> None:
+        if self.draining():
+            self._drop_waiting()
+            return
         window = WINDOW_PER_WORKER * self.progress.workers
         while len(self._flying) < window:
             unit = self._again.popleft() if self._again else next(waiting, None)
@@ -165,6 +172,18 @@ class Drive:
                 return
             self.journal.write("unit_started", unit=unit.key)
             self._fly(self.tasks.evaluate(self.client, unit), unit)
+
+    def _drop_waiting(self) -> None:
+        """Cancel units that no worker has begun, so that draining takes one unit's time."""
+        if self._drained:
+            return
+        self._drained = True
+        begun = {key for keys in self.client.processing().values() for key in keys}
+        for future, what in list(self._flying.items()):
+            if isinstance(what, Unit) and future.key not in begun:
+                del self._flying[future]
+                future.cancel()
+        self.journal.write("draining", units=len(self._flying))
 
     def _fly(self, future: Future, what: Unit | Chunk) -> None:
         self._flying[future] = what

@@ -147,6 +147,16 @@ class TlsSpec(Section):
     key: Place
 
 
+class DriverSpec(Section):
+    """The job of its own that ``hpc-sweep submit`` gives the driver; open keys as for workers."""
+
+    memory: ByteSize = Field(ByteSize(4_000_000_000), description="of the driver's job")
+    queue: Line | None = None
+    account: Line | None = None
+    walltime: Annotated[Line, AfterValidator(_walltime)] | None = None
+    directives: list[Line] = Field(default_factory=list)
+
+
 class ClusterSpec(Section):
     """Where the work is done. Never part of what the results are."""
 
@@ -169,6 +179,9 @@ class ClusterSpec(Section):
     )
     prologue: list[Line] = Field(
         default_factory=list, description="shell lines before a worker starts (module load …)"
+    )
+    driver: DriverSpec = Field(
+        default_factory=DriverSpec, description="the driver's own job (hpc-sweep submit)"
     )
     start_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
         600.0, description="seconds to wait for a first worker"

@@ -16,9 +16,9 @@ FLOORS = {
     0: {"errors", "choices"},
     1: {"spec", "partitions", "candidates", "estimators"},
     2: {"plan"},
-    3: {"source", "search", "store", "clusters"},
-    4: {"drive", "work"},
-    5: {"sweep", "results", "models"},
+    3: {"source", "search", "store", "clusters", "jobscripts"},
+    4: {"drive", "work", "prepare"},
+    5: {"sweep", "submission", "results", "models"},
     6: {"cli"},
     7: {"__init__", "__main__"},
 }

@@ -233,3 +233,110 @@ def test_the_users_jobqueue_yaml(
     shown = subprocess.run(["scontrol", "show", "job", job], capture_output=True, text=True)
     assert "Partition=short" in shown.stdout
     assert "TimeLimit=00:03:00" in shown.stdout
+
+
+# --- the driver in a job of its own ----------------------------------------------------------
+
+
+def job_states() -> dict[str, str]:
+    """Return the states of all jobs that Slurm remembers, by id."""
+    command = ["squeue", "--noheader", "--states=all", "--format=%i %T"]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    return dict(line.split() for line in lines)
+
+
+def wait_for_end(job: str, seconds: float = 150) -> str:
+    """Return the state of a job once it has ended."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        state = job_states()[job]
+        if state not in ("PENDING", "RUNNING", "COMPLETING", "CONFIGURING"):
+            return state
+        time.sleep(0.5)
+    raise AssertionError(f"job {job} is still {state}")
+
+
+def submit(spec_file: Path, *options: object) -> str:
+    """Submit and return the id of the driver's job."""
+    done = hpc_sweep("submit", spec_file, *options)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split("as job ")[1].split(";")[0]
+
+
+def test_submit(
+    spec: Spec, slurm_cluster: Spec, write_spec: WriteSpec, larger_data: Path, uninterrupted: Path
+) -> None:
+    """The driver runs in a job, submits the workers, and leaves no job."""
+    store = Path(spec["output"]["store"])
+    spec_file = write_spec({**larger(spec, larger_data), "cluster": slurm_cluster})
+    job = submit(spec_file)
+    assert wait_for_end(job) == "COMPLETED"
+    equal_stores(store, uninterrupted)
+    log = (run_folder(store).logs / f"driver-{job}.log").read_text()
+    assert "complete: 286 done, 2 empty of 288 partitions" in log
+    wait_until_queue_is_empty()
+    started = next(e for e in read_events(run_folder(store).events) if e["event"] == "run_started")
+    assert started["job"] == job
+    assert started["host"].startswith("node")
+
+
+def test_cancel_ends_this_runs_jobs_only(
+    spec: Spec, slurm_cluster: Spec, write_spec: WriteSpec, larger_data: Path, uninterrupted: Path
+) -> None:
+    store = Path(spec["output"]["store"])
+    command = ["sbatch", "--parsable", "--output=/dev/null", "--wrap", "sleep 300"]
+    other = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    spec_file = write_spec({**larger(spec, larger_data), "cluster": slurm_cluster})
+    job = submit(spec_file)
+    end = time.monotonic() + 100
+    while len([s for s in job_states().values() if s == "RUNNING"]) < 5:
+        assert time.monotonic() < end
+        time.sleep(0.2)
+    done = hpc_sweep("cancel", store)
+    assert done.returncode == 0, done.stderr
+    assert job in done.stdout
+    assert other not in done.stdout
+    assert wait_for_end(job) in ("CANCELLED", "FAILED", "COMPLETED")
+    assert job_states()[other] == "RUNNING"
+    again = hpc_sweep("cancel", store)
+    assert again.stdout == "no job was alive\n"
+    resumed = submit(spec_file)
+    assert wait_for_end(resumed) == "COMPLETED"
+    equal_stores(store, uninterrupted)
+
+
+def test_a_driver_at_its_walltime_drains(
+    spec: Spec, slurm_cluster: Spec, write_spec: WriteSpec, larger_data: Path, uninterrupted: Path
+) -> None:
+    """Slurm's USR1 comes: units at work are finished and kept, the next job goes on."""
+    store = Path(spec["output"]["store"])
+    spec_file = write_spec({**larger(spec, larger_data), "cluster": slurm_cluster})
+    job = submit(spec_file)
+    events = run_folder(store).events
+    end = time.monotonic() + 100
+    while not [e for e in read_events(events) if e["event"] == "unit_done"]:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    subprocess.run(["scancel", "--batch", "--signal=USR1", job], check=True)
+    wait_for_end(job)
+    kinds = [event["event"] for event in read_events(events)]
+    assert "draining" in kinds
+    assert kinds[-1] == "run_ended"
+    log = (run_folder(store).logs / f"driver-{job}.log").read_text()
+    assert "drained before its end; the same command goes on from here" in log
+    started = {e["unit"] for e in read_events(events) if e["event"] == "unit_started"}
+    done = [e["unit"] for e in read_events(events) if e["event"] == "unit_done"]
+    assert 0 < len(done) < 24
+    assert len(started) - len(done) <= 6  # known to the scheduler, not begun
+    assert wait_for_end(submit(spec_file)) == "COMPLETED"
+    equal_stores(store, uninterrupted)
+    assert not repeated_units(store)[1]
+
+
+def test_submit_is_refused(spec: Spec, slurm_cluster: Spec, write_spec: WriteSpec) -> None:
+    driver = {"queue": "nonesuch"}
+    spec["cluster"] = {**slurm_cluster, "driver": driver}
+    done = hpc_sweep("submit", write_spec(spec))
+    assert done.returncode == 3
+    assert done.stderr.startswith("error: the queue refused the driver's job: sbatch: error: ")
+    assert "Invalid partition name specified" in done.stderr

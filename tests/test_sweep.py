@@ -258,7 +258,9 @@ def uninterrupted(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("units", [1, 4, 7])
-def test_killed_driver(slow_spec: Spec, write_spec: WriteSpec, tmp_path: Path, units: int) -> None:
+def test_killed_driver(
+    slow_spec: Spec, write_spec: WriteSpec, uninterrupted: Path, units: int
+) -> None:
     store = Path(slow_spec["output"]["store"])
     spec_file = write_spec(slow_spec)
     process = start_run(spec_file)

@@ -8,12 +8,14 @@ import traceback
 import click
 
 from hpc_sweep import __version__
+from hpc_sweep.cli.cancel import cancel
 from hpc_sweep.cli.init import init
 from hpc_sweep.cli.plan import plan
 from hpc_sweep.cli.results import results
 from hpc_sweep.cli.run import run
 from hpc_sweep.cli.schema import schema
 from hpc_sweep.cli.status import status
+from hpc_sweep.cli.submit import submit
 from hpc_sweep.errors import EXIT_INTERRUPTED, EXIT_OURS, Interrupted, SweepError
 
 
@@ -64,5 +66,5 @@ def main(debug: bool) -> None:
     """
 
 
-for command in (init, schema, plan, run, status, results):
+for command in (init, schema, plan, run, submit, status, results, cancel):
     main.add_command(command)

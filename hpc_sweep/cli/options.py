@@ -47,7 +47,7 @@ def loaded_spec(
     store: str | None,
 ) -> SweepSpec:
     """Load a spec with the overrides of the command line."""
-    from hpc_sweep.sweep import load
+    from hpc_sweep.prepare import load
 
     more = [f"cluster.kind={json.dumps(cluster)}"] if cluster is not None else []
     if workers is not None:

@@ -9,7 +9,7 @@ import click
 from hpc_sweep.cli.options import as_json, loaded_spec, spec_options
 
 if TYPE_CHECKING:
-    from hpc_sweep.sweep import Prepared
+    from hpc_sweep.prepare import Prepared
 
 
 @click.command()
@@ -24,7 +24,7 @@ def plan(
     json_: bool,
 ) -> None:
     """Check SPEC and its data, and show what a run would do. Nothing is written."""
-    from hpc_sweep.sweep import prepare
+    from hpc_sweep.prepare import prepare
 
     prepared = prepare(loaded_spec(spec, settings, cluster, workers, store), spec)
     facts = plan_facts(prepared)

@@ -10,8 +10,9 @@ from hpc_sweep.cli.options import loaded_spec, spec_options
 from hpc_sweep.errors import EXIT_OK, EXIT_PARTITIONS
 
 if TYPE_CHECKING:
+    from hpc_sweep.prepare import Prepared
     from hpc_sweep.store import Ledger
-    from hpc_sweep.sweep import Outcome, Prepared
+    from hpc_sweep.sweep import Outcome
 
 
 @click.command()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hpc_sweep.clusters.base import Cluster, Say, settings
+from hpc_sweep.clusters.jobqueue import ENDING, JobQueue, QueueSilentError
 from hpc_sweep.spec import ClusterSpec
 
 KINDS = {
@@ -17,7 +18,7 @@ KINDS = {
 }
 OTHER = "hpc_sweep.clusters.importable:Importable"
 
-__all__ = ["KINDS", "Cluster", "make_cluster", "settings"]
+__all__ = ["ENDING", "KINDS", "Cluster", "JobQueue", "QueueSilentError", "make_cluster", "settings"]
 
 
 def make_cluster(spec: ClusterSpec, folder: Path, say: Say) -> Cluster:

@@ -21,21 +21,25 @@ def make_certificates(folder: Path) -> Security:
     """
     remove_certificates(folder)
     made = Security.temporary()
-    files = {}
     for name, text in (
         ("ca", made.tls_ca_file),
         ("cert", made.tls_worker_cert),
         ("key", made.tls_worker_key),
     ):
-        files[name] = folder / f"{name}.pem"
-        with os.fdopen(os.open(files[name], os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as f:
-            f.write(text)
+        mode = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        with os.fdopen(os.open(folder / f"{name}.pem", mode, 0o600), "w") as file:
+            file.write(text)
+    return certificates(folder)
+
+
+def certificates(folder: Path) -> Security:
+    """Return what scheduler, workers and client need, by the certificates' places."""
     roles = {
-        f"tls_{role}_{name}": str(files[name])
+        f"tls_{role}_{name}": str(folder / f"{name}.pem")
         for role in ("scheduler", "worker", "client")
         for name in ("cert", "key")
     }
-    return Security(tls_ca_file=str(files["ca"]), require_encryption=True, **roles)
+    return Security(tls_ca_file=str(folder / "ca.pem"), require_encryption=True, **roles)
 
 
 def remove_certificates(folder: Path) -> None:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import os
 import re
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -26,7 +28,11 @@ from dask.utils import parse_bytes
 from distributed import Client
 
 from hpc_sweep.clusters.base import WORKER_ENVIRONMENT, Cluster, Record, Say
-from hpc_sweep.clusters.certificates import make_certificates, remove_certificates
+from hpc_sweep.clusters.certificates import (
+    certificates,
+    make_certificates,
+    remove_certificates,
+)
 from hpc_sweep.errors import ClusterError, Fault
 from hpc_sweep.spec import ClusterSpec
 
@@ -46,6 +52,10 @@ MAX_QUICK_ENDS = 3
 
 class QueueSilentError(RuntimeError):
     """The queue did not answer; the text says why."""
+
+
+ENDING = frozenset({"COMPLETING", "EXITING"})
+"""States in which a job cannot be cancelled any more."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +114,43 @@ def seconds(clock: str) -> float | None:
     for number in fields:
         total = total * 60 + int(number)
     return float(total + int(days or 0) * 86400)
+
+
+def submit(command: Sequence[str], folder: Path) -> str:
+    """Submit one job and return its id.
+
+    Parameters
+    ----------
+    command : sequence of str
+        ``sbatch`` or ``qsub`` with the script.
+    folder : Path
+        Where to call it from.
+
+    Raises
+    ------
+    ClusterError
+        With the queue's own words when it refuses.
+    """
+    # a job's own limits and ids must not become those of the job that it submits
+    kept = {"SLURM_CONF"}
+    environment = {k: v for k, v in os.environ.items() if k[:6] != "SLURM_" or k in kept}
+    try:
+        answer = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=QUERY_S,
+            check=False,
+            cwd=folder,
+            env=environment,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ClusterError(f"{command[0]} does not answer: {error}") from None
+    if answer.returncode:
+        lines = (answer.stderr.strip() or answer.stdout).splitlines()
+        words = "; ".join(line.strip() for line in lines if line.strip())
+        raise ClusterError(f"the queue refused the driver's job: {words}")
+    return answer.stdout.strip()
 
 
 class JobQueue(Cluster):
@@ -180,7 +227,8 @@ class JobQueue(Cluster):
         with _keeping_sigint():
             make, job = self.classes()
         try:
-            self._cluster = make(job_cls=job, **{**self.options(), **self.spec.options})
+            options = self.options(make_certificates(self.folder / "keys"))
+            self._cluster = make(job_cls=job, **{**options, **self.spec.options})
             self._client = Client(self._cluster)
         except Exception as error:
             self.close()
@@ -193,6 +241,26 @@ class JobQueue(Cluster):
         """Import and return dask-jobqueue's cluster class, and our job class for it."""
 
     @abc.abstractmethod
+    def submit_driver(self, script: Path) -> str:
+        """Submit the script of a driver's job and return the job's id.
+
+        Raises
+        ------
+        ClusterError
+            With the queue's own words when it refuses.
+        """
+
+    @abc.abstractmethod
+    def cancel(self, jobs: Sequence[str]) -> None:
+        """Cancel jobs; those that ended already are passed over.
+
+        Raises
+        ------
+        QueueSilentError
+            When the queue does not answer.
+        """
+
+    @abc.abstractmethod
     def states(self, jobs: Sequence[str]) -> list[JobState]:
         """Ask the queue once about jobs; those that it does not know any more are left out.
 
@@ -202,8 +270,23 @@ class JobQueue(Cluster):
             When the queue does not answer.
         """
 
-    def options(self) -> dict[str, Any]:
-        """Return what the cluster class is made with; makes the certificates."""
+    def job_script(self) -> str:
+        """Return the script of a worker job, with a placeholder for the scheduler's address.
+
+        Nothing is written: dask-jobqueue makes the folder of logs, so it gets another one.
+        """
+        with _keeping_sigint():
+            _, job = self.classes()
+        options = {**self.options(certificates(self.folder / "keys")), **self.spec.options}
+        for key in ("scheduler_options", "silence_logs"):
+            options.pop(key, None)
+        with tempfile.TemporaryDirectory() as folder:
+            logs = options.get("log_directory")
+            made = job("tls://SCHEDULER:PORT", "NAME", **{**options, "log_directory": folder})
+            return str(made.job_script()).replace(folder, str(logs))
+
+    def options(self, security: Any) -> dict[str, Any]:
+        """Return what the cluster class is made with."""
         spec = self.spec
         memory = self.worker_memory_bytes()
         options: dict[str, Any] = {
@@ -218,7 +301,7 @@ class JobQueue(Cluster):
             "interface": spec.interface,
             "log_directory": str(self.folder / "logs"),
             "protocol": "tls://",
-            "security": make_certificates(self.folder / "keys"),
+            "security": security,
             "python": f"exec {shlex.quote(self._configured('python') or sys.executable)}",
             "job_script_prologue": [
                 *(self._configured("job-script-prologue") or ()),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from hpc_sweep.clusters.jobqueue import JobQueue, JobState, QueueSilentError, ask, seconds
+from hpc_sweep.clusters.jobqueue import JobQueue, JobState, QueueSilentError, ask, seconds, submit
 
 STATES = {
     "B": "BEGUN",
@@ -37,6 +38,19 @@ class Pbs(JobQueue):
         from hpc_sweep.clusters.recording import RecordingPbsJob
 
         return PBSCluster, RecordingPbsJob
+
+    def submit_driver(self, script: Path) -> str:
+        """Submit with qsub."""
+        return submit(["qsub", str(script)], script.parent).split()[0]
+
+    def cancel(self, jobs: Sequence[str]) -> None:
+        """Cancel with qdel, one job a call: several with an unknown one can crash the server."""
+        for job in jobs:
+            try:
+                ask(["qdel", job])
+            except QueueSilentError as error:
+                if "Unknown Job Id" not in str(error) and "has finished" not in str(error):
+                    raise
 
     def states(self, jobs: Sequence[str]) -> list[JobState]:
         """Ask qstat; an id that it does not know hides those after it, so once more without.

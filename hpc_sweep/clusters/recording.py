@@ -21,6 +21,7 @@ class Recording:
 
     job_id: Any
     status: Any
+    config_name: Any
 
     def __init__(self, *args: Any, record: Record, **options: Any) -> None:
         self._record = record
@@ -38,7 +39,7 @@ class Recording:
             self.status = Status.running  # so that the cluster closes in order
         else:
             self._record.job_ids.append(self.job_id)
-            self._record.say("job_submitted", job=self.job_id)
+            self._record.say("job_submitted", job=self.job_id, kind=self.config_name)
 
 
 class RecordingSlurmJob(Recording, SLURMJob):  # type: ignore[misc]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from hpc_sweep.clusters.jobqueue import JobQueue, JobState, QueueSilentError, ask, seconds
+from hpc_sweep.clusters.jobqueue import JobQueue, JobState, QueueSilentError, ask, seconds, submit
 
 ALIVE = frozenset(
     {"PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "SUSPENDED", "STOPPED", "RESIZING"}
@@ -28,6 +29,15 @@ class Slurm(JobQueue):
         from hpc_sweep.clusters.recording import RecordingSlurmJob
 
         return SLURMCluster, RecordingSlurmJob
+
+    def submit_driver(self, script: Path) -> str:
+        """Submit with sbatch."""
+        answer = submit(["sbatch", "--parsable", str(script)], script.parent)
+        return answer.partition(";")[0]
+
+    def cancel(self, jobs: Sequence[str]) -> None:
+        """Cancel with scancel, which is silent about jobs that ended."""
+        ask(["scancel", *jobs])
 
     def states(self, jobs: Sequence[str]) -> list[JobState]:
         """Ask squeue, which also knows jobs that ended a while ago."""

@@ -15,7 +15,7 @@ from hpc_sweep.choices import PENDING, STATUS_MEANINGS
 from hpc_sweep.errors import StoreError
 from hpc_sweep.plan import Chunk
 from hpc_sweep.store.fold import partition_status
-from hpc_sweep.store.parts import PartName, is_whole, list_parts, read_part
+from hpc_sweep.store.parts import PartName, delete_parts, is_whole, list_parts, read_part
 from hpc_sweep.store.store import Store
 
 
@@ -117,6 +117,13 @@ class Ledger:
         self._cells.pop(chunk, None)
         for kind, count in counts.items():
             self.counts[int(kind)] += count
+
+    def remove_superfluous_parts(self) -> None:
+        """Delete parts of folded chunks: late ones, or those of a fold that was killed."""
+        names = list_parts(self.store.run.parts, self.store.header.id)
+        delete_parts(
+            self.store.run.parts, [name for name in names if name.unit.chunk in self.folded]
+        )
 
     def cells_done(self) -> int:
         """Return how many (partition, candidate) cells need no more work."""

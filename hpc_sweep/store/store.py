@@ -62,6 +62,16 @@ class RunFolder:
         return self.path / "events.jsonl"
 
     @property
+    def spec(self) -> Path:
+        """What ``hpc-sweep submit`` gives to the driver's job."""
+        return self.path / "spec.json"
+
+    @property
+    def script(self) -> Path:
+        """The script of the driver's job."""
+        return self.path / "driver.sh"
+
+    @property
     def logs(self) -> Path:
         """Logs of jobs."""
         return self.path / "logs"

@@ -14,4 +14,4 @@ export NUMEXPR_NUM_THREADS=1
 export OMP_NUM_THREADS=1
 export OPENBLAS_NUM_THREADS=1
 module load python
-exec /opt/env/bin/python -m distributed.cli.dask_worker tls://10.0.0.1:8786 --name worker-0 --nthreads 1 --memory-limit 1.86GiB --nworkers 4 --nanny --death-timeout 60 --no-dashboard --protocol tls:// --tls-ca-file FOLDER/keys/ca.pem --tls-cert FOLDER/keys/cert.pem --tls-key FOLDER/keys/key.pem
+exec /opt/env/bin/python -m distributed.cli.dask_worker tls://SCHEDULER:PORT --name NAME --nthreads 1 --memory-limit 1.86GiB --nworkers 4 --nanny --death-timeout 60 --no-dashboard --protocol tls:// --tls-ca-file FOLDER/keys/ca.pem --tls-cert FOLDER/keys/cert.pem --tls-key FOLDER/keys/key.pem

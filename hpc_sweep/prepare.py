@@ -1,0 +1,265 @@
+"""Before a sweep: check everything against everything, and plan it. Nothing is written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hpc_sweep import estimators
+from hpc_sweep.candidates import Candidate, expand, repeated
+from hpc_sweep.clusters import Cluster, make_cluster
+from hpc_sweep.errors import Fault, SpecError, StoreError
+from hpc_sweep.plan import Plan, Workload, make_plan
+from hpc_sweep.source import Source, open_source
+from hpc_sweep.spec import SweepSpec, load_spec
+from hpc_sweep.store import Store, result_arrays, run_folder
+
+FIXED_FILES = 12
+"""Files of a store besides one per array and chunk: metadata and small arrays."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A sweep that is known to be good: nothing is written yet.
+
+    Attributes
+    ----------
+    spec : SweepSpec
+        The spec.
+    source : Source
+        The opened data.
+    candidates : tuple of Candidate
+        In order.
+    n_splits : int
+        Length of ``split``.
+    cluster : Cluster
+        Not started.
+    plan : Plan
+        How it is cut.
+    store : Store or None
+        What exists already, of the same spec.
+    """
+
+    spec: SweepSpec
+    source: Source
+    candidates: tuple[Candidate, ...]
+    n_splits: int
+    cluster: Cluster
+    plan: Plan
+    store: Store | None
+
+
+def prepare(spec: SweepSpec, origin: str = "the spec") -> Prepared:
+    """Check a spec against estimators, data, cluster and store, and plan it.
+
+    Raises
+    ------
+    SpecError
+        With every fault at once.
+    PlanError
+        When it does not fit into memory or files.
+    StoreError
+        When the store is something else, or of another spec.
+    """
+    sections = {"data": spec.data, "search": spec.search}
+    sections.update({f"models.{index}": model for index, model in enumerate(spec.models)})
+    source, faults = _check_sections(sections)
+    folder = run_folder(spec.output.store)
+    cluster = make_cluster(spec.cluster, folder.path, lambda event, **facts: None)
+    faults += cluster.faults()
+    faults += _output_faults(spec)
+    candidates = expand(spec.model_dump(mode="json")["models"])
+    for first, second in repeated(candidates):
+        text = f"candidates {first} and {second} are the same: {candidates[second].json}"
+        faults.append(Fault(f"models.{candidates[second].model}.param_grid", text))
+    if source is not None and not faults:
+        faults += _name_faults(spec, source, candidates)
+        faults += _fitting_faults(spec, source)
+    if faults or source is None:
+        raise SpecError(faults, origin)
+    n_splits = _n_splits(spec, source)
+    store = _existing(spec, source)
+    plan = make_plan(
+        _workload(spec, source, candidates, n_splits),
+        workers=cluster.workers,
+        worker_memory_bytes=cluster.worker_memory_bytes(),
+        max_files=spec.output.max_files,
+        chunks=None if store is None else store.header.chunks,
+    )
+    return Prepared(spec, source, candidates, n_splits, cluster, plan, store)
+
+
+def load(
+    spec: str | Path | Mapping[str, Any] | SweepSpec,
+    settings: Iterable[str] = (),
+    *,
+    store: str | Path | None = None,
+) -> SweepSpec:
+    """Load a spec as `load_spec` does; faults that libraries and data show are added.
+
+    Raises
+    ------
+    SpecError
+        With every fault that can be known at once.
+    """
+    try:
+        return load_spec(spec, settings, store=store)
+    except SpecError as error:
+        _, more = _check_sections(error.sections)
+        known = {fault.path for fault in error.faults}
+        faults = [*error.faults, *(fault for fault in more if fault.path not in known)]
+        raise SpecError(faults, error.origin) from None
+
+
+def _check_sections(sections: Mapping[str, Any]) -> tuple[Source | None, list[Fault]]:
+    """Open the source, and return the faults that estimators, scorers and data show."""
+    faults: list[Fault] = []
+    source = None
+    for path, section in sections.items():
+        if path.startswith("models."):
+            faults += estimators.check_model(
+                path, section.estimator, section.pipeline, section.param_grid
+            )
+        elif path == "search":
+            faults += estimators.check_search(section.cv, section.scoring)
+        else:
+            try:
+                source = open_source(section)
+            except SpecError as error:
+                faults += error.faults
+    return source, faults
+
+
+def _existing(spec: SweepSpec, source: Source) -> Store | None:
+    """Return the store if there is one of this very sweep, None if there is none."""
+    path = Path(spec.output.store)
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return None
+    store = Store.open(path)
+    if store.header.digest != spec.digest():
+        changes = "\n".join(f"  {change}" for change in _changes(store.spec, spec))
+        raise StoreError(
+            f"{path} holds results of another spec; changed:\n{changes}\n"
+            "name another output.store, or delete this one"
+        )
+    if store.header.source != source.identity():
+        raise StoreError(
+            f"{path} holds results of other data: the variables' metadata or coordinates of "
+            f"{spec.data.store} changed since; name another output.store"
+        )
+    return store
+
+
+def _changes(old: SweepSpec, new: SweepSpec) -> list[str]:
+    """Return what differs between two specs, a line each, by dotted key."""
+    before, after = _flat(old.defining()), _flat(new.defining())
+    absent = "(absent)"
+    return [
+        f"{key}: {before.get(key, absent)} in the store, {after.get(key, absent)} in the spec"
+        for key in dict.fromkeys([*before, *after])
+        if before.get(key, absent) != after.get(key, absent)
+    ]
+
+
+def _flat(value: Any, path: str = "") -> dict[str, Any]:
+    items = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value)
+        else None
+    )
+    if items is None:
+        return {path: value}
+    found: dict[str, Any] = {}
+    for key, item in items:
+        found.update(_flat(item, f"{path}.{key}" if path else str(key)))
+    return found
+
+
+def _output_faults(spec: SweepSpec) -> Iterable[Fault]:
+    if "://" in spec.output.store:
+        message = f"'{spec.output.store}' is a URL; results need a file system with renames"
+        yield Fault("output.store", message)
+        return
+    path = Path(spec.output.store)
+    if path == Path(spec.data.store):
+        yield Fault("output.store", "is the data set itself; name another place")
+    elif path.exists() and not path.is_dir():
+        yield Fault("output.store", f"'{path}' is a file; name another place")
+    place = path if path.exists() else path.parent
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir():
+        yield Fault("output.store", f"'{place}' is a file, so nothing can be made below it")
+    elif not os.access(place, os.W_OK | os.X_OK):
+        yield Fault("output.store", f"no permission to write in '{place}'; name another place")
+
+
+def _name_faults(
+    spec: SweepSpec, source: Source, candidates: tuple[Candidate, ...]
+) -> Iterable[Fault]:
+    """Yield coordinates of the data that are named like arrays of the store."""
+    arrays = {a.name for a in result_arrays(spec.metric_labels, spec.refit_metric, candidates)}
+    for name in map(str, source.kept_coordinates.variables):
+        if name in arrays or name in {"candidate", "split", "candidate_id", "candidate_json"}:
+            message = f"its coordinate '{name}' is named like an array of the results; rename it"
+            yield Fault("data.store", message)
+
+
+def _fitting_faults(spec: SweepSpec, source: Source) -> Iterable[Fault]:
+    """Yield faults of models and splits that only the data shows."""
+    n_samples = source.n_samples
+    for index, model in enumerate(spec.models):
+        estimator = estimators.build_estimator(model.estimator, model.pipeline)
+        key = f"models.{index}"
+        if not spec.targets and estimators.needs_target(estimator):
+            yield Fault("data.target", f"is missing, but {key} needs one")
+        try:
+            estimators.build_scorers(estimator, spec.search.scoring)
+        except (TypeError, ValueError) as error:
+            yield Fault("search.scoring", f"does not suit {key}: {error}")
+        splitter = estimators.build_splitter(spec.search.cv, estimators.is_classifier(estimator))
+        try:
+            next(iter(splitter.split(np.zeros((n_samples, 1)), np.zeros(n_samples, dtype=int))))
+        except ValueError as error:
+            text = f"a partition has {n_samples} samples at the most, too few: {error}"
+            yield Fault("search.cv", text)
+            return
+
+
+def _n_splits(spec: SweepSpec, source: Source) -> int:
+    """Return the largest number of splits that any partition can have."""
+    counts = set()
+    for model in spec.models:
+        estimator = estimators.build_estimator(model.estimator, model.pipeline)
+        splitter = estimators.build_splitter(spec.search.cv, estimators.is_classifier(estimator))
+        counts.add(estimators.count_splits(splitter, source.n_samples))
+    return max(counts)
+
+
+def _workload(
+    spec: SweepSpec, source: Source, candidates: tuple[Candidate, ...], n_splits: int
+) -> Workload:
+    arrays = result_arrays(spec.metric_labels, spec.refit_metric, candidates)
+    fixed = len(source.kept_coordinates.variables) + len(candidates[0].params) * 2 + FIXED_FILES
+    return Workload(
+        grid=source.grid,
+        n_candidates=len(candidates),
+        n_splits=n_splits,
+        n_metrics=len(spec.metrics),
+        n_samples=source.n_samples,
+        n_features=len(spec.data.features),
+        n_outputs=1 if source.separate else len(spec.targets),
+        itemsize=np.dtype(spec.data.dtype).itemsize,
+        source_bytes=source.source_bytes,
+        partition_bytes=source.partition_bytes,
+        chunk_bytes=source.chunk_bytes,
+        n_chunked_arrays=len(arrays),
+        n_other_files=len(arrays) + 2 * fixed,
+    )
