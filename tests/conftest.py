@@ -123,7 +123,10 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     from throwaway_slurm import ThrowawaySlurm, ThrowawaySlurmError
 
     base = tmp_path_factory.getbasetemp()
-    cluster = ThrowawaySlurm(base / "slurm", shared=[base])
+    # /tmp is each node's own: what all have to see of it is named
+    shared = {base, REPOSITORY, Path(sys.prefix)}
+    below_tmp = sorted(path for path in shared if path.is_relative_to("/tmp"))
+    cluster = ThrowawaySlurm(base / "slurm", shared=below_tmp)
     try:
         cluster.up()
     except ThrowawaySlurmError as error:

@@ -74,6 +74,9 @@ class Cluster(abc.ABC):
         Told of jobs that are submitted.
     """
 
+    _client: Client | None = None
+    _cluster: Any = None
+
     def __init__(self, spec: ClusterSpec, folder: Path, say: Say) -> None:
         self.spec = spec
         self.folder = folder
@@ -121,9 +124,12 @@ class Cluster(abc.ABC):
         """Return why workers are not there, in the queue's words as of the last `top_up`."""
         return ""
 
-    @abc.abstractmethod
     def close(self) -> None:
-        """End what was started."""
+        """End what was started: the client, and the cluster where it is ours."""
+        for started in (self._client, self._cluster):
+            if started is not None:
+                with contextlib.suppress(TimeoutError):
+                    started.close()
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 
 from distributed import Client, Security
@@ -20,8 +19,6 @@ class External(Cluster):
     ``allowed-failures: 0`` in that scheduler's configuration make a worker's death blame
     the right unit at once.
     """
-
-    _client: Client | None = None
 
     def faults(self) -> list[Fault]:
         """Return what is wrong with address, scheduler file and certificates."""
@@ -69,9 +66,3 @@ class External(Cluster):
     def reason(self) -> str:
         """Return why there are no workers."""
         return "the external scheduler has no workers; start some"
-
-    def close(self) -> None:
-        """Disconnect; the scheduler and its workers stay."""
-        if self._client is not None:
-            with contextlib.suppress(TimeoutError):
-                self._client.close()

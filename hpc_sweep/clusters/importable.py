@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-from typing import Any
 
 from distributed import Client
 
@@ -14,9 +12,6 @@ from hpc_sweep.errors import ClusterError, Fault, nearest
 
 class Importable(Cluster):
     """``package.module:ClusterClass``, made with ``cluster.options`` and scaled to ``workers``."""
-
-    _cluster: Any = None
-    _client: Client | None = None
 
     def faults(self) -> list[Fault]:
         """Return why the class cannot be imported, if so."""
@@ -44,10 +39,3 @@ class Importable(Cluster):
             self.close()
             raise ClusterError(f"{self.spec.kind} did not start: {error}") from error
         return self._client
-
-    def close(self) -> None:
-        """Disconnect and end the cluster."""
-        for started in (self._client, self._cluster):
-            if started is not None:
-                with contextlib.suppress(TimeoutError):
-                    started.close()

@@ -166,8 +166,6 @@ class JobQueue(Cluster):
 
     config_name: ClassVar[str]
     submit_command: ClassVar[str]
-    _cluster: Any = None
-    _client: Client | None = None
 
     def __init__(self, spec: ClusterSpec, folder: Path, say: Say) -> None:
         super().__init__(spec, folder, say)
@@ -410,11 +408,8 @@ class JobQueue(Cluster):
         return dask.config.get(f"jobqueue.{self.config_name}.{key}", None)
 
     def close(self) -> None:
-        """Cancel the jobs and end the scheduler."""
-        for started in (self._client, self._cluster):
-            if started is not None:
-                with contextlib.suppress(TimeoutError):
-                    started.close()
+        """Cancel the jobs, end the scheduler, remove the keys."""
+        super().close()
         remove_certificates(self.folder / "keys")
 
 

@@ -34,9 +34,6 @@ def _workers_without_sigint() -> Iterator[None]:
 class Local(Cluster):
     """Embedded `distributed.LocalCluster`: processes of one thread, TLS on loopback."""
 
-    _cluster: Any = None
-    _client: Client | None = None
-
     @property
     def workers(self) -> int:
         """Worker processes; as many as cores where the spec says nothing."""
@@ -70,10 +67,3 @@ class Local(Cluster):
             self.close()
             raise ClusterError(f"the local Dask cluster did not start: {error}") from error
         return self._client
-
-    def close(self) -> None:
-        """End the processes."""
-        for started in (self._client, self._cluster):
-            if started is not None:
-                with contextlib.suppress(TimeoutError):
-                    started.close()
