@@ -16,7 +16,7 @@ from distributed import Client, Future, KilledWorker
 from distributed.client import FutureCancelledError
 
 from hpc_sweep.clusters import Cluster
-from hpc_sweep.errors import ClusterError, Interrupted, SweepError
+from hpc_sweep.errors import ClusterError, Interrupted, NoWorkersError, SweepError
 from hpc_sweep.plan import Chunk, Unit
 from hpc_sweep.store import Journal, Ledger, PartName, Receipt
 
@@ -306,7 +306,7 @@ class Drive:
             raise ClusterError(f"the queue refused the worker jobs: {words}")
         if now - self._alone_since > self.start_timeout_s:
             reason = self.cluster.reason()
-            raise ClusterError(
+            raise NoWorkersError(
                 f"no worker within {self.start_timeout_s:.0f} s (cluster.start_timeout)"
                 + (f": {reason}" if reason else "")
             )

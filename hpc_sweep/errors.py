@@ -101,6 +101,10 @@ class ClusterError(SweepError, RuntimeError):
     exit_code = EXIT_CLUSTER
 
 
+class NoWorkersError(ClusterError):
+    """No worker came within the time to wait; they may come later."""
+
+
 class LeaseError(SweepError, RuntimeError):
     """Another driver works on the same store."""
 

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 from collections import defaultdict
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from hpc_sweep.clusters import ENDING, JobQueue, QueueSilentError, make_cluster
-from hpc_sweep.errors import ClusterError, Fault, SpecError, StoreError
+from hpc_sweep.errors import (
+    ClusterError,
+    Fault,
+    Interrupted,
+    NoWorkersError,
+    SpecError,
+    StoreError,
+    SweepError,
+)
 from hpc_sweep.jobscripts import DriverJob, driver_script
 from hpc_sweep.prepare import prepare
 from hpc_sweep.spec import ClusterSpec, SweepSpec
 from hpc_sweep.store import Journal, RunFolder, read_events, run_folder
 from hpc_sweep.store.durable import write_durably
+
+MAX_SUCCESSORS = 2
+"""How many links of a chain wait in the queue at the most."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +50,10 @@ def driver_spec(spec: SweepSpec) -> SweepSpec:
     return spec.model_copy(update={"cluster": cluster})
 
 
-def make_scripts(spec: SweepSpec, origin: str = "the spec") -> Scripts:
+def make_scripts(spec: SweepSpec, origin: str = "the spec", *, chain: bool = False) -> Scripts:
     """Check a spec and return the scripts; nothing is written.
+
+    With `chain` the driver queues successors, as `submit` says.
 
     Raises
     ------
@@ -49,7 +65,10 @@ def make_scripts(spec: SweepSpec, origin: str = "the spec") -> Scripts:
     prepare(driver_spec(spec), origin)
     driver, workers = spec.cluster.driver, spec.cluster
     job = DriverJob(
-        command=[sys.executable, "-m", "hpc_sweep", "run", str(run.spec)],
+        command=[
+            *(sys.executable, "-m", "hpc_sweep", "run", str(run.spec)),
+            *(["--chain"] if chain else []),
+        ],
         log_folder=str(run.logs),
         memory_bytes=int(driver.memory),
         queue=driver.queue or workers.queue,
@@ -61,23 +80,124 @@ def make_scripts(spec: SweepSpec, origin: str = "the spec") -> Scripts:
     return Scripts(driver_script(spec.cluster.kind, job), cluster.job_script())
 
 
-def submit(spec: SweepSpec, origin: str = "the spec") -> str:
-    """Submit the driver as a job of its own and return the job's id.
+def submit(spec: SweepSpec, origin: str = "the spec", *, chain: bool = False) -> list[str]:
+    """Submit the driver as a job of its own.
+
+    Parameters
+    ----------
+    spec : SweepSpec
+        The spec.
+    origin : str
+        What messages call it.
+    chain : bool
+        Queue a successor too, which starts when the driver's job has ended, however it did;
+        each link queues the next one, until the sweep is complete.
+
+    Returns
+    -------
+    list of str
+        Ids of the jobs.
 
     Raises
     ------
     ClusterError
         With the queue's own words when it refuses.
     """
-    scripts = make_scripts(spec, origin)
+    scripts = make_scripts(spec, origin, chain=chain)
     run = run_folder(spec.output.store)
     cluster = _queue(spec.cluster, run)
     run.make()
     write_durably(run.spec, driver_spec(spec).model_dump_json(indent=2).encode())
     write_durably(run.script, scripts.driver.encode())
-    job = cluster.submit_driver(run.script)
-    Journal(run.events).write("driver_submitted", job=job, kind=spec.cluster.kind)
+    jobs = [_submit_link(cluster, run, None)]
+    if chain:
+        jobs.append(_submit_link(cluster, run, jobs[0]))
+    return jobs
+
+
+@contextlib.contextmanager
+def chain_link(spec: SweepSpec, say: Callable[[str], None]) -> Iterator[None]:
+    """Run a driver as one link of a chain: keep a successor queued, or end the chain.
+
+    The chain goes on after a link that was stopped, drained or killed, and after one that no
+    worker came to. It ends when the sweep is complete, when an error would come again
+    (spec, store, disk, a refusal of the queue), and after a link that had workers and added
+    nothing.
+
+    Parameters
+    ----------
+    spec : SweepSpec
+        The spec.
+    say : callable
+        Told what becomes of the chain.
+    """
+    run = run_folder(spec.output.store)
+    cluster = _queue(spec.cluster, run)
+    mine = os.environ.get("SLURM_JOB_ID") or os.environ.get("PBS_JOBID") or ""
+    _queue_successor(cluster, run, mine, say)
+    try:
+        yield
+    except (Interrupted, NoWorkersError) as error:
+        if _added_nothing(run):
+            _end_chain(cluster, run, mine, say, "this link had workers and added nothing")
+            raise ClusterError(
+                f"{error}; a link that had workers and added nothing ends the chain: a unit may "
+                "need more time than a link has; raise cluster.driver.walltime"
+            ) from error
+        raise
+    except SweepError as error:
+        _end_chain(cluster, run, mine, say, type(error).__name__)
+        raise
+    _end_chain(cluster, run, mine, say, "the sweep is complete")
+
+
+def _submit_link(cluster: JobQueue, run: RunFolder, after: str | None) -> str:
+    job = cluster.submit_driver(run.script, after)
+    Journal(run.events).write("driver_submitted", job=job, kind=cluster.config_name, after=after)
     return job
+
+
+def _other_links(cluster: JobQueue, run: RunFolder, mine: str) -> list[str]:
+    """Return the driver jobs of this run that have not ended, but this one."""
+    events = [e for e in read_events(run.events) if e["event"] == "driver_submitted"]
+    jobs = [event["job"] for event in events if event["job"] != mine]
+    if not jobs:
+        return []
+    alive = {state.job for state in cluster.states(jobs) if not state.ended}
+    return [job for job in jobs if job in alive]
+
+
+def _queue_successor(
+    cluster: JobQueue, run: RunFolder, mine: str, say: Callable[[str], None]
+) -> None:
+    """Queue one more link unless `MAX_SUCCESSORS` wait already."""
+    try:
+        waiting = _other_links(cluster, run, mine)
+        if len(waiting) < MAX_SUCCESSORS:
+            job = _submit_link(cluster, run, waiting[-1] if waiting else mine)
+            say(f"queued job {job} to go on after this one")
+    except (ClusterError, QueueSilentError) as error:
+        say(f"no successor could be queued from here: {error}")
+
+
+def _end_chain(
+    cluster: JobQueue, run: RunFolder, mine: str, say: Callable[[str], None], why: str
+) -> None:
+    try:
+        waiting = _other_links(cluster, run, mine)
+        if waiting:
+            cluster.cancel(waiting)
+            say(f"cancelled the queued links {', '.join(waiting)}: {why}")
+    except QueueSilentError as error:
+        say(f"queued links stay, and end by themselves when the sweep is complete: {error}")
+
+
+def _added_nothing(run: RunFolder) -> bool:
+    """Return whether the last run in the event log had workers but finished no unit."""
+    kinds: list[str] = []
+    for event in read_events(run.events):
+        kinds = [] if event["event"] == "run_started" else [*kinds, event["event"]]
+    return "workers_ready" in kinds and "unit_done" not in kinds
 
 
 def cancel(store: str | Path) -> list[str]:

@@ -340,3 +340,67 @@ def test_submit_is_refused(spec: Spec, slurm_cluster: Spec, write_spec: WriteSpe
     assert done.returncode == 3
     assert done.stderr.startswith("error: the queue refused the driver's job: sbatch: error: ")
     assert "Invalid partition name specified" in done.stderr
+
+
+# --- chains ----------------------------------------------------------------------------------
+
+
+def driver_jobs(store: Path) -> list[str]:
+    """Return the ids of all links of a chain so far."""
+    events = read_events(run_folder(store).events)
+    return [event["job"] for event in events if event["event"] == "driver_submitted"]
+
+
+def test_chain(
+    spec: Spec, slurm_cluster: Spec, write_spec: WriteSpec, larger_data: Path, uninterrupted: Path
+) -> None:
+    """The first link is told to drain, the second one is killed: the third one finishes."""
+    store = Path(spec["output"]["store"])
+    spec_file = write_spec({**larger(spec, larger_data), "cluster": slurm_cluster})
+    first = submit(spec_file, "--chain")
+    events = run_folder(store).events
+    for link, how in enumerate((["--batch", "--signal=USR1"], ["--full", "--signal=KILL"])):
+        end = time.monotonic() + 120
+        while True:  # until this link has done something
+            runs = [
+                e["event"]
+                for e in read_events(events)
+                if e["event"] in ("run_started", "unit_done")
+            ]
+            if runs.count("run_started") == link + 1 and runs[-1] == "unit_done":
+                break
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        jobs = driver_jobs(store)
+        waiting = [job for job in jobs if job_states().get(job) == "PENDING"]
+        assert 1 <= len(waiting) <= 2
+        running = next(job for job in jobs if job_states().get(job) == "RUNNING")
+        subprocess.run(["scancel", *how, running], check=True)
+    end = time.monotonic() + 150
+    while not hpc_sweep("status", store).stdout.startswith("sweep:      small: complete"):
+        assert time.monotonic() < end
+        time.sleep(1)
+    wait_until_queue_is_empty()  # the links that were queued are gone too
+    equal_stores(store, uninterrupted)
+    assert job_states()[first] in ("COMPLETED", "FAILED")
+    _, twice = repeated_units(store)
+    assert len(twice) <= 1  # a part written in the moment of the kill
+    logs = "".join(path.read_text() for path in run_folder(store).logs.glob("driver-*.log"))
+    assert "drained before its end" in logs
+    assert "the sweep is complete" in logs
+
+
+def test_a_chain_ends_with_what_would_come_again(
+    spec: Spec, slurm_cluster: Spec, write_spec: WriteSpec
+) -> None:
+    """A link whose workers are refused cancels its successors."""
+    store = Path(spec["output"]["store"])
+    driver = {"queue": "debug"}
+    spec["cluster"] = {**slurm_cluster, "queue": "nonesuch", "driver": driver}
+    job = submit(write_spec(spec), "--chain")
+    assert wait_for_end(job) == "FAILED"
+    wait_until_queue_is_empty()
+    log = (run_folder(store).logs / f"driver-{job}.log").read_text()
+    assert "the queue refused the worker jobs: sbatch: error: " in log
+    assert "cancelled the queued links" in log
+    assert len(driver_jobs(store)) <= 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import click
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 @click.option(
     "--take-over", is_flag=True, help="Take the store from another driver; be sure it is dead."
 )
+@click.option("--chain", is_flag=True, hidden=True, help="Be a link of submit --chain.")
 @click.pass_context
 def run(
     ctx: click.Context,
@@ -29,10 +31,12 @@ def run(
     workers: int | None,
     store: str | None,
     take_over: bool,
+    chain: bool,
 ) -> None:
     """Run the sweep of SPEC. Run the same command again to go on after a stop."""
     from hpc_sweep.cli.plan import plan_facts, plan_text
     from hpc_sweep.cli.progress import show_progress
+    from hpc_sweep.submission import chain_link as link
     from hpc_sweep.sweep import execute
 
     loaded = loaded_spec(spec, settings, cluster, workers, store)
@@ -46,7 +50,7 @@ def run(
                 f"going on: {left * splits:,} of {prepared.plan.workload.n_fits:,} fits left"
             )
 
-    with show_progress() as shown:
+    with show_progress() as shown, link(loaded, shown.say) if chain else nullcontext():
         outcome = execute(
             loaded,
             origin=spec,

@@ -239,8 +239,15 @@ class JobQueue(Cluster):
         """Import and return dask-jobqueue's cluster class, and our job class for it."""
 
     @abc.abstractmethod
-    def submit_driver(self, script: Path) -> str:
+    def submit_driver(self, script: Path, after: str | None = None) -> str:
         """Submit the script of a driver's job and return the job's id.
+
+        Parameters
+        ----------
+        script : Path
+            The script.
+        after : str, optional
+            Id of a job; it starts when that has ended, however it did.
 
         Raises
         ------

@@ -39,9 +39,10 @@ class Pbs(JobQueue):
 
         return PBSCluster, RecordingPbsJob
 
-    def submit_driver(self, script: Path) -> str:
+    def submit_driver(self, script: Path, after: str | None = None) -> str:
         """Submit with qsub."""
-        return submit(["qsub", str(script)], script.parent).split()[0]
+        dependency = [] if after is None else ["-W", f"depend=afterany:{after}"]
+        return submit(["qsub", *dependency, str(script)], script.parent).split()[0]
 
     def cancel(self, jobs: Sequence[str]) -> None:
         """Cancel with qdel, one job a call: several with an unknown one can crash the server."""

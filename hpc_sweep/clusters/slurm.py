@@ -30,9 +30,10 @@ class Slurm(JobQueue):
 
         return SLURMCluster, RecordingSlurmJob
 
-    def submit_driver(self, script: Path) -> str:
+    def submit_driver(self, script: Path, after: str | None = None) -> str:
         """Submit with sbatch."""
-        answer = submit(["sbatch", "--parsable", str(script)], script.parent)
+        dependency = [] if after is None else [f"--dependency=afterany:{after}"]
+        answer = submit(["sbatch", "--parsable", *dependency, str(script)], script.parent)
         return answer.partition(";")[0]
 
     def cancel(self, jobs: Sequence[str]) -> None:
