@@ -454,3 +454,12 @@ def test_an_interruption_passes() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         evaluate_with(score, ["score"])
+
+
+def test_a_score_that_is_nan_fails_its_candidate() -> None:
+    X, y = np.arange(12.0).reshape(6, 2), np.arange(6.0)
+    model = Model(Ridge(), KFold(3), lambda estimator, X, y: float("nan"))
+    splits = {0: list(KFold(3).split(X))}
+    found = evaluate(X, y, [model], [(0, {})], splits, ["score"])
+    assert found.failed.all()
+    assert found.messages == ["split 0: scoring score: the score is NaN"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -139,6 +140,8 @@ def _fit_and_score(
                 _fail(result, row, column, _brief(f"scoring {metric}", last))
             else:
                 result.scores[metric][row, column] = score
+                if math.isnan(score):
+                    _fail(result, row, column, f"scoring {metric}: the score is NaN")
     except (Exception, SystemExit) as error:  # whatever it raises is the candidate's failure
         _fail(result, row, column, _brief(type(error).__name__, error))
         fitted = time.perf_counter() if fitted == start else fitted
