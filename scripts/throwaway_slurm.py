@@ -325,10 +325,10 @@ class ThrowawaySlurm:
     def _check_arguments(self) -> None:
         if not 1 <= self.n_nodes <= MAX_NODES:
             raise ThrowawaySlurmError(f"{self.n_nodes} nodes asked for: give 1 to {MAX_NODES}")
+        if not re.fullmatch(r"[\w./+-]+", str(self.run), re.ASCII):  # it goes into slurm.conf
+            message = f"folder {str(self.run)!r}: only letters, digits and _ . / + - are allowed"
+            raise ThrowawaySlurmError(message)
         for folder in self._shared:
-            if not re.fullmatch(r"[\w./+-]+", folder, re.ASCII):
-                message = f"folder {folder!r}: only letters, digits and _ . / + - are allowed"
-                raise ThrowawaySlurmError(message)
             if folder == "/tmp" or Path("/dev/shm") in (Path(folder), *Path(folder).parents):
                 message = f"folder {folder}: /tmp as a whole and /dev/shm are each node's own"
                 raise ThrowawaySlurmError(message)
