@@ -88,13 +88,15 @@ class Drive:
     client : distributed.Client
         Connected to the cluster.
     cluster : Cluster
-        Asked for rejections and reasons while there are no workers.
+        Asked for rejections, reasons and replacements while workers are missing.
     ledger : Ledger
         What is done.
     tasks : Tasks
         What to do.
     journal : Journal
         Where events go.
+    progress : Progress
+        Kept up to date.
     start_timeout_s : float
         How long to be without any worker.
     on_progress : callable
@@ -153,9 +155,9 @@ class Drive:
                 self._hand_out(waiting)
                 if self._flying:
                     self._collect()
-                elif self.draining():
+                elif self.draining() and not self.ledger.is_complete:
                     raise Interrupted("drained before its end; the same command goes on from here")
-                elif self.progress.workers:
+                elif self.progress.workers or self.ledger.is_complete:
                     return
         finally:
             for future in self._flying:

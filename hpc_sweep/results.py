@@ -102,15 +102,14 @@ def sweep_status(store: str | Path) -> dict[str, Any]:
     for event in read_events(opened.run.events):
         last = event
     cells = opened.grid.size * len(opened.candidates)
-    n_chunks = int(np.prod(opened.grid.chunk_grid(opened.header.chunks)))
     return {
         "store": str(opened.path),
         "name": opened.spec.name,
-        "complete": len(ledger.folded) == n_chunks,
+        "complete": ledger.is_complete,
         "partitions": ledger.summary(),
         "fits": cells * opened.header.n_splits,
         "fits_done": ledger.cells_done() * opened.header.n_splits,
-        "result_chunks": n_chunks,
+        "result_chunks": ledger.n_chunks,
         "result_chunks_folded": len(ledger.folded),
         "parts": sum(len(names) for names in ledger.parts.values()),
         "driver": None if holder is None else str(holder),

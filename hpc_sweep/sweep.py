@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
 from hpc_sweep.clusters import make_cluster, settings
 from hpc_sweep.drive import Drive, Progress
+from hpc_sweep.errors import SweepError
 from hpc_sweep.plan import Plan, Unit
 from hpc_sweep.prepare import Prepared, load, prepare
 from hpc_sweep.spec import SweepSpec
@@ -91,7 +91,7 @@ def execute(
     prepared = prepare(spec, origin)
     if prepared.store is not None:
         ledger = Ledger.read(prepared.store)
-        if len(ledger.folded) == _n_chunks(prepared.store):
+        if ledger.is_complete:
             return Outcome(prepared.store, ledger.summary(), None)
     run = run_folder(spec.output.store)
     run.make()
@@ -179,6 +179,9 @@ def _drive(
                 check_lease=lease.check,
             )
             drive.run(_units(plan, ledger))
+        if not ledger.is_complete:
+            left = ledger.n_chunks - len(ledger.folded)
+            raise SweepError(f"all units are done, but {left} result chunks are not folded")
         result = "complete"
     except BaseException as error:
         result = type(error).__name__
@@ -214,10 +217,6 @@ def _create(prepared: Prepared) -> Store:
         source_identity=source.identity(),
         versions=versions(),
     )
-
-
-def _n_chunks(store: Store) -> int:
-    return int(np.prod(store.grid.chunk_grid(store.header.chunks)))
 
 
 @contextlib.contextmanager

@@ -77,6 +77,16 @@ class Ledger:
                 ledger.add(name)
         return ledger
 
+    @property
+    def n_chunks(self) -> int:
+        """How many result chunks the store has."""
+        return math.prod(self.store.grid.chunk_grid(self.store.header.chunks))
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every result chunk is folded."""
+        return len(self.folded) == self.n_chunks
+
     def count(self, states: NDArray[np.int8]) -> None:
         """Add partitions of a folded chunk, given as ``partition_status``."""
         kinds, counts = np.unique(states, return_counts=True)
