@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import os
 import time
 import warnings
@@ -243,7 +244,11 @@ def _joblib_workers() -> Iterator[Parallel]:
 def _dask_workers() -> Iterator[Client]:
     with (
         LocalCluster(
-            n_workers=WORKERS, threads_per_worker=1, host="127.0.0.1", dashboard_address=None
+            n_workers=WORKERS,
+            threads_per_worker=1,
+            host="127.0.0.1",
+            dashboard_address=None,
+            silence_logs=logging.CRITICAL,  # a heartbeat that meets the closing is no news
         ) as cluster,
         Client(cluster) as client,
         warnings.catch_warnings(),

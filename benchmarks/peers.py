@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-12
 """Scores must be equal to this before any time is believed."""
 
+MOST_OTHERS = 0.05
+"""When others have more of the cores than this, the table says that it is rough."""
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -252,6 +255,9 @@ def _print_table(title: str, rows: Sequence[Row]) -> None:
         padded = [text.rjust(width) for text, width in zip(line[1:], widths[1:], strict=True)]
         print(f"| {' | '.join([line[0].ljust(widths[0]), *padded])} |")
     print(f"\nlargest difference of a score from ours: {max(row.difference for row in rows):.1e}")
+    most = max(row.others for row in rows)
+    if most > MOST_OTHERS:
+        print(f"others had up to {most:.0%} of the cores meanwhile: these ratios are rough")
 
 
 def _cells(row: Row) -> list[str]:
