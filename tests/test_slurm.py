@@ -102,8 +102,6 @@ def test_killed_driver_and_worker(
     assert pending.any()
     assert half["best_score"].isnull().values[pending].all()
     assert (half["best_index"].values[pending] == -1).all()
-    # workers without a driver end by themselves; one that restarts just then within a minute
-    wait_until_queue_is_empty(150)
     done = hpc_sweep("run", spec_file)
     assert done.returncode == 0, done.stderr
     again, twice = repeated_units(store)
@@ -111,9 +109,12 @@ def test_killed_driver_and_worker(
     assert len(twice) == 0
     equal_stores(store, uninterrupted)
     events = [event["event"] for event in read_events(run_folder(store).events)]
-    assert 1 <= events.count("unit_lost") <= 2
+    assert events.count("unit_lost") <= 2  # the worker may have been between two units
     assert not list(run_folder(store).parts.iterdir())
     assert not list(run_folder(store).keys.iterdir())
+    if units == 1:
+        # workers without a driver end by themselves; one that restarted just then in a minute
+        wait_until_queue_is_empty(150)
 
 
 def test_keys_are_private_while_it_runs(
