@@ -165,7 +165,8 @@ def wait_until_queue_is_empty(seconds: float = 60) -> None:
     """Fail unless Slurm has no job any more within that time."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        command = ["squeue", "--noheader", "--format=%i %T"]
+        states = "--states=PENDING,CONFIGURING,RUNNING,SUSPENDED"  # completing ones have ended
+        command = ["squeue", "--noheader", states, "--format=%i %T"]
         left = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         if not left.strip():
             return
