@@ -214,6 +214,21 @@ def repeated_units(store: Path) -> tuple[list[str], list[str]]:
     return again, [unit for unit in again if done.count(unit) > 1]
 
 
+def pending_reads_as_missing(store: Path, whole: Path) -> None:
+    """Fail unless what is pending in a half-finished store reads as missing, never as a result.
+
+    In the chunk whose fold was killed (``status`` is written last) a result may stand already;
+    then it is the final one.
+    """
+    half, final = (xr.open_zarr(path, chunks=None).load() for path in (store, whole))
+    pending = (half["partition_status"] == 0).values
+    assert pending.any()
+    score, index = half["best_score"].values[pending], half["best_index"].values[pending]
+    assert ((final["best_score"].values[pending] == score) | np.isnan(score)).all()
+    assert ((final["best_index"].values[pending] == index) | (index == -1)).all()
+    assert np.isnan(score).any()
+
+
 def equal_stores(first: Path, second: Path) -> None:
     """Fail unless all arrays of two stores are bit-equal, times aside."""
     left, right = (xr.open_zarr(path, chunks=None).load() for path in (first, second))

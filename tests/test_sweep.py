@@ -19,6 +19,7 @@ from conftest import (
     equal_stores,
     hpc_sweep,
     make_data,
+    pending_reads_as_missing,
     repeated_units,
     small_spec,
     start_run,
@@ -257,7 +258,7 @@ def uninterrupted(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return execute(load_spec(spec)).store.path
 
 
-@pytest.mark.parametrize("units", [1, 4, 7])
+@pytest.mark.parametrize("units", [1, 3, 5])
 def test_killed_driver(
     slow_spec: Spec, write_spec: WriteSpec, uninterrupted: Path, units: int
 ) -> None:
@@ -267,10 +268,7 @@ def test_killed_driver(
     wait_for_units(store, units, process)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    half = xr.open_zarr(store, chunks=None).load()  # a half-finished store opens
-    pending = half["partition_status"] == 0
-    assert np.isnan(half["best_score"].values[pending.values]).all()
-    assert (half["best_index"].values[pending.values] == -1).all()
+    pending_reads_as_missing(store, uninterrupted)
     ledger = Ledger.read(Store.open(store))
     assert 0 < ledger.cells_done() < 48 * 7
     done = hpc_sweep("run", spec_file)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -98,16 +100,37 @@ def evaluate(
         [""] * shape[0],
     )
     for row, (index, params) in enumerate(candidates):
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("default")
+        with _recorded_warnings() as caught:
             for column, split in enumerate(splits[index]):
                 # cut anew for each fit, as scikit-learn does: Ridge(copy_X=False) changes its X
                 data = _cut(X, y, split)
                 _fit_and_score(models[index], params, data, result, row, column)
         if caught and not result.messages[row]:
-            warning = caught[0]
-            result.messages[row] = _brief(warning.category.__name__, warning.message)
+            result.messages[row] = caught[0]
     return result
+
+
+@contextlib.contextmanager
+def _recorded_warnings() -> Iterator[list[str]]:
+    """Record what fits warn of: of this thread, and nothing that comes once a process.
+
+    Dask's threads warn too, and lazy imports and the garbage collector warn at times that
+    have nothing to do with the candidate.
+    """
+    texts: list[str] = []
+    thread = threading.get_ident()
+
+    def note(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if threading.get_ident() == thread:
+            texts.append(_brief(category.__name__, message))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning):
+            warnings.simplefilter("ignore", category)
+        warnings.simplefilter("ignore", ResourceWarning)
+        warnings.showwarning = note
+        yield texts
 
 
 def _cut(X: Any, y: Any, split: Split) -> tuple[Any, Any, Any, Any]:
