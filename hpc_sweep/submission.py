@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
-from hpc_sweep.clusters import ENDING, JobQueue, QueueSilentError, make_cluster
+from hpc_sweep.clusters import ENDING, JobQueue, Queue, QueueSilentError, make_cluster, make_queue
 from hpc_sweep.errors import (
     ClusterError,
-    Fault,
     Interrupted,
     NoWorkersError,
-    SpecError,
     StoreError,
     SweepError,
 )
@@ -61,7 +59,7 @@ def make_scripts(spec: SweepSpec, origin: str = "the spec", *, chain: bool = Fal
         As `hpc_sweep.prepare` does, and where there is no queue to submit to.
     """
     run = run_folder(spec.output.store)
-    cluster = _queue(spec.cluster, run)
+    cluster = _job_queue(spec.cluster, run)
     prepare(driver_spec(spec), origin)
     driver, workers = spec.cluster.driver, spec.cluster
     job = DriverJob(
@@ -105,13 +103,13 @@ def submit(spec: SweepSpec, origin: str = "the spec", *, chain: bool = False) ->
     """
     scripts = make_scripts(spec, origin, chain=chain)
     run = run_folder(spec.output.store)
-    cluster = _queue(spec.cluster, run)
+    queue = make_queue(spec.cluster.kind)
     run.make()
     write_durably(run.spec, driver_spec(spec).model_dump_json(indent=2).encode())
     write_durably(run.script, scripts.driver.encode())
-    jobs = [_submit_link(cluster, run, None)]
+    jobs = [_submit_link(queue, run, None)]
     if chain:
-        jobs.append(_submit_link(cluster, run, jobs[0]))
+        jobs.append(_submit_link(queue, run, jobs[0]))
     return jobs
 
 
@@ -132,61 +130,59 @@ def chain_link(spec: SweepSpec, say: Callable[[str], None]) -> Iterator[None]:
         Told what becomes of the chain.
     """
     run = run_folder(spec.output.store)
-    cluster = _queue(spec.cluster, run)
-    mine = os.environ.get("SLURM_JOB_ID") or os.environ.get("PBS_JOBID") or ""
-    _queue_successor(cluster, run, mine, say)
+    queue = make_queue(spec.cluster.kind)
+    mine = queue.current_job()
+    _queue_successor(queue, run, mine, say)
     try:
         yield
     except (Interrupted, NoWorkersError) as error:
         if _added_nothing(run):
-            _end_chain(cluster, run, mine, say, "this link had workers and added nothing")
+            _end_chain(queue, run, mine, say, "this link had workers and added nothing")
             raise ClusterError(
                 f"{error}; a link that had workers and added nothing ends the chain: a unit may "
                 "need more time than a link has; raise cluster.driver.walltime"
             ) from error
         raise
     except SweepError as error:
-        _end_chain(cluster, run, mine, say, type(error).__name__)
+        _end_chain(queue, run, mine, say, type(error).__name__)
         raise
-    _end_chain(cluster, run, mine, say, "the sweep is complete")
+    _end_chain(queue, run, mine, say, "the sweep is complete")
 
 
-def _submit_link(cluster: JobQueue, run: RunFolder, after: str | None) -> str:
-    job = cluster.submit_driver(run.script, after)
-    Journal(run.events).write("driver_submitted", job=job, kind=cluster.config_name, after=after)
+def _submit_link(queue: Queue, run: RunFolder, after: str | None) -> str:
+    job = queue.submit(run.script, after)
+    Journal(run.events).write("driver_submitted", job=job, kind=queue.kind, after=after)
     return job
 
 
-def _other_links(cluster: JobQueue, run: RunFolder, mine: str) -> list[str]:
+def _other_links(queue: Queue, run: RunFolder, mine: str) -> list[str]:
     """Return the driver jobs of this run that have not ended, but this one."""
     events = [e for e in read_events(run.events) if e["event"] == "driver_submitted"]
     jobs = [event["job"] for event in events if event["job"] != mine]
     if not jobs:
         return []
-    alive = {state.job for state in cluster.states(jobs) if not state.ended}
+    alive = {state.job for state in queue.states(jobs) if not state.ended}
     return [job for job in jobs if job in alive]
 
 
-def _queue_successor(
-    cluster: JobQueue, run: RunFolder, mine: str, say: Callable[[str], None]
-) -> None:
+def _queue_successor(queue: Queue, run: RunFolder, mine: str, say: Callable[[str], None]) -> None:
     """Queue one more link unless `MAX_SUCCESSORS` wait already."""
     try:
-        waiting = _other_links(cluster, run, mine)
+        waiting = _other_links(queue, run, mine)
         if len(waiting) < MAX_SUCCESSORS:
-            job = _submit_link(cluster, run, waiting[-1] if waiting else mine)
+            job = _submit_link(queue, run, waiting[-1] if waiting else mine)
             say(f"queued job {job} to go on after this one")
     except (ClusterError, QueueSilentError) as error:
         say(f"no successor could be queued from here: {error}")
 
 
 def _end_chain(
-    cluster: JobQueue, run: RunFolder, mine: str, say: Callable[[str], None], why: str
+    queue: Queue, run: RunFolder, mine: str, say: Callable[[str], None], why: str
 ) -> None:
     try:
-        waiting = _other_links(cluster, run, mine)
+        waiting = _other_links(queue, run, mine)
         if waiting:
-            cluster.cancel(waiting)
+            queue.cancel(waiting)
             say(f"cancelled the queued links {', '.join(waiting)}: {why}")
     except QueueSilentError as error:
         say(f"queued links stay, and end by themselves when the sweep is complete: {error}")
@@ -219,12 +215,12 @@ def cancel(store: str | Path) -> list[str]:
             jobs[event["kind"]].append(event["job"])
     cancelled: list[str] = []
     for kind, ids in jobs.items():
-        cluster = _queue(ClusterSpec(kind=kind), run)
+        queue = make_queue(kind)
         try:
-            states = [state for state in cluster.states(ids) if not state.ended]
+            states = [state for state in queue.states(ids) if not state.ended]
             alive = [state.job for state in states if state.state not in ENDING]
             if alive:
-                cluster.cancel(alive)
+                queue.cancel(alive)
         except QueueSilentError as error:
             raise ClusterError(f"jobs {', '.join(ids)} were not cancelled: {error}") from None
         cancelled += alive
@@ -232,9 +228,7 @@ def cancel(store: str | Path) -> list[str]:
     return cancelled
 
 
-def _queue(spec: ClusterSpec, run: RunFolder) -> JobQueue:
+def _job_queue(spec: ClusterSpec, run: RunFolder) -> JobQueue:
+    make_queue(spec.kind)  # says so when there is none
     cluster = make_cluster(spec, run.path, lambda event, **facts: None)
-    if not isinstance(cluster, JobQueue):
-        message = f"'{spec.kind}' has no queue to submit to; use --cluster slurm or pbs"
-        raise SpecError([Fault("cluster.kind", message)])
-    return cluster
+    return cast("JobQueue", cluster)

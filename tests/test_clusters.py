@@ -19,8 +19,9 @@ from conftest import Spec, equal_stores, small_spec, wait_until_queue_is_empty
 
 from hpc_sweep.clusters import KINDS, make_cluster
 from hpc_sweep.clusters.certificates import make_certificates, remove_certificates
-from hpc_sweep.clusters.jobqueue import JobQueue, JobState, QueueSilentError
+from hpc_sweep.clusters.jobqueue import JobQueue
 from hpc_sweep.clusters.pbs import Pbs, parse_qstat
+from hpc_sweep.clusters.queue import JobState, QueueSilentError
 from hpc_sweep.clusters.recording import is_temporary, queue_words
 from hpc_sweep.clusters.slurm import Slurm, parse_squeue
 from hpc_sweep.errors import ClusterError, SpecError
@@ -165,9 +166,9 @@ def job_script(
     import dask_jobqueue.config  # noqa: F401  (reads jobqueue.yaml)
 
     monkeypatch.setattr("hpc_sweep.clusters.jobqueue.sys.executable", "/opt/env/bin/python")
-    name = f"jobqueue.{cluster.config_name}"
+    name = f"jobqueue.{cluster.queue.kind}"
     with dask.config.set({name: {**dask.config.get(name), **(config or {})}}):
-        kind = ClusterSpec(kind=cluster.config_name, **section)
+        kind = ClusterSpec(kind=cluster.queue.kind, **section)
         made = cluster(kind, folder, lambda event, **facts: None)
         script = made.job_script().replace(str(folder), "FOLDER")
     assert not folder.exists()
@@ -189,7 +190,7 @@ def test_job_script(
         "prologue": ["module load python"],
     }
     script = job_script(cluster, section, tmp_path / "x.zarr.run", monkeypatch)
-    golden = Path(__file__).parent / "golden" / f"{cluster.config_name}-worker.sh"
+    golden = Path(__file__).parent / "golden" / f"{cluster.queue.kind}-worker.sh"
     assert script == golden.read_text()
 
 
@@ -234,16 +235,29 @@ def test_pbs_states_and_why_jobs_wait() -> None:
     why = "Can Never Run: Insufficient amount of resource: ncpus (R: 64 A: 2 T: 2)"
     jobs = {
         "2.host": {"job_state": "Q", "comment": why},
-        "4.host": {"job_state": "R", "resources_used": {"walltime": "00:01:02"}},
+        "4.host": {
+            "job_state": "R",
+            "resources_used": {"walltime": "00:01:02"},
+            "Resource_List": {"walltime": "02:00:00"},
+        },
         "5.host": {"job_state": "F", "Exit_status": 271},
     }
     text = json.dumps({"timestamp": 1, "pbs_version": "23.06", "Jobs": jobs})
     assert parse_qstat(text) == [
         JobState("2.host", "QUEUED", why, ended=False),
-        JobState("4.host", "RUNNING", "", ended=False, ran_s=62.0),
+        JobState("4.host", "RUNNING", "", ended=False, ran_s=62.0, left_s=7138.0),
         JobState("5.host", "FINISHED", "", ended=True),
     ]
     assert parse_qstat('{"timestamp": 1}') == []
+
+
+def test_pbs_tells_the_time_used_late() -> None:
+    """So the time left is counted from the start, as soon as that is more."""
+    started = time.strftime("%a %b %d %H:%M:%S %Y", time.localtime(time.time() - 300))
+    used, asked = {"walltime": "00:02:00"}, {"walltime": "01:00:00"}
+    job = {"job_state": "R", "stime": started, "resources_used": used, "Resource_List": asked}
+    (state,) = parse_qstat(json.dumps({"Jobs": {"4.host": job}}))
+    assert state.left_s == pytest.approx(3300, abs=3)
 
 
 @pytest.mark.parametrize("text", ["", "qstat: cannot connect"])
@@ -253,11 +267,15 @@ def test_pbs_says_nothing(text: str) -> None:
 
 
 def test_slurm_states() -> None:
-    text = "12|PENDING|0:00|Resources\n13|RUNNING|1-02:03:04|None\n14|NODE_FAIL|0:05|NodeDown\n"
+    text = (
+        "12|PENDING|0:00|10:00|Resources\n"
+        "13|RUNNING|1-02:03:04|UNLIMITED|None\n"
+        "14|NODE_FAIL|0:05|9:55|NodeDown\n"
+    )
     assert parse_squeue(text) == [
-        JobState("12", "PENDING", "Resources", ended=False, ran_s=0.0),
+        JobState("12", "PENDING", "Resources", ended=False, ran_s=0.0, left_s=600.0),
         JobState("13", "RUNNING", "None", ended=False, ran_s=93784.0),
-        JobState("14", "NODE_FAIL", "NodeDown", ended=True, ran_s=5.0),
+        JobState("14", "NODE_FAIL", "NodeDown", ended=True, ran_s=5.0, left_s=595.0),
     ]
 
 

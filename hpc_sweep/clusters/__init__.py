@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from hpc_sweep.clusters.base import Cluster, Say, settings
-from hpc_sweep.clusters.jobqueue import ENDING, JobQueue, QueueSilentError
+from hpc_sweep.clusters.jobqueue import JobQueue
+from hpc_sweep.clusters.queue import ENDING, Queue, QueueSilentError
+from hpc_sweep.errors import Fault, SpecError
 from hpc_sweep.spec import ClusterSpec
 
 KINDS = {
@@ -18,7 +20,24 @@ KINDS = {
 }
 OTHER = "hpc_sweep.clusters.importable:Importable"
 
-__all__ = ["ENDING", "KINDS", "Cluster", "JobQueue", "QueueSilentError", "make_cluster", "settings"]
+QUEUES = {
+    "slurm": "hpc_sweep.clusters.slurm:SlurmQueue",
+    "pbs": "hpc_sweep.clusters.pbs:PbsQueue",
+}
+
+__all__ = [
+    "ENDING",
+    "KINDS",
+    "QUEUES",
+    "Cluster",
+    "JobQueue",
+    "Queue",
+    "QueueSilentError",
+    "current_queue",
+    "make_cluster",
+    "make_queue",
+    "settings",
+]
 
 
 def make_cluster(spec: ClusterSpec, folder: Path, say: Say) -> Cluster:
@@ -33,7 +52,31 @@ def make_cluster(spec: ClusterSpec, folder: Path, say: Say) -> Cluster:
     say : callable
         Told of jobs that are submitted.
     """
-    module, _, name = KINDS.get(spec.kind, OTHER).partition(":")
-    kind: Any = getattr(importlib.import_module(module), name)
-    cluster: Cluster = kind(spec, folder, say)
+    cluster: Cluster = _imported(KINDS.get(spec.kind, OTHER))(spec, folder, say)
     return cluster
+
+
+def make_queue(kind: str) -> Queue:
+    """Return the commands of a queue, ``slurm`` or ``pbs``.
+
+    Raises
+    ------
+    SpecError
+        When that kind of cluster has no queue.
+    """
+    if kind not in QUEUES:
+        message = f"'{kind}' has no queue to submit to; use --cluster slurm or pbs"
+        raise SpecError([Fault("cluster.kind", message)])
+    queue: Queue = _imported(QUEUES[kind])()
+    return queue
+
+
+def current_queue() -> Queue | None:
+    """Return the queue whose job this process is in, or None."""
+    queues = map(make_queue, QUEUES)
+    return next((queue for queue in queues if queue.current_job()), None)
+
+
+def _imported(place: str) -> Any:
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)

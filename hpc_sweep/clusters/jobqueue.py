@@ -7,19 +7,16 @@ from __future__ import annotations
 
 import abc
 import contextlib
-import os
 import re
 import shlex
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -33,14 +30,11 @@ from hpc_sweep.clusters.certificates import (
     make_certificates,
     remove_certificates,
 )
+from hpc_sweep.clusters.queue import JobState, Queue, QueueSilentError
 from hpc_sweep.errors import ClusterError, Fault
 from hpc_sweep.spec import ClusterSpec
 
 _PLAIN_PATH = re.compile(r"[\w./+@-]+")
-
-QUERY_S = 30
-"""How long one question to the queue may take."""
-
 
 ABSENT_S = 180.0
 """A job that the queue does not know for this long has ended; below it is a hiccup."""
@@ -50,122 +44,16 @@ MAX_QUICK_ENDS = 3
 """So many jobs in a row that end within `QUICK_S` of their start stop the run."""
 
 
-class QueueSilentError(RuntimeError):
-    """The queue did not answer; the text says why."""
-
-
-ENDING = frozenset({"COMPLETING", "EXITING"})
-"""States in which a job cannot be cancelled any more."""
-
-
-@dataclass(frozen=True)
-class JobState:
-    """What the queue says of a job.
-
-    Attributes
-    ----------
-    job : str
-        Its id.
-    state, reason : str
-        In the queue's words.
-    ended : bool
-        Whether it will never run again.
-    ran_s : float or None
-        How long it has run, where the queue tells.
-    """
-
-    job: str
-    state: str
-    reason: str
-    ended: bool
-    ran_s: float | None = None
-
-    def __str__(self) -> str:
-        return f"{self.state} ({self.reason})" if self.reason else self.state
-
-
-def ask(command: Sequence[str]) -> str:
-    """Run one query of the queue and return what it prints.
-
-    Raises
-    ------
-    QueueSilentError
-        When it fails or does not answer within `QUERY_S`.
-    """
-    try:
-        answer = subprocess.run(
-            command, capture_output=True, text=True, timeout=QUERY_S, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise QueueSilentError(f"{command[0]} does not answer: {error}") from None
-    if answer.returncode:
-        words = (answer.stderr or answer.stdout).strip()
-        raise QueueSilentError(f"{command[0]} failed: {words}")
-    return answer.stdout
-
-
-def seconds(clock: str) -> float | None:
-    """Return ``D-HH:MM:SS``, ``HH:MM:SS`` or ``MM:SS`` in seconds; None for anything else."""
-    days, _, rest = clock.rpartition("-")
-    fields = rest.split(":")
-    if len(fields) < 2 or not all(field.isdecimal() for field in [*fields, days or "0"]):
-        return None
-    total = 0
-    for number in fields:
-        total = total * 60 + int(number)
-    return float(total + int(days or 0) * 86400)
-
-
-def submit(command: Sequence[str], folder: Path) -> str:
-    """Submit one job and return its id.
-
-    Parameters
-    ----------
-    command : sequence of str
-        ``sbatch`` or ``qsub`` with the script.
-    folder : Path
-        Where to call it from.
-
-    Raises
-    ------
-    ClusterError
-        With the queue's own words when it refuses.
-    """
-    # a job's own limits and ids must not become those of the job that it submits
-    kept = {"SLURM_CONF"}
-    environment = {k: v for k, v in os.environ.items() if k[:6] != "SLURM_" or k in kept}
-    try:
-        answer = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=QUERY_S,
-            check=False,
-            cwd=folder,
-            env=environment,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise ClusterError(f"{command[0]} does not answer: {error}") from None
-    if answer.returncode:
-        lines = (answer.stderr.strip() or answer.stdout).splitlines()
-        words = "; ".join(line.strip() for line in lines if line.strip())
-        raise ClusterError(f"the queue refused the driver's job: {words}")
-    return answer.stdout.strip()
-
-
 class JobQueue(Cluster):
     """A cluster of dask-jobqueue with TLS, whose rejected submissions are not lost.
 
     Attributes
     ----------
-    config_name : str
-        Section of ``jobqueue.yaml``.
-    submit_command : str
-        Command that must be there.
+    queue : Queue
+        Its commands; its kind is also the section of ``jobqueue.yaml``.
     """
 
-    config_name: ClassVar[str]
-    submit_command: ClassVar[str]
+    queue: ClassVar[Queue]
 
     def __init__(self, spec: ClusterSpec, folder: Path, say: Say) -> None:
         super().__init__(spec, folder, say)
@@ -206,10 +94,10 @@ class JobQueue(Cluster):
     def faults(self) -> list[Fault]:
         """Return what is missing before jobs can be submitted."""
         faults = []
-        if shutil.which(self.submit_command) is None:
+        if shutil.which(self.queue.submit_command) is None:
             message = (
-                f"{self.spec.kind} needs {self.submit_command}, which is not on PATH here; use "
-                "--cluster local, or go to a login node"
+                f"{self.spec.kind} needs {self.queue.submit_command}, which is not on PATH here; "
+                "use --cluster local, or go to a login node"
             )
             faults.append(Fault("cluster.kind", message))
         if self.worker_memory_bytes() is None:
@@ -237,43 +125,6 @@ class JobQueue(Cluster):
     @abc.abstractmethod
     def classes(self) -> tuple[Any, Any]:
         """Import and return dask-jobqueue's cluster class, and our job class for it."""
-
-    @abc.abstractmethod
-    def submit_driver(self, script: Path, after: str | None = None) -> str:
-        """Submit the script of a driver's job and return the job's id.
-
-        Parameters
-        ----------
-        script : Path
-            The script.
-        after : str, optional
-            Id of a job; it starts when that has ended, however it did.
-
-        Raises
-        ------
-        ClusterError
-            With the queue's own words when it refuses.
-        """
-
-    @abc.abstractmethod
-    def cancel(self, jobs: Sequence[str]) -> None:
-        """Cancel jobs; those that ended already are passed over.
-
-        Raises
-        ------
-        QueueSilentError
-            When the queue does not answer.
-        """
-
-    @abc.abstractmethod
-    def states(self, jobs: Sequence[str]) -> list[JobState]:
-        """Ask the queue once about jobs; those that it does not know any more are left out.
-
-        Raises
-        ------
-        QueueSilentError
-            When the queue does not answer.
-        """
 
     def job_script(self) -> str:
         """Return the script of a worker job, with a placeholder for the scheduler's address.
@@ -342,7 +193,7 @@ class JobQueue(Cluster):
         """Submit jobs in place of those that ended or that the queue could not take yet."""
         live = [job.job_id for job in self._jobs().values() if job.job_id]
         try:
-            found = self.states(live) if live else []
+            found = self.queue.states(live) if live else []
         except QueueSilentError as error:
             self._reason = str(error)
             return
@@ -412,7 +263,7 @@ class JobQueue(Cluster):
         with _keeping_sigint():
             import dask_jobqueue.config  # noqa: F401  (reads jobqueue.yaml)
 
-        return dask.config.get(f"jobqueue.{self.config_name}.{key}", None)
+        return dask.config.get(f"jobqueue.{self.queue.kind}.{key}", None)
 
     def close(self) -> None:
         """Cancel the jobs, end the scheduler, remove the keys."""

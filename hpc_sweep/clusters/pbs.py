@@ -1,13 +1,15 @@
-"""Worker jobs on PBS (OpenPBS, PBS Professional)."""
+"""PBS (OpenPBS, PBS Professional): its commands, and worker jobs on it."""
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hpc_sweep.clusters.jobqueue import JobQueue, JobState, QueueSilentError, ask, seconds, submit
+from hpc_sweep.clusters.jobqueue import JobQueue
+from hpc_sweep.clusters.queue import JobState, Queue, QueueSilentError, ask, seconds, submit
 
 STATES = {
     "B": "BEGUN",
@@ -25,21 +27,14 @@ STATES = {
 """What the letters of ``job_state`` mean (qstat(1B))."""
 
 
-class Pbs(JobQueue):
-    """`dask_jobqueue.PBSCluster`."""
+class PbsQueue(Queue):
+    """qsub, qstat, qdel."""
 
-    config_name = "pbs"
+    kind = "pbs"
     submit_command = "qsub"
+    job_variable = "PBS_JOBID"
 
-    def classes(self) -> tuple[Any, Any]:
-        """Import the classes."""
-        from dask_jobqueue import PBSCluster
-
-        from hpc_sweep.clusters.recording import RecordingPbsJob
-
-        return PBSCluster, RecordingPbsJob
-
-    def submit_driver(self, script: Path, after: str | None = None) -> str:
+    def submit(self, script: Path, after: str | None = None) -> str:
         """Submit with qsub."""
         dependency = [] if after is None else ["-W", f"depend=afterany:{after}"]
         return submit(["qsub", *dependency, str(script)], script.parent).split()[0]
@@ -70,6 +65,20 @@ class Pbs(JobQueue):
         return []
 
 
+class Pbs(JobQueue):
+    """`dask_jobqueue.PBSCluster`."""
+
+    queue = PbsQueue()
+
+    def classes(self) -> tuple[Any, Any]:
+        """Import the classes."""
+        from dask_jobqueue import PBSCluster
+
+        from hpc_sweep.clusters.recording import RecordingPbsJob
+
+        return PBSCluster, RecordingPbsJob
+
+
 def parse_qstat(text: str) -> list[JobState]:
     """Return the states out of ``qstat -f -F json``.
 
@@ -82,8 +91,19 @@ def parse_qstat(text: str) -> list[JobState]:
     states = []
     for name, job in jobs.items():
         letter = str(job.get("job_state"))
-        used = str(job.get("resources_used", {}).get("walltime", ""))
+        used = seconds(str(job.get("resources_used", {}).get("walltime", "")))
+        asked = seconds(str(job.get("Resource_List", {}).get("walltime", "")))
         comment = str(job.get("comment", "")).strip()
         ended = letter in ("F", "X", "M")
-        states.append(JobState(name, STATES.get(letter, letter), comment, ended, seconds(used)))
+        left = None if asked is None or letter != "R" else asked - _running_s(job, used or 0.0)
+        states.append(JobState(name, STATES.get(letter, letter), comment, ended, used, left))
     return states
+
+
+def _running_s(job: dict[str, Any], used: float) -> float:
+    """Return how long a job has run: by its start time, since the usage is told minutes late."""
+    try:
+        started = time.mktime(time.strptime(str(job.get("stime", ""))))
+    except (ValueError, OverflowError):
+        return used
+    return max(used, time.time() - started)

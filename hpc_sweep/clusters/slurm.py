@@ -1,4 +1,4 @@
-"""Worker jobs on Slurm."""
+"""Slurm: its commands, and worker jobs on it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hpc_sweep.clusters.jobqueue import JobQueue, JobState, QueueSilentError, ask, seconds, submit
+from hpc_sweep.clusters.jobqueue import JobQueue
+from hpc_sweep.clusters.queue import JobState, Queue, QueueSilentError, ask, seconds, submit
 
 ALIVE = frozenset(
     {"PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "SUSPENDED", "STOPPED", "RESIZING"}
@@ -15,22 +16,18 @@ ALIVE = frozenset(
 )
 """States of squeue(1) in which a job may still run; all others have ended."""
 
+FORMAT = "%i|%T|%M|%L|%r"
+"""Id, state, time used, time left, reason."""
 
-class Slurm(JobQueue):
-    """`dask_jobqueue.SLURMCluster`."""
 
-    config_name = "slurm"
+class SlurmQueue(Queue):
+    """sbatch, squeue, scancel."""
+
+    kind = "slurm"
     submit_command = "sbatch"
+    job_variable = "SLURM_JOB_ID"
 
-    def classes(self) -> tuple[Any, Any]:
-        """Import the classes."""
-        from dask_jobqueue import SLURMCluster
-
-        from hpc_sweep.clusters.recording import RecordingSlurmJob
-
-        return SLURMCluster, RecordingSlurmJob
-
-    def submit_driver(self, script: Path, after: str | None = None) -> str:
+    def submit(self, script: Path, after: str | None = None) -> str:
         """Submit with sbatch."""
         dependency = [] if after is None else [f"--dependency=afterany:{after}"]
         answer = submit(["sbatch", "--parsable", *dependency, str(script)], script.parent)
@@ -43,7 +40,7 @@ class Slurm(JobQueue):
     def states(self, jobs: Sequence[str]) -> list[JobState]:
         """Ask squeue, which also knows jobs that ended a while ago."""
         ids = ",".join(jobs)
-        command = ["squeue", "--noheader", "--states=all", f"--jobs={ids}", "--format=%i|%T|%M|%r"]
+        command = ["squeue", "--noheader", "--states=all", f"--jobs={ids}", f"--format={FORMAT}"]
         try:
             return parse_squeue(ask(command))
         except QueueSilentError as error:
@@ -52,11 +49,26 @@ class Slurm(JobQueue):
             raise
 
 
+class Slurm(JobQueue):
+    """`dask_jobqueue.SLURMCluster`."""
+
+    queue = SlurmQueue()
+
+    def classes(self) -> tuple[Any, Any]:
+        """Import the classes."""
+        from dask_jobqueue import SLURMCluster
+
+        from hpc_sweep.clusters.recording import RecordingSlurmJob
+
+        return SLURMCluster, RecordingSlurmJob
+
+
 def parse_squeue(text: str) -> list[JobState]:
-    """Return the states out of ``squeue --format=%i|%T|%M|%r``: id, state, time used, reason."""
+    """Return the states out of what squeue prints with `FORMAT`."""
     states = []
     for line in text.splitlines():
-        if line.count("|") >= 3:
-            job, state, used, reason = line.strip().split("|", 3)
-            states.append(JobState(job, state, reason, state not in ALIVE, seconds(used)))
+        if line.count("|") >= 4:
+            job, state, used, left, reason = line.strip().split("|", 4)
+            ended = state not in ALIVE
+            states.append(JobState(job, state, reason, ended, seconds(used), seconds(left)))
     return states

@@ -1,0 +1,178 @@
+"""The commands of a queue: submit a script, ask about jobs, cancel them."""
+
+from __future__ import annotations
+
+import abc
+import os
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from hpc_sweep.errors import ClusterError
+
+QUERY_S = 30
+"""How long one question to the queue may take."""
+
+ENDING = frozenset({"COMPLETING", "EXITING"})
+"""States in which a job cannot be cancelled any more."""
+
+
+class QueueSilentError(RuntimeError):
+    """The queue did not answer; the text says why."""
+
+
+@dataclass(frozen=True)
+class JobState:
+    """What the queue says of a job.
+
+    Attributes
+    ----------
+    job : str
+        Its id.
+    state, reason : str
+        In the queue's words.
+    ended : bool
+        Whether it will never run again.
+    ran_s, left_s : float or None
+        How long it has run, and may still run, where the queue tells.
+    """
+
+    job: str
+    state: str
+    reason: str
+    ended: bool
+    ran_s: float | None = None
+    left_s: float | None = None
+
+    def __str__(self) -> str:
+        return f"{self.state} ({self.reason})" if self.reason else self.state
+
+
+class Queue(abc.ABC):
+    """One kind of queue, by its commands.
+
+    Attributes
+    ----------
+    kind : str
+        ``slurm`` or ``pbs``.
+    submit_command : str
+        Command that must be there.
+    job_variable : str
+        Environment variable that holds the id of the job that a process is in.
+    """
+
+    kind: ClassVar[str]
+    submit_command: ClassVar[str]
+    job_variable: ClassVar[str]
+
+    def current_job(self) -> str:
+        """Return the id of the job that this process is in, or ``""``."""
+        return os.environ.get(self.job_variable, "")
+
+    @abc.abstractmethod
+    def submit(self, script: Path, after: str | None = None) -> str:
+        """Submit a script and return the job's id.
+
+        Parameters
+        ----------
+        script : Path
+            The script.
+        after : str, optional
+            Id of a job; it starts when that has ended, however it did.
+
+        Raises
+        ------
+        ClusterError
+            With the queue's own words when it refuses.
+        """
+
+    @abc.abstractmethod
+    def cancel(self, jobs: Sequence[str]) -> None:
+        """Cancel jobs; those that ended already are passed over.
+
+        Raises
+        ------
+        QueueSilentError
+            When the queue does not answer.
+        """
+
+    @abc.abstractmethod
+    def states(self, jobs: Sequence[str]) -> list[JobState]:
+        """Ask the queue once about jobs; those that it does not know any more are left out.
+
+        Raises
+        ------
+        QueueSilentError
+            When the queue does not answer.
+        """
+
+
+def ask(command: Sequence[str]) -> str:
+    """Run one query of the queue and return what it prints.
+
+    Raises
+    ------
+    QueueSilentError
+        When it fails or does not answer within `QUERY_S`.
+    """
+    try:
+        answer = subprocess.run(
+            command, capture_output=True, text=True, timeout=QUERY_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise QueueSilentError(f"{command[0]} does not answer: {error}") from None
+    if answer.returncode:
+        words = (answer.stderr or answer.stdout).strip()
+        raise QueueSilentError(f"{command[0]} failed: {words}")
+    return answer.stdout
+
+
+def submit(command: Sequence[str], folder: Path) -> str:
+    """Submit one job and return what the command prints.
+
+    Parameters
+    ----------
+    command : sequence of str
+        ``sbatch`` or ``qsub`` with the script.
+    folder : Path
+        Where to call it from.
+
+    Raises
+    ------
+    ClusterError
+        With the queue's own words when it refuses.
+    """
+    # a job's own limits and ids must not become those of the job that it submits
+    kept = {"SLURM_CONF"}
+    environment = {k: v for k, v in os.environ.items() if k[:6] != "SLURM_" or k in kept}
+    try:
+        answer = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=QUERY_S,
+            check=False,
+            cwd=folder,
+            env=environment,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ClusterError(f"{command[0]} does not answer: {error}") from None
+    if answer.returncode:
+        lines = (answer.stderr.strip() or answer.stdout).splitlines()
+        words = "; ".join(line.strip() for line in lines if line.strip())
+        raise ClusterError(f"the queue refused the driver's job: {words}")
+    return answer.stdout.strip()
+
+
+def seconds(clock: str) -> float | None:
+    """Return ``D-HH:MM:SS``, ``HH:MM:SS`` or ``MM:SS`` in seconds; None for anything else."""
+    days, _, rest = clock.rpartition("-")
+    fields = rest.split(":")
+    if len(fields) < 2 or not all(field.isdecimal() for field in [*fields, days or "0"]):
+        return None
+    total = 0
+    for number in fields:
+        total = total * 60 + int(number)
+    return float(total + int(days or 0) * 86400)
