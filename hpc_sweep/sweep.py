@@ -14,7 +14,7 @@ from typing import Any
 
 import xarray as xr
 
-from hpc_sweep.clusters import make_cluster, settings
+from hpc_sweep.clusters import has_ended, make_cluster, settings
 from hpc_sweep.drive import Drive, Progress
 from hpc_sweep.errors import SweepError
 from hpc_sweep.plan import Plan, Unit
@@ -96,7 +96,7 @@ def execute(
     run = run_folder(spec.output.store)
     run.make()
     with (
-        hold(run.lease, take_over=take_over, say=say) as lease,
+        hold(run.lease, take_over=take_over, has_ended=has_ended, say=say) as lease,
         _stop_signals() as (stopped, draining),
     ):
         store = prepared.store or _create(prepared)

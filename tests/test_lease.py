@@ -13,11 +13,14 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 from builders import fill, make_read_only, small_disk
 
+from hpc_sweep.clusters import has_ended
+from hpc_sweep.clusters.slurm import SlurmQueue
 from hpc_sweep.errors import DiskError, LeaseError
 from hpc_sweep.store import check_nonce, hold, read_holder
 from hpc_sweep.store.lease import STALE_S, Holder
@@ -46,7 +49,8 @@ def holder(pid: int | None = None, **changes: object) -> Holder:
     """Return a holder: this process, or another one of this host."""
     mine = Holder.this_process()
     if pid is not None:
-        mine = replace(mine, pid=pid, started=psutil.Process(pid).create_time())
+        words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        mine = replace(mine, pid=pid, ticks=int(words[19]))
     return replace(mine, **changes)  # type: ignore[arg-type]
 
 
@@ -162,7 +166,7 @@ def test_one_of_several_threads_wins(path: Path, count: int) -> None:
 @pytest.mark.parametrize("count", [2, 6])
 def test_one_of_several_threads_takes_over(path: Path, count: int) -> None:
     for _ in range(ROUNDS):
-        put(path, holder(started=1.0))
+        put(path, holder(ticks=1))
         assert race(path, count) == ["lost"] * (count - 1) + ["won"]
         assert files(path) == []
 
@@ -170,6 +174,8 @@ def test_one_of_several_threads_takes_over(path: Path, count: int) -> None:
 CONTENDER = """
 import sys, time
 from pathlib import Path
+from hpc_sweep.clusters import has_ended
+from hpc_sweep.clusters.slurm import SlurmQueue
 from hpc_sweep.errors import LeaseError
 from hpc_sweep.store.lease import hold
 print("ready", flush=True)
@@ -225,7 +231,7 @@ def contenders() -> Iterator[list[subprocess.Popen[str]]]:
 def test_one_of_several_processes_wins(path: Path, contenders: list[subprocess.Popen[str]]) -> None:
     for number in range(ROUNDS):
         if number % 2:
-            put(path, holder(started=1.0))
+            put(path, holder(ticks=1))
         moment = time.time() + 0.02
         assert ask(contenders, f"{moment} {path}") == ["lost", "won"]
         assert ask(contenders, "check") == ["still"] * 2
@@ -279,21 +285,203 @@ def test_a_zombie_is_dead(path: Path, process: subprocess.Popen[bytes]) -> None:
         lease.check()
 
 
-@pytest.mark.parametrize("shift_s", [-3600.0, 10.0])
+@pytest.mark.parametrize("shift", [-360_000, 1])
 def test_a_pid_that_is_used_again_is_another_process(
-    path: Path, process: subprocess.Popen[bytes], shift_s: float
+    path: Path, process: subprocess.Popen[bytes], shift: int
 ) -> None:
     before = holder(process.pid)
-    put(path, replace(before, started=before.started + shift_s))
+    put(path, replace(before, ticks=before.ticks + shift))
     with hold(path, sleep=never) as lease:
         lease.check()
+
+
+def test_a_clock_that_was_set_does_not_make_a_living_driver_look_dead(
+    path: Path, process: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The start time of psutil moves with the machine's clock; ours does not use a clock."""
+    put(path, holder(process.pid))
+    monkeypatch.setattr("psutil._pslinux.boot_time", lambda: 1e9)
+    monkeypatch.setattr(time, "time", lambda: 1e9)
+    with pytest.raises(LeaseError, match=f"process {process.pid}"), hold(path, sleep=never):
+        pass
+
+
+def test_a_process_that_proc_hides_is_watched(
+    path: Path, process: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where /proc is mounted with hidepid a colleague's living driver has no folder there."""
+    other = put(path, holder(process.pid))
+    read_text = Path.read_text
+
+    def hidden(self: Path, *arguments: Any, **options: Any) -> str:
+        if str(self) == f"/proc/{process.pid}/stat":
+            raise FileNotFoundError
+        return read_text(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, "read_text", hidden)
+    clock = Clock(lambda second: beat_file(path, other).write_text(str(second)) and None)
+    with pytest.raises(LeaseError, match=f"process {process.pid}"), hold(path, sleep=clock.sleep):
+        pass
+
+
+def test_a_machine_of_the_same_name_is_another_one(path: Path) -> None:
+    """Containers and clouds: their process ids say nothing here."""
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    other = put(path, replace(holder(), pids="another start pid:[1]", pid=gone.pid))
+    clock = Clock(lambda second: beat_file(path, other).write_text(str(second)) and None)
+    with pytest.raises(LeaseError), hold(path, sleep=clock.sleep):
+        pass
+
+
+def test_a_lease_of_an_earlier_version_is_watched(path: Path) -> None:
+    old = {"nonce": "0abc", "host": socket.gethostname(), "pid": 1, "started": 1763720000.5}
+    path.write_text(json.dumps({**old, "job": "", "restarts": "0"}))
+    assert str(read_holder(path)) == f"process 1 on {socket.gethostname()}"
+    clock = Clock()
+    with hold(path, sleep=clock.sleep) as lease:
+        lease.check()
+    assert clock.seconds >= STALE_S
+
+
+# the queue
+
+
+def job(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
+    """Let this process be in a job."""
+    for name in [*os.environ]:
+        if name.startswith(("SLURM_", "PBS_")):
+            monkeypatch.delenv(name)
+    for name, text in variables.items():
+        monkeypatch.setenv(name, text)
+
+
+SLURM = {"SLURM_JOB_ID": "12", "SLURM_CLUSTER_NAME": "test"}
+
+
+def test_a_requeued_job_goes_on_at_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job(monkeypatch, **SLURM, SLURM_RESTART_COUNT="2")
+    other_host(path)
+    put(path, replace(read_holder(path) or holder(), restarts="1"))
+    with hold(path, sleep=never) as lease:
+        assert (lease.holder.job, lease.holder.restarts) == ("12", "2")
+
+
+@pytest.mark.parametrize(
+    "changes", [{"restarts": "2"}, {"restarts": "3"}, {"job": "13"}, {"queue": "slurm:other"}]
+)
+def test_another_run_of_a_job_is_watched(
+    path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str]
+) -> None:
+    """A second process of the same run of a job, a later run, other jobs of that number."""
+    job(monkeypatch, **SLURM, SLURM_RESTART_COUNT="2")
+    other_host(path)
+    other = put(path, replace(read_holder(path) or holder(), **changes))
+    clock = Clock(lambda second: beat_file(path, other).write_text(str(second)) and None)
+    with pytest.raises(LeaseError), hold(path, sleep=clock.sleep):
+        pass
+
+
+@pytest.mark.parametrize("nodes", ["here here2.site", "here another-node.site", None])
+def test_a_rerun_of_pbs_goes_on_at_once(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nodes: str | None
+) -> None:
+    """Nothing marks a rerun; a process on a node of this very run is no earlier one."""
+    job(monkeypatch, PBS_JOBID="12.server")
+    if nodes is not None:
+        (tmp_path / "nodes").write_text("\n".join(nodes.split()))
+        monkeypatch.setenv("PBS_NODEFILE", str(tmp_path / "nodes"))
+    other_host(path)
+    put(path, replace(read_holder(path) or holder(), job="12.server", queue="pbs"))
+    beside = nodes is not None and "another" in nodes
+    clock = Clock()
+    with hold(path, sleep=clock.sleep):
+        pass
+    assert clock.seconds == (STALE_S if beside else 0)
+
+
+def test_a_job_that_the_queue_says_has_ended_is_not_waited_for(path: Path) -> None:
+    other_host(path)
+    asked: list[tuple[str, str]] = []
+
+    def has_ended(queue: str, number: str) -> bool:
+        asked.append((queue, number))
+        return True
+
+    with hold(path, sleep=never, has_ended=has_ended) as lease:
+        lease.check()
+    assert asked == [("slurm:test", "12")]
+
+
+def test_the_queue_is_not_asked_about_a_process_that_lives_here(
+    path: Path, process: subprocess.Popen[bytes]
+) -> None:
+    """A shell of salloc outlives its job."""
+    put(path, holder(process.pid, job="12", queue="slurm:test"))
+    ended = pytest.raises(LeaseError, match="job 12")
+    with ended, hold(path, sleep=never, has_ended=lambda queue, number: True):
+        pass
+
+
+JOB = """#!/bin/bash
+exec {python} -c '
+import sys, time
+from pathlib import Path
+from hpc_sweep.store import hold
+said = []
+begin = time.monotonic()
+with hold(Path(sys.argv[1]) / "lease.json", say=said.append) as lease:
+    waited = time.monotonic() - begin
+    with open(sys.argv[1] + "/held", "a") as file:
+        print(lease.holder.restarts, round(waited), *said, file=file)
+    time.sleep(600)
+' {folder}
+"""
+
+
+@pytest.mark.slurm
+def test_real_jobs_that_were_requeued_or_cancelled(path: Path, slurm: Any) -> None:
+    """A requeued job takes its own lease over at once, and anybody that of a cancelled one."""
+    held = path.parent / "held"
+    script = path.parent / "job.sh"
+    script.write_text(JOB.format(python=sys.executable, folder=path.parent))
+    command = ["sbatch", "--parsable", "--requeue", "--mem=500M", "--output=job.log", str(script)]
+    number = subprocess.run(
+        command, check=True, capture_output=True, text=True, cwd=path.parent
+    ).stdout.strip()
+
+    def wait_for(lines: int) -> list[str]:
+        end = time.monotonic() + 60
+        while not (held.exists() and len(held.read_text().splitlines()) == lines):
+            assert time.monotonic() < end, (path.parent / "job.log").read_text()
+            time.sleep(0.2)
+        return held.read_text().splitlines()
+
+    assert wait_for(1) == ["0 0"]
+    first = read_holder(path)
+    assert first is not None
+    assert (first.queue, first.job) == (SlurmQueue().name(), number)
+    assert not has_ended(first.queue, first.job)
+    subprocess.run(["scontrol", "requeue", number], check=True)
+    restarts, waited, *said = wait_for(2)[1].split(maxsplit=2)
+    assert (restarts, waited) == ("1", "0")
+    assert said == [f"took the store over from {first}, which is gone"]
+    subprocess.run(["scancel", "--signal=KILL", number], check=True)
+    end = time.monotonic() + 60
+    while not has_ended(first.queue, number):
+        assert time.monotonic() < end
+        time.sleep(0.5)
+    assert not has_ended("slurm:another", number)
+    with hold(path, sleep=never, has_ended=has_ended) as lease:
+        assert lease.holder.job == ""
 
 
 # another host
 
 
 def other_host(path: Path, beats: int | None = 7) -> Holder:
-    return put(path, holder(host="another-node", job="12"), beats)
+    elsewhere = {"host": "another-node", "pids": "another start pid:[1]"}
+    return put(path, holder(**elsewhere, job="12", queue="slurm:test"), beats)
 
 
 class Clock:
@@ -374,7 +562,18 @@ def test_a_third_driver_that_came_meanwhile_keeps_it(
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "null", "[]", "{}", '{"nonce": "a"}', "\x00" * 90, "\xff"]
+    "text",
+    [
+        "",
+        "{",
+        "null",
+        "[]",
+        "{}",
+        '{"nonce": "a"}',
+        '{"nonce": "a", "host": "b", "pid": "7"}',
+        "\x00" * 90,
+        "\xff",
+    ],
 )
 def test_a_damaged_lease_is_dead(path: Path, text: str) -> None:
     path.write_bytes(text.encode("latin-1"))
@@ -398,7 +597,7 @@ def test_a_lease_that_is_damaged_anywhere_is_dead_or_alive(path: Path) -> None:
 
 
 def test_a_claim_whose_maker_died_is_not_waited_for_long(path: Path) -> None:
-    put(path, holder(started=1.0))
+    put(path, holder(ticks=1))
     os.link(path, path.with_name(f".{path.name}.claim"))
     clock = Clock()
     with hold(path, sleep=clock.sleep) as lease:
@@ -476,8 +675,9 @@ def test_a_disk_that_fails_meanwhile_does_not_hide_its_error(tmp_path: Path) -> 
             run()
 
 
-def test_host_and_start_time_are_those_of_this_process() -> None:
+def test_host_and_start_are_those_of_this_process() -> None:
     mine = Holder.this_process()
     assert mine.host == socket.gethostname()
-    assert abs(mine.started - psutil.Process().create_time()) < 1
+    began = psutil.boot_time() + mine.ticks / os.sysconf("SC_CLK_TCK")
+    assert abs(began - psutil.Process().create_time()) < 2
     assert mine.nonce != Holder.this_process().nonce

@@ -34,6 +34,7 @@ __all__ = [
     "Queue",
     "QueueSilentError",
     "current_queue",
+    "has_ended",
     "make_cluster",
     "make_queue",
     "settings",
@@ -75,6 +76,21 @@ def current_queue() -> Queue | None:
     """Return the queue whose job this process is in, or None."""
     queues = map(make_queue, QUEUES)
     return next((queue for queue in queues if queue.current_job()), None)
+
+
+def has_ended(queue: str, job: str) -> bool:
+    """Return whether a queue, by its `Queue.name`, says that a job will never run again.
+
+    False where it does not answer from here, or does not know the job any more.
+    """
+    kind = queue.partition(":")[0]
+    if kind not in QUEUES:
+        return False
+    asked = make_queue(kind)
+    try:
+        return asked.name() == queue and any(state.ended for state in asked.states([job]))
+    except QueueSilentError:
+        return False
 
 
 def _imported(place: str) -> Any:

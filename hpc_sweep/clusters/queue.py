@@ -71,6 +71,16 @@ class Queue(abc.ABC):
         """Return the id of the job that this process is in, or ``""``."""
         return os.environ.get(self.job_variable, "")
 
+    def name(self) -> str:
+        """Return what tells this queue's job ids from another one's, such as ``slurm:CLUSTER``.
+
+        Raises
+        ------
+        QueueSilentError
+            When the queue does not answer.
+        """
+        return self.kind
+
     @abc.abstractmethod
     def submit(self, script: Path, after: str | None = None) -> str:
         """Submit a script and return the job's id.

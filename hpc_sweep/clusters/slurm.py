@@ -27,6 +27,12 @@ class SlurmQueue(Queue):
     submit_command = "sbatch"
     job_variable = "SLURM_JOB_ID"
 
+    def name(self) -> str:
+        """Return the cluster's name after the kind: ids of two clusters are the same numbers."""
+        lines = (line.partition("=") for line in ask(["scontrol", "show", "config"]).splitlines())
+        names = [value.strip() for key, _, value in lines if key.strip() == "ClusterName"]
+        return f"{self.kind}:{names[0] if names else ''}"
+
     def submit(self, script: Path, after: str | None = None) -> str:
         """Submit with sbatch."""
         dependency = [] if after is None else [f"--dependency=afterany:{after}"]

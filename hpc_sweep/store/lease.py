@@ -1,8 +1,8 @@
 """The lease: at most one driver works on a store.
 
-A file made by exclusive creation names the driver. It is taken over when the driver is
-known to be dead (same host), or when its heartbeat stood still for `STALE_S` on the
-observer's own clock (other hosts).
+A file made by exclusive creation names the driver. It is taken over when the driver's
+process is gone (where it can be seen), when the queue ran the same job again or says that it
+ended, or when its heartbeat stood still for `STALE_S` on the observer's own clock.
 """
 
 from __future__ import annotations
@@ -15,10 +15,8 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-
-import psutil
 
 from hpc_sweep.errors import LeaseError
 from hpc_sweep.store.durable import disk_errors, write_durably
@@ -36,32 +34,48 @@ class Holder:
     ----------
     nonce : str
         Random; tasks check it before they write.
-    host, pid, started : str, int, float
-        The process, with its start time in seconds since 1970 (pids are used again).
+    host : str
+        Name of the machine, for messages.
+    pid, ticks : int
+        The process, and when it began (pids are used again), in clock ticks since its
+        machine started: unlike the time of day it never jumps.
+    pids : str
+        Which processes `pid` counts: one start of one machine, and one namespace of it.
+        ``""`` where that is not known.
     job : str
         Id of the queue's job, or ``""``.
     restarts : str
         How often the queue restarted that job.
+    queue : str
+        Which queue: ``slurm:CLUSTER`` or ``pbs``, or ``""``.
     """
 
     nonce: str
     host: str
     pid: int
-    started: float
-    job: str
-    restarts: str
+    job: str = ""
+    restarts: str = "0"
+    ticks: int = 0
+    pids: str = ""
+    queue: str = ""
 
     @classmethod
     def this_process(cls) -> Holder:
         """Return a new holder for this process."""
         environment = os.environ
+        slurm = environment.get("SLURM_JOB_ID", "")
+        pbs = environment.get("PBS_JOBID", "")
+        cluster = environment.get("SLURM_CLUSTER_NAME", "")
+        state = _process_state(os.getpid())
         return cls(
             secrets.token_hex(8),
             socket.gethostname(),
             os.getpid(),
-            psutil.Process().create_time(),
-            environment.get("SLURM_JOB_ID") or environment.get("PBS_JOBID") or "",
+            slurm or pbs,
             environment.get("SLURM_RESTART_COUNT", "0"),
+            0 if state is None else state[1],
+            _pids(),
+            f"slurm:{cluster}" if slurm else "pbs" if pbs else "",
         )
 
     def __str__(self) -> str:
@@ -72,11 +86,16 @@ class Holder:
 def read_holder(path: Path) -> Holder | None:
     """Return who holds the lease, or None where nobody does."""
     try:
-        return Holder(**json.loads(path.read_text()))
+        facts = json.loads(path.read_text())
+        kinds = {field.name: field.type for field in fields(Holder)}
+        known = {key: value for key, value in facts.items() if key in kinds}
+        if any(type(value).__name__ != kinds[key] for key, value in known.items()):
+            raise TypeError
+        return Holder(**known)
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError):  # damaged: as good as dead
-        return Holder("damaged", "", 0, 0.0, "", "0")
+    except (ValueError, TypeError, AttributeError):  # damaged: as good as dead
+        return Holder("damaged", "", 0)
 
 
 @contextlib.contextmanager
@@ -84,6 +103,7 @@ def hold(
     path: Path,
     *,
     take_over: bool = False,
+    has_ended: Callable[[str, str], bool] = lambda queue, job: False,
     sleep: Callable[[float], None] = time.sleep,
     say: Callable[[str], None] = lambda text: None,
 ) -> Iterator[Lease]:
@@ -95,6 +115,8 @@ def hold(
         The lease file.
     take_over : bool
         Take it from whoever has it.
+    has_ended : callable
+        Whether a queue says that a job ended; both as in `Holder`.
     sleep, say : callable
         The clock to wait with, and where to tell why.
 
@@ -105,7 +127,7 @@ def hold(
     """
     mine = Holder.this_process()
     with disk_errors(path):
-        _acquire(path, mine, take_over, sleep, say)
+        _acquire(path, mine, take_over, has_ended, sleep, say)
     lease = Lease(path, mine)
     lease.start()
     try:
@@ -145,8 +167,8 @@ class Lease:
         count = 0
         while not self._stopped.wait(HEARTBEAT_S if count else 0):
             count += 1
-            with contextlib.suppress(OSError):  # a full disk must not end the run here
-                _beat_file(self.path, self.holder).write_text(str(count))
+            with contextlib.suppress(OSError):  # a disk that refuses must not end the run here
+                _write_in_place(_beat_file(self.path, self.holder), f"{count:012}")
 
 
 def check_nonce(path: Path, nonce: str) -> None:
@@ -160,6 +182,7 @@ def _acquire(
     path: Path,
     mine: Holder,
     take_over: bool,
+    has_ended: Callable[[str, str], bool],
     sleep: Callable[[float], None],
     say: Callable[[str], None],
 ) -> None:
@@ -181,7 +204,7 @@ def _acquire(
             continue
         if other == mine:  # NFS made the link and lost its answer
             return
-        if not take_over and _is_alive(path, other, sleep, say):
+        if not take_over and _is_alive(path, mine, other, has_ended, sleep, say):
             raise LeaseError(
                 f"another driver works on this store: {other}; wait for it, or end it, or use "
                 "--take-over if you know that it is gone"
@@ -216,12 +239,20 @@ def _remove(path: Path, claim: Path, other: Holder) -> bool:
 
 
 def _is_alive(
-    path: Path, other: Holder, sleep: Callable[[float], None], say: Callable[[str], None]
+    path: Path,
+    mine: Holder,
+    other: Holder,
+    has_ended: Callable[[str, str], bool],
+    sleep: Callable[[float], None],
+    say: Callable[[str], None],
 ) -> bool:
-    if is_known_dead(other):
+    if _ran_before(other, mine):
         return False
-    if other.host == socket.gethostname():
-        return True
+    fate = _is_running(other)
+    if fate is not None:
+        return fate
+    if other.job and has_ended(other.queue, other.job):
+        return False
     say(f"{other} holds the store; watching its heartbeat for {STALE_S:.0f} s")
     before = _beats(path, other)
     waited = 0.0
@@ -235,19 +266,65 @@ def _is_alive(
     return False
 
 
-def is_known_dead(holder: Holder) -> bool:
-    """Return whether this host can tell that a holder's process is gone."""
-    if holder.nonce == "damaged":
-        return True
-    if holder.host != socket.gethostname():
+def _ran_before(other: Holder, mine: Holder) -> bool:
+    """Return whether the holder is an earlier run of the very job that this process is in."""
+    if not mine.job or (other.queue, other.job) != (mine.queue, mine.job):
         return False
+    if mine.queue != "pbs":
+        with contextlib.suppress(ValueError):
+            return int(other.restarts) < int(mine.restarts)
+        return False
+    # nothing marks a rerun of PBS; a second process of this run is on one of its nodes
+    nodes = {_short(mine.host)}
+    with contextlib.suppress(OSError, KeyError):
+        nodes |= {_short(line) for line in Path(os.environ["PBS_NODEFILE"]).read_text().split()}
+    return _short(other.host) not in nodes
+
+
+def _short(host: str) -> str:
+    return host.partition(".")[0]
+
+
+def is_known_dead(holder: Holder) -> bool:
+    """Return whether it can be told from here that a holder's process is gone."""
+    return _is_running(holder) is False
+
+
+def _is_running(holder: Holder) -> bool | None:
+    """Return whether a holder's process runs; None where it cannot be seen from here."""
+    if holder.nonce == "damaged":
+        return False
+    if not holder.pids or holder.pids != _pids():
+        return None
     try:
-        process = psutil.Process(holder.pid)
-        if process.status() == psutil.STATUS_ZOMBIE:  # killed, and not yet collected
-            return True
-        return abs(process.create_time() - holder.started) >= 2.0
-    except psutil.NoSuchProcess:
-        return True
+        os.kill(holder.pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # it is another account's
+        pass
+    state = _process_state(holder.pid)
+    if state is None:  # /proc hides other accounts' processes on some machines
+        return None
+    code, ticks = state
+    return code not in "ZX" and ticks == holder.ticks  # a zombie was killed and not yet collected
+
+
+def _process_state(pid: int) -> tuple[str, int] | None:
+    """Return the state of a process and when it began, as proc(5) has them, or None."""
+    try:
+        words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return words[0], int(words[19])
+
+
+def _pids() -> str:
+    """Return what tells process ids of this machine, since it started, from all others."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:  # no Linux: heartbeats decide
+        return ""
 
 
 def _beat_file(path: Path, holder: Holder) -> Path:
@@ -259,3 +336,12 @@ def _beats(path: Path, holder: Holder) -> str:
         return _beat_file(path, holder).read_text()
     except OSError:
         return ""
+
+
+def _write_in_place(path: Path, text: str) -> None:
+    """Write a few bytes over those that are there: a disk that is full lets that pass."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
+    try:
+        os.pwrite(descriptor, text.encode(), 0)
+    finally:
+        os.close(descriptor)
