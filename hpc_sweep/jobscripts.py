@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from hpc_sweep.errors import Fault, SpecError
+from hpc_sweep.spec import ClusterSpec
 
 WORD = re.compile(r"[\w./:+@=,-]+")
 """What may stand in a directive."""
@@ -37,6 +38,8 @@ class DriverJob:
         Further options, and shell lines before the command.
     drain_s : int
         How long before its end the driver is told to drain (Slurm).
+    name : str
+        What the job is called, after ``hpc-sweep-``.
     """
 
     command: Sequence[str]
@@ -48,6 +51,22 @@ class DriverJob:
     directives: Sequence[str] = ()
     prologue: Sequence[str] = ()
     drain_s: int = 150
+    name: str = "driver"
+
+
+def driver_job(cluster: ClusterSpec, command: Sequence[str], log_folder: str) -> DriverJob:
+    """Return the job that a spec's cluster gives to the driver."""
+    driver = cluster.driver
+    return DriverJob(
+        command=command,
+        log_folder=log_folder,
+        memory_bytes=int(driver.memory),
+        queue=driver.queue or cluster.queue,
+        account=driver.account or cluster.account,
+        walltime=driver.walltime or cluster.walltime,
+        directives=driver.directives,
+        prologue=cluster.prologue,
+    )
 
 
 def driver_script(kind: str, job: DriverJob) -> str:

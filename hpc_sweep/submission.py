@@ -18,7 +18,7 @@ from hpc_sweep.errors import (
     StoreError,
     SweepError,
 )
-from hpc_sweep.jobscripts import DriverJob, driver_script
+from hpc_sweep.jobscripts import driver_job, driver_script
 from hpc_sweep.prepare import prepare
 from hpc_sweep.spec import ClusterSpec, SweepSpec
 from hpc_sweep.store import Journal, RunFolder, read_events, run_folder
@@ -61,20 +61,11 @@ def make_scripts(spec: SweepSpec, origin: str = "the spec", *, chain: bool = Fal
     run = run_folder(spec.output.store)
     cluster = _job_queue(spec.cluster, run)
     prepare(driver_spec(spec), origin)
-    driver, workers = spec.cluster.driver, spec.cluster
-    job = DriverJob(
-        command=[
-            *(sys.executable, "-m", "hpc_sweep", "run", str(run.spec)),
-            *(["--chain"] if chain else []),
-        ],
-        log_folder=str(run.logs),
-        memory_bytes=int(driver.memory),
-        queue=driver.queue or workers.queue,
-        account=driver.account or workers.account,
-        walltime=driver.walltime or workers.walltime,
-        directives=driver.directives,
-        prologue=workers.prologue,
-    )
+    command = [
+        *(sys.executable, "-m", "hpc_sweep", "run", str(run.spec)),
+        *(["--chain"] if chain else []),
+    ]
+    job = driver_job(spec.cluster, command, str(run.logs))
     return Scripts(driver_script(spec.cluster.kind, job), cluster.job_script())
 
 

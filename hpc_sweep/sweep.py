@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
-import platform
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -29,12 +27,11 @@ from hpc_sweep.store import (
     hold,
     run_folder,
 )
+from hpc_sweep.versions import versions
 from hpc_sweep.work import Context
 
 UNIT_SECONDS = 60.0
 """A unit that takes longer leaves a part of what it has; the rest is handed out again."""
-
-LIBRARIES = ("hpc-sweep", "scikit-learn", "numpy", "scipy", "xarray", "zarr", "dask")
 
 
 @dataclass(frozen=True)
@@ -244,17 +241,3 @@ def _stop_signals() -> Iterator[tuple[threading.Event, threading.Event]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def versions() -> dict[str, str]:
-    """Return versions of Python and the libraries, and the CPU model."""
-    found = {name: importlib.metadata.version(name) for name in LIBRARIES}
-    return {"python": platform.python_version(), **found, "cpu": _cpu_model()}
-
-
-def _cpu_model() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

@@ -14,7 +14,7 @@ import hpc_sweep
 PACKAGE = Path(hpc_sweep.__file__).parent
 FLOORS = {
     0: {"errors", "choices"},
-    1: {"spec", "partitions", "candidates", "estimators"},
+    1: {"spec", "partitions", "candidates", "estimators", "versions"},
     2: {"plan"},
     3: {"source", "search", "store", "clusters", "jobscripts"},
     4: {"drive", "work", "prepare"},

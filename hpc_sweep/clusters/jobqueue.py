@@ -30,7 +30,7 @@ from hpc_sweep.clusters.certificates import (
     make_certificates,
     remove_certificates,
 )
-from hpc_sweep.clusters.queue import JobState, Queue, QueueSilentError
+from hpc_sweep.clusters.queue import JobState, Queue, QueueSilentError, log_tail
 from hpc_sweep.errors import ClusterError, Fault
 from hpc_sweep.spec import ClusterSpec
 
@@ -244,19 +244,9 @@ class JobQueue(Cluster):
             if self._quick_ends >= MAX_QUICK_ENDS:
                 raise ClusterError(
                     f"{self._quick_ends} worker jobs in a row ended within {QUICK_S:.0f} s of "
-                    f"their start, the last one, {state.job}, {state}{self._log_tail(state.job)}"
+                    f"their start, the last one, {state.job}, {state}; "
+                    f"{log_tail(self.folder / 'logs', state.job)}"
                 )
-
-    def _log_tail(self, job: str, lines: int = 8) -> str:
-        """Return the end of a job's log, for a message."""
-        number = job.partition(".")[0]
-        logs = sorted((self.folder / "logs").glob(f"*{number}*"), key=lambda p: p.stat().st_mtime)
-        texts = [(path, path.read_text(errors="replace").strip()) for path in logs]
-        written = [(path, text) for path, text in texts if text]
-        if not written:
-            return f"; it wrote no log into {self.folder / 'logs'}"
-        path, text = written[-1]
-        return f"; the end of its log {path}:\n" + "\n".join(text.splitlines()[-lines:])
 
     def _configured(self, key: str) -> Any:
         """Return what the user's ``jobqueue.yaml`` says for this kind, or None."""

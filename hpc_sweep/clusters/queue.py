@@ -176,6 +176,18 @@ def submit(command: Sequence[str], folder: Path) -> str:
     return answer.stdout.strip()
 
 
+def log_tail(folder: Path, job: str, lines: int = 8) -> str:
+    """Return the end of a job's log in a folder of logs, for a message."""
+    number = job.partition(".")[0]
+    logs = sorted(folder.glob(f"*{number}*"), key=lambda path: path.stat().st_mtime)
+    texts = [(path, path.read_text(errors="replace").strip()) for path in logs]
+    written = [(path, text) for path, text in texts if text]
+    if not written:
+        return f"it wrote no log into {folder}"
+    path, text = written[-1]
+    return f"the end of its log {path}:\n" + "\n".join(text.splitlines()[-lines:])
+
+
 def seconds(clock: str) -> float | None:
     """Return ``D-HH:MM:SS``, ``HH:MM:SS`` or ``MM:SS`` in seconds; None for anything else."""
     days, _, rest = clock.rpartition("-")
