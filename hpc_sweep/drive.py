@@ -131,6 +131,7 @@ class Drive:
     _short_since: float | None = None
     _asked: float = float("-inf")
     _started: float | None = None
+    _worked_s: float = 0.0
     _drained: bool = False
 
     def run(self, units: Iterable[Unit]) -> None:
@@ -229,6 +230,7 @@ class Drive:
             seconds=round(receipt.seconds, 3),
             failed=receipt.failed,
         )
+        self._worked_s += receipt.seconds
         self.progress.units += 1
         self.progress.cells_done += done.n_cells
         self.progress.cells_this_run += done.n_cells
@@ -294,14 +296,22 @@ class Drive:
         if now - self._short_since < REASON_AFTER_S or now - self._asked < REASON_EVERY_S:
             return
         self._asked = now
-        self.cluster.top_up()
+        self.cluster.top_up(self._remaining_s())
         if not self.progress.workers:
             self.progress.note = self.cluster.reason()
         self.journal.write("topped_up", workers=self.progress.workers, reason=self.cluster.reason())
 
+    def _remaining_s(self) -> float | None:
+        """Return how long all workers are going to need for the rest, once that is known."""
+        done = self.progress.cells_this_run
+        if not done:
+            return None
+        share = (self.progress.cells - self.progress.cells_done) / done
+        return self._worked_s * share / self.cluster.workers
+
     def _wait_for_workers(self, now: float) -> None:
         """There is no worker: give up when the queue refused them, or at the deadline."""
-        if self._alone_since is None:
+        if self._alone_since is None or self.cluster.waits_for_maintenance():
             self._alone_since = now
         words = self.cluster.rejection()
         if words:

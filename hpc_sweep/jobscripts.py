@@ -36,8 +36,8 @@ class DriverJob:
         As the queue knows them; left out when None.
     directives, prologue : sequence of str
         Further options, and shell lines before the command.
-    drain_s : int
-        How long before its end the driver is told to drain (Slurm).
+    time_min : str or None
+        Walltime down to which Slurm may shorten the job.
     name : str
         What the job is called, after ``hpc-sweep-``.
     """
@@ -50,7 +50,7 @@ class DriverJob:
     walltime: str | None = None
     directives: Sequence[str] = ()
     prologue: Sequence[str] = ()
-    drain_s: int = 150
+    time_min: str | None = None
     name: str = "driver"
 
 
@@ -90,6 +90,7 @@ def driver_script(kind: str, job: DriverJob) -> str:
         "cluster.driver.queue": job.queue,
         "cluster.driver.account": job.account,
         "cluster.driver.walltime": job.walltime,
+        "cluster.time_min": job.time_min,
         "output.store": job.log_folder,
     }
     faults = [

@@ -49,7 +49,7 @@ def _identifier(name: str) -> str:
 def _walltime(value: str) -> str:
     days, dash, clock = value.rpartition("-")
     fields = [*([days] if dash else []), *clock.split(":")]
-    if clock.count(":") > 2 or not all(f.isdecimal() for f in fields):
+    if clock.count(":") not in (1, 2) or not all(f.isdecimal() for f in fields):
         raise ValueError("write HH:MM:SS or D-HH:MM:SS")
     return value
 
@@ -72,6 +72,8 @@ def _place(value: str) -> str:
 
 
 Line = Annotated[str, Field(min_length=1), AfterValidator(_one_line)]
+Walltime = Annotated[Line, AfterValidator(_walltime)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1)]
 Place = Annotated[Name, AfterValidator(_place)]
 Names = Annotated[
@@ -153,7 +155,7 @@ class DriverSpec(Section):
     memory: ByteSize = Field(ByteSize(4_000_000_000), description="of the driver's job")
     queue: Line | None = None
     account: Line | None = None
-    walltime: Annotated[Line, AfterValidator(_walltime)] | None = None
+    walltime: Walltime | None = None
     directives: list[Line] = Field(default_factory=list)
 
 
@@ -169,7 +171,13 @@ class ClusterSpec(Section):
     memory: ByteSize | None = Field(None, description="per worker process, such as 4GB or 4GiB")
     queue: Line | None = None
     account: Line | None = None
-    walltime: Annotated[Line, AfterValidator(_walltime)] | None = None
+    walltime: Walltime | None = Field(
+        None, description="of a worker job at the most; HH:MM:SS or D-HH:MM:SS"
+    )
+    time_min: Walltime | None = Field(
+        "00:10:00",
+        description="Slurm may shorten a job down to this to start it earlier; null: never",
+    )
     interface: Line | None = Field(None, description="network interface of the nodes")
     scheduler_interface: Line | None = Field(
         None, description="that of the driver's host, where it has another name"
@@ -183,8 +191,11 @@ class ClusterSpec(Section):
     driver: DriverSpec = Field(
         default_factory=DriverSpec, description="the driver's own job (hpc-sweep submit)"
     )
-    start_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
-        600.0, description="seconds to wait for a first worker"
+    start_timeout: Seconds = Field(
+        600.0, description="seconds to be without any worker before a run gives up"
+    )
+    idle_limit: Seconds = Field(
+        3600.0, description="the same for a link of submit --chain, which nobody waits for"
     )
     address: Line | None = Field(None, description="external: tcp://… or tls://…")
     scheduler_file: Annotated[Line, AfterValidator(_place)] | None = Field(

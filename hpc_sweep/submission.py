@@ -6,11 +6,20 @@ import contextlib
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
-from hpc_sweep.clusters import ENDING, JobQueue, Queue, QueueSilentError, make_cluster, make_queue
+from hpc_sweep.clusters import (
+    ENDING,
+    JobQueue,
+    Queue,
+    QueueSilentError,
+    clock,
+    make_cluster,
+    make_queue,
+    seconds,
+)
 from hpc_sweep.errors import (
     ClusterError,
     Interrupted,
@@ -42,10 +51,12 @@ class Scripts:
     worker: str
 
 
-def driver_spec(spec: SweepSpec) -> SweepSpec:
-    """Return the spec as the driver's job needs it: on a node, not on a login node."""
-    cluster = spec.cluster.model_copy(update={"scheduler_interface": None})
-    return spec.model_copy(update={"cluster": cluster})
+def driver_spec(spec: SweepSpec, *, chain: bool = False) -> SweepSpec:
+    """Return the spec as the driver's job needs it: on a node, with nobody who waits for it."""
+    changed: dict[str, object] = {"scheduler_interface": None}
+    if chain:
+        changed["start_timeout"] = spec.cluster.idle_limit
+    return spec.model_copy(update={"cluster": spec.cluster.model_copy(update=changed)})
 
 
 def make_scripts(spec: SweepSpec, origin: str = "the spec", *, chain: bool = False) -> Scripts:
@@ -66,6 +77,13 @@ def make_scripts(spec: SweepSpec, origin: str = "the spec", *, chain: bool = Fal
         *(["--chain"] if chain else []),
     ]
     job = driver_job(spec.cluster, command, str(run.logs))
+    walltime = seconds(job.walltime or "")
+    job = replace(
+        job,
+        walltime=None if walltime is None else clock(walltime),
+        # without a successor nobody would go on with what a shortened job leaves
+        time_min=cluster.queue.time_min(walltime, spec.cluster.time_min) if chain else None,
+    )
     return Scripts(driver_script(spec.cluster.kind, job), cluster.job_script())
 
 
@@ -96,7 +114,7 @@ def submit(spec: SweepSpec, origin: str = "the spec", *, chain: bool = False) ->
     run = run_folder(spec.output.store)
     queue = make_queue(spec.cluster.kind)
     run.make()
-    write_durably(run.spec, driver_spec(spec).model_dump_json(indent=2).encode())
+    write_durably(run.spec, driver_spec(spec, chain=chain).model_dump_json(indent=2).encode())
     write_durably(run.script, scripts.driver.encode())
     jobs = [_submit_link(queue, run, None)]
     if chain:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import signal
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +10,13 @@ from typing import Any
 
 import xarray as xr
 
-from hpc_sweep.clusters import has_ended, make_cluster, settings
+from hpc_sweep.clusters import Ending, current_queue, has_ended, make_cluster, settings
 from hpc_sweep.drive import Drive, Progress
 from hpc_sweep.errors import SweepError
 from hpc_sweep.plan import Plan, Unit
 from hpc_sweep.prepare import Prepared, load, prepare
 from hpc_sweep.spec import SweepSpec
+from hpc_sweep.stops import Stops
 from hpc_sweep.store import (
     Journal,
     Lease,
@@ -92,16 +91,17 @@ def execute(
             return Outcome(prepared.store, ledger.summary(), None)
     run = run_folder(spec.output.store)
     run.make()
+    stops = Stops(Ending(current_queue()))
     with (
         hold(run.lease, take_over=take_over, has_ended=has_ended, say=say) as lease,
-        _stop_signals() as (stopped, draining),
+        stops.signals(),
     ):
         store = prepared.store or _create(prepared)
         store.remove_leftovers()
         ledger = Ledger.read(store)
         ledger.remove_superfluous_parts()
         on_start(prepared, ledger)
-        progress = _drive(prepared, store, ledger, lease, (stopped, draining), on_progress)
+        progress = _drive(prepared, store, ledger, lease, stops, on_progress)
     return Outcome(store, ledger.summary(), progress)
 
 
@@ -138,7 +138,7 @@ def _drive(
     store: Store,
     ledger: Ledger,
     lease: Lease,
-    signals: tuple[threading.Event, threading.Event],
+    stops: Stops,
     on_progress: Callable[[Progress], None],
 ) -> Progress:
     journal = Journal(store.run.events)
@@ -155,12 +155,16 @@ def _drive(
         cells=cells,
         cells_done=progress.cells_done,
     )
-    context = Context(str(store.path), spec.model_dump_json(), lease.holder.nonce, UNIT_SECONDS)
+    context = Context(
+        str(store.path),
+        spec.model_dump_json(),
+        lease.holder.nonce,
+        stops.unit_seconds(UNIT_SECONDS),
+    )
     cluster = make_cluster(spec.cluster, store.run.path, journal.write)
     result = "failed"
     try:
         with settings(), contextlib.closing(cluster):
-            stopped, draining = signals
             drive = Drive(
                 client=cluster.start(),
                 cluster=cluster,
@@ -171,8 +175,8 @@ def _drive(
                 start_timeout_s=spec.cluster.start_timeout,
                 fits_per_cell=prepared.n_splits,
                 on_progress=on_progress,
-                stopped=stopped.is_set,
-                draining=draining.is_set,
+                stopped=stops.stopped,
+                draining=stops.draining,
                 check_lease=lease.check,
             )
             drive.run(_units(plan, ledger))
@@ -214,30 +218,3 @@ def _create(prepared: Prepared) -> Store:
         source_identity=source.identity(),
         versions=versions(),
     )
-
-
-@contextlib.contextmanager
-def _stop_signals() -> Iterator[tuple[threading.Event, threading.Event]]:
-    """Turn signals into two events: SIGINT and SIGTERM stop, SIGUSR1 drains.
-
-    A second signal of the same kind acts as it did before.
-    """
-    stopped, draining = threading.Event(), threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stopped, draining
-        return
-    events = {signal.SIGINT: stopped, signal.SIGTERM: stopped, signal.SIGUSR1: draining}
-    before = {number: signal.getsignal(number) for number in events}
-
-    def note(number: int, frame: object) -> None:
-        events[signal.Signals(number)].set()
-        if number != signal.SIGUSR1:
-            signal.signal(number, before[signal.Signals(number)])
-
-    for number in before:
-        signal.signal(number, note)
-    try:
-        yield stopped, draining
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -22,6 +22,7 @@ from sklearn.base import clone
 
 from hpc_sweep.candidates import Candidate
 from hpc_sweep.choices import DONE, EMPTY, FAILED
+from hpc_sweep.clusters import seconds_to_work
 from hpc_sweep.errors import DiskError
 from hpc_sweep.estimators import (
     build_estimator,
@@ -194,11 +195,12 @@ def evaluate_unit(context: Context, unit: Unit) -> Receipt:
         When the disk refuses.
     """
     begin = time.perf_counter()
+    until = begin + min(context.unit_seconds, seconds_to_work())
     bench = open_bench(context.store, context.spec)
     results: list[tuple[Evaluation, int, int, NDArray[np.int8]]] = []
     for partition, arrays in _partitions(bench, unit):
         results.append(_evaluate_partition(bench, unit, partition, arrays))
-        if time.perf_counter() - begin > context.unit_seconds:
+        if time.perf_counter() > until:
             break
     unit = replace(unit, stop=unit.start + len(results))
     part = _part(bench, results)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,3 +43,19 @@ class Drawn(RegressorMixin, BaseEstimator):
 
     def predict(self, X: Any) -> Any:
         return np.full(len(X), self.draw_)
+
+
+class Slow(RegressorMixin, BaseEstimator):
+    """Predicts the mean; takes its time and notes each fit where the environment says so."""
+
+    def fit(self, X: Any, y: Any) -> Slow:
+        seconds = os.environ.get("TEST_SLOW_FIT")
+        if seconds:
+            time.sleep(float(seconds))
+            with Path(os.environ["TEST_SLOW_LOG"]).open("a") as file:
+                file.write(f"{X[:, 0].sum():.17g}\n")
+        self.mean_ = y.mean()
+        return self
+
+    def predict(self, X: Any) -> Any:
+        return np.full(len(X), self.mean_)

@@ -17,7 +17,7 @@ FLOORS = {
     1: {"spec", "partitions", "candidates", "estimators", "versions"},
     2: {"plan"},
     3: {"source", "search", "store", "clusters", "jobscripts"},
-    4: {"drive", "work", "prepare"},
+    4: {"drive", "work", "prepare", "stops"},
     5: {"sweep", "submission", "results", "models"},
     6: {"cli"},
     7: {"__init__", "__main__"},

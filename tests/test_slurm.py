@@ -303,10 +303,10 @@ def test_cancel_ends_this_runs_jobs_only(
     equal_stores(store, uninterrupted)
 
 
-def test_a_driver_at_its_walltime_drains(
+def test_a_driver_that_is_told_to_drain(
     spec: Spec, slurm_cluster: Spec, write_spec: WriteSpec, larger_data: Path, uninterrupted: Path
 ) -> None:
-    """Slurm's USR1 comes: units at work are finished and kept, the next job goes on."""
+    """A signal comes: units at work are finished and kept, the next job goes on."""
     store = Path(spec["output"]["store"])
     spec_file = write_spec({**larger(spec, larger_data), "cluster": slurm_cluster})
     job = submit(spec_file)
@@ -386,6 +386,43 @@ def test_chain(
     logs = "".join(path.read_text() for path in run_folder(store).logs.glob("driver-*.log"))
     assert "drained before its end" in logs
     assert "the sweep is complete" in logs
+
+
+def test_a_chain_over_walltimes(
+    spec: Spec,
+    slurm_cluster: Spec,
+    write_spec: WriteSpec,
+    larger_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """About three walltimes of driver and workers: nobody helps, and little is done twice."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    spec["data"]["store"] = str(larger_data)
+    spec["models"] = [{"estimator": "faulty.Slow"}]
+    spec["output"]["store"] = str(tmp_path / "whole.zarr")
+    whole = execute(load_spec(spec)).store.path
+    store = tmp_path / "chain.zarr"
+    spec["output"]["store"] = str(store)
+    spec["cluster"] = {**slurm_cluster, "workers": 3, "walltime": "00:01:00"}
+    log = tmp_path / "fits.log"
+    monkeypatch.setenv("TEST_SLOW_FIT", "0.4")
+    monkeypatch.setenv("TEST_SLOW_LOG", str(log))
+    submit(write_spec(spec), "--chain")
+    end = time.monotonic() + 360
+    while not hpc_sweep("status", store).stdout.startswith("sweep:      small: complete"):
+        assert time.monotonic() < end
+        time.sleep(2)
+    wait_until_queue_is_empty()
+    equal_stores(store, whole)
+    runs = [e for e in read_events(run_folder(store).events) if e["event"] == "run_ended"]
+    assert [run["result"] for run in runs[:-1]] == ["Interrupted"] * (len(runs) - 1)
+    assert runs[-1]["result"] == "complete"
+    assert 3 <= len(runs) <= 5
+    fits = log.read_text().splitlines()
+    needed = 286 * 3
+    assert needed <= len(fits) < 1.1 * needed
 
 
 def test_a_chain_ends_with_what_would_come_again(

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from hpc_sweep.clusters.base import Cluster, Say, settings
+from hpc_sweep.clusters.ending import Ending, seconds_to_work
 from hpc_sweep.clusters.jobqueue import JobQueue
-from hpc_sweep.clusters.queue import ENDING, Queue, QueueSilentError
+from hpc_sweep.clusters.queue import ENDING, Queue, QueueSilentError, clock, seconds
 from hpc_sweep.errors import Fault, SpecError
 from hpc_sweep.spec import ClusterSpec
 
@@ -30,13 +31,17 @@ __all__ = [
     "KINDS",
     "QUEUES",
     "Cluster",
+    "Ending",
     "JobQueue",
     "Queue",
     "QueueSilentError",
+    "clock",
     "current_queue",
     "has_ended",
     "make_cluster",
     "make_queue",
+    "seconds",
+    "seconds_to_work",
     "settings",
 ]
 

@@ -111,14 +111,23 @@ class Cluster(abc.ABC):
         """Return the queue's words when it refused what was submitted, else ``""``."""
         return ""
 
-    def top_up(self) -> None:  # noqa: B027, most kinds need none
+    def top_up(self, remaining_s: float | None = None) -> None:  # noqa: B027, most need none
         """Replace workers that ended; asks the queue once, so call it once a minute at most.
+
+        Parameters
+        ----------
+        remaining_s : float, optional
+            How long the rest is predicted to take with all workers; jobs ask for no more.
 
         Raises
         ------
         ClusterError
             When workers end as soon as they start.
         """
+
+    def waits_for_maintenance(self) -> bool:
+        """Return whether nothing but a maintenance keeps workers away, as of the last `top_up`."""
+        return False
 
     def reason(self) -> str:
         """Return why workers are not there, in the queue's words as of the last `top_up`."""

@@ -24,13 +24,23 @@ import dask
 from dask.utils import parse_bytes
 from distributed import Client
 
+from hpc_sweep.clusters import ending
 from hpc_sweep.clusters.base import WORKER_ENVIRONMENT, Cluster, Record, Say
 from hpc_sweep.clusters.certificates import (
     certificates,
     make_certificates,
     remove_certificates,
 )
-from hpc_sweep.clusters.queue import JobState, Queue, QueueSilentError, log_tail
+from hpc_sweep.clusters.queue import (
+    JobState,
+    Queue,
+    QueueSilentError,
+    clock,
+    is_for_maintenance,
+    log_tail,
+    seconds,
+    with_margin,
+)
 from hpc_sweep.errors import ClusterError, Fault
 from hpc_sweep.spec import ClusterSpec
 
@@ -59,6 +69,7 @@ class JobQueue(Cluster):
         super().__init__(spec, folder, say)
         self._record = Record(say)
         self._reason = ""
+        self._maintained = False
         self._seen: dict[str, float] = {}
         self._counted: set[str] = set()
         self._quick_ends = 0
@@ -153,23 +164,18 @@ class JobQueue(Cluster):
             "memory": f"{(memory or 0) * self.workers_per_job}B",
             "queue": spec.queue,
             "account": spec.account,
-            "walltime": spec.walltime,
             "interface": spec.interface,
             "log_directory": str(self.folder / "logs"),
             "protocol": "tls://",
             "security": security,
             "python": f"exec {shlex.quote(self._configured('python') or sys.executable)}",
-            "job_script_prologue": [
-                *(self._configured("job-script-prologue") or ()),
-                *(f"export {name}={shlex.quote(text)}" for name, text in _environment()),
-                *spec.prologue,
-            ],
-            "worker_extra_args": [*(self._configured("worker-extra-args") or ()), "--no-dashboard"],
-            "job_extra_directives": [
-                *(self._configured("job-extra-directives") or ()),
-                *spec.directives,
+            "worker_extra_args": [
+                *(self._configured("worker-extra-args") or ()),
+                "--no-dashboard",
+                "--preload hpc_sweep.clusters.ending",
             ],
             "silence_logs": "error",
+            **self._timed(self._walltime_s()),
         }
         scheduler: dict[str, Any] = {
             **(self._configured("scheduler-options") or {}),
@@ -181,15 +187,46 @@ class JobQueue(Cluster):
         options["scheduler_options"] = scheduler
         return {key: value for key, value in options.items() if value is not None}
 
+    def _walltime_s(self) -> float | None:
+        """Return the longest walltime of a worker job, or None where nobody set one."""
+        asked = self.spec.walltime or self._configured("walltime")
+        return None if asked is None else seconds(str(asked))
+
+    def _timed(self, walltime_s: float | None) -> dict[str, Any]:
+        """Return the options of a worker job that its walltime decides."""
+        spec = self.spec
+        directives = [*(self._configured("job-extra-directives") or ()), *spec.directives]
+        walltime, end = spec.walltime, ""
+        if walltime_s is not None:
+            walltime = clock(walltime_s)
+            end = self.queue.job_end(walltime_s)
+            least = self.queue.time_min(walltime_s, spec.time_min)
+            directives += [] if least is None else [f"--time-min={least}"]
+        exports = [f"export {name}={shlex.quote(text)}" for name, text in _environment()]
+        return {
+            "walltime": walltime,
+            "job_extra_directives": directives,
+            "job_script_prologue": [
+                *(self._configured("job-script-prologue") or ()),
+                *exports,
+                f'export {ending.VARIABLE}="{end}"',
+                *spec.prologue,
+            ],
+        }
+
     def rejection(self) -> str:
         """Return the queue's own words when it refused a job."""
         return self._record.rejections[0] if self._record.rejections else ""
+
+    def waits_for_maintenance(self) -> bool:
+        """Return whether all jobs wait for the end of a maintenance."""
+        return self._maintained
 
     def reason(self) -> str:
         """Return how many jobs are in which state, with the queue's reasons."""
         return self._reason
 
-    def top_up(self) -> None:
+    def top_up(self, remaining_s: float | None = None) -> None:
         """Submit jobs in place of those that ended or that the queue could not take yet."""
         live = [job.job_id for job in self._jobs().values() if job.job_id]
         try:
@@ -198,6 +235,7 @@ class JobQueue(Cluster):
             self._reason = str(error)
             return
         self._reason = self._described(found, len(live))
+        self._maintained = bool(found) and all(map(is_for_maintenance, found))
         self._count_quick_ends(found)
         known = {state.job for state in found}
         now = time.monotonic()
@@ -212,6 +250,10 @@ class JobQueue(Cluster):
         for job in sorted(ended):
             self.say("job_ended", job=job)
         self._cluster.sync(self._forget, ended)
+        longest = self._walltime_s()
+        if longest is not None and remaining_s is not None:
+            timed = self._timed(min(longest, with_margin(remaining_s)))
+            self._cluster.new_spec["options"].update(timed)
         self._cluster.scale(jobs=self.jobs)
 
     def _jobs(self) -> dict[Any, Any]:

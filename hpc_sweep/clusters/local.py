@@ -55,7 +55,7 @@ class Local(Cluster):
             "security": Security.temporary(),
             "dashboard_address": "127.0.0.1:0",
             "scheduler_kwargs": {"dashboard": False},
-            "silence_logs": logging.ERROR,
+            "silence_logs": logging.CRITICAL,  # what goes wrong comes back with tasks
             "env": WORKER_ENVIRONMENT,
             **self.spec.options,
         }

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hpc_sweep.clusters.jobqueue import JobQueue
-from hpc_sweep.clusters.queue import JobState, Queue, QueueSilentError, ask, seconds, submit
+from hpc_sweep.clusters.queue import JobState, Queue, QueueSilentError, ask, clock, seconds, submit
 
 STATES = {
     "B": "BEGUN",
@@ -34,10 +34,13 @@ class PbsQueue(Queue):
     submit_command = "qsub"
     job_variable = "PBS_JOBID"
 
-    def submit(self, script: Path, after: str | None = None) -> str:
+    def submit(
+        self, script: Path, after: str | None = None, walltime_s: float | None = None
+    ) -> str:
         """Submit with qsub."""
-        dependency = [] if after is None else ["-W", f"depend=afterany:{after}"]
-        return submit(["qsub", *dependency, str(script)], script.parent).split()[0]
+        options = [] if after is None else ["-W", f"depend=afterany:{after}"]
+        options += [] if walltime_s is None else ["-l", f"walltime={clock(walltime_s)}"]
+        return submit(["qsub", *options, str(script)], script.parent).split()[0]
 
     def cancel(self, jobs: Sequence[str]) -> None:
         """Cancel with qdel, one job a call: several with an unknown one can crash the server."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import math
 import os
 import subprocess
 from collections.abc import Sequence
@@ -81,8 +82,32 @@ class Queue(abc.ABC):
         """
         return self.kind
 
+    def job_end(self, walltime_s: float) -> str:
+        """Return shell text that prints when its job ends, in seconds since 1970.
+
+        Parameters
+        ----------
+        walltime_s : float
+            What the job asked for.
+        """
+        return f"$(($(date +%s) + {walltime_s:.0f}))"
+
+    def time_min(self, walltime_s: float | None, least: str | None) -> str | None:
+        """Return down to what the queue may shorten a job to start it earlier, if it may.
+
+        Parameters
+        ----------
+        walltime_s : float or None
+            What the job asks for.
+        least : str or None
+            What the spec says.
+        """
+        return None
+
     @abc.abstractmethod
-    def submit(self, script: Path, after: str | None = None) -> str:
+    def submit(
+        self, script: Path, after: str | None = None, walltime_s: float | None = None
+    ) -> str:
         """Submit a script and return the job's id.
 
         Parameters
@@ -91,6 +116,8 @@ class Queue(abc.ABC):
             The script.
         after : str, optional
             Id of a job; it starts when that has ended, however it did.
+        walltime_s : float, optional
+            In place of the script's.
 
         Raises
         ------
@@ -186,6 +213,23 @@ def log_tail(folder: Path, job: str, lines: int = 8) -> str:
         return f"it wrote no log into {folder}"
     path, text = written[-1]
     return f"the end of its log {path}:\n" + "\n".join(text.splitlines()[-lines:])
+
+
+def is_for_maintenance(state: JobState) -> bool:
+    """Return whether a job waits because of a maintenance that is announced or under way."""
+    reason = state.reason.lower()
+    return not state.ended and ("maint" in reason or "dedicated time" in reason)
+
+
+def with_margin(remaining_s: float) -> float:
+    """Return the walltime to ask for work that is predicted to take `remaining_s`."""
+    return 60.0 * math.ceil((1.5 * remaining_s + 600) / 60)
+
+
+def clock(seconds_: float) -> str:
+    """Return a walltime as ``HH:MM:SS``: PBS knows no days."""
+    minutes, rest = divmod(round(seconds_), 60)
+    return f"{minutes // 60:02}:{minutes % 60:02}:{rest:02}"
 
 
 def seconds(clock: str) -> float | None:

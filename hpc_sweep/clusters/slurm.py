@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hpc_sweep.clusters.jobqueue import JobQueue
-from hpc_sweep.clusters.queue import JobState, Queue, QueueSilentError, ask, seconds, submit
+from hpc_sweep.clusters.queue import JobState, Queue, QueueSilentError, ask, clock, seconds, submit
 
 ALIVE = frozenset(
     {"PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "SUSPENDED", "STOPPED", "RESIZING"}
@@ -33,10 +33,24 @@ class SlurmQueue(Queue):
         names = [value.strip() for key, _, value in lines if key.strip() == "ClusterName"]
         return f"{self.kind}:{names[0] if names else ''}"
 
-    def submit(self, script: Path, after: str | None = None) -> str:
+    def job_end(self, walltime_s: float) -> str:
+        """Ask: ``--time-min`` or an administrator may have changed the limit."""
+        asked = 'date -d "$(squeue --noheader --jobs=$SLURM_JOB_ID --format=%e)" +%s'
+        told = f"$({asked} 2>/dev/null || echo {super().job_end(walltime_s)})"
+        return f"${{SLURM_JOB_END_TIME:-{told}}}"  # newer versions of Slurm tell by themselves
+
+    def time_min(self, walltime_s: float | None, least: str | None) -> str | None:
+        """Return it for ``--time-min``, where it is less than the walltime."""
+        least_s = seconds(least) if least else None
+        return clock(least_s) if least_s and walltime_s and least_s < walltime_s else None
+
+    def submit(
+        self, script: Path, after: str | None = None, walltime_s: float | None = None
+    ) -> str:
         """Submit with sbatch."""
-        dependency = [] if after is None else [f"--dependency=afterany:{after}"]
-        answer = submit(["sbatch", "--parsable", *dependency, str(script)], script.parent)
+        options = [] if after is None else [f"--dependency=afterany:{after}"]
+        options += [] if walltime_s is None else [f"--time={clock(walltime_s)}"]
+        answer = submit(["sbatch", "--parsable", *options, str(script)], script.parent)
         return answer.partition(";")[0]
 
     def cancel(self, jobs: Sequence[str]) -> None:

@@ -8,7 +8,6 @@
 #SBATCH --partition=compute
 #SBATCH --account=p42
 #SBATCH --time=24:00:00
-#SBATCH --signal=B:USR1@150
 #SBATCH --qos=long
 module load python
 exec /opt/env/bin/python -m hpc_sweep run /data/x.zarr.run/spec.json

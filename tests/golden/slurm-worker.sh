@@ -10,10 +10,12 @@
 #SBATCH --mem=8G
 #SBATCH -t 02:00:00
 #SBATCH --constraint=haswell
+#SBATCH --time-min=00:10:00
 export DASK_DISTRIBUTED__WORKER__HTTP__ROUTES='[]'
 export MKL_NUM_THREADS=1
 export NUMEXPR_NUM_THREADS=1
 export OMP_NUM_THREADS=1
 export OPENBLAS_NUM_THREADS=1
+export HPC_SWEEP_JOB_END="${SLURM_JOB_END_TIME:-$(date -d "$(squeue --noheader --jobs=$SLURM_JOB_ID --format=%e)" +%s 2>/dev/null || echo $(($(date +%s) + 7200)))}"
 module load python
-exec /opt/env/bin/python -m distributed.cli.dask_worker tls://SCHEDULER:PORT --name NAME --nthreads 1 --memory-limit 1.86GiB --nworkers 4 --nanny --death-timeout 60 --no-dashboard --protocol tls:// --tls-ca-file FOLDER/keys/ca.pem --tls-cert FOLDER/keys/cert.pem --tls-key FOLDER/keys/key.pem
+exec /opt/env/bin/python -m distributed.cli.dask_worker tls://SCHEDULER:PORT --name NAME --nthreads 1 --memory-limit 1.86GiB --nworkers 4 --nanny --death-timeout 60 --no-dashboard --preload hpc_sweep.clusters.ending --protocol tls:// --tls-ca-file FOLDER/keys/ca.pem --tls-cert FOLDER/keys/cert.pem --tls-key FOLDER/keys/key.pem

@@ -1,0 +1,73 @@
+"""Why a driver begins nothing more: a signal, or the end of the job that it is in."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+
+from hpc_sweep.clusters import Ending
+
+TERM_S = 20.0
+"""How long after SIGTERM: queues send SIGKILL about 30 s after it."""
+
+CLOSE_S = 5.0
+"""How long before its end a driver stops in any case, to close its cluster."""
+
+
+class Stops:
+    """Whether to stop at once, and whether to drain: hand out nothing, finish what flies.
+
+    Parameters
+    ----------
+    ending : Ending
+        When the process has to be done.
+    """
+
+    def __init__(self, ending: Ending) -> None:
+        self.ending = ending
+        self._stop = threading.Event()
+        self._drain = threading.Event()
+
+    def stopped(self) -> bool:
+        """Return whether to stop at once."""
+        return self._stop.is_set() or self.ending.left_s() < CLOSE_S
+
+    def draining(self) -> bool:
+        """Return whether to begin nothing more."""
+        return self._drain.is_set() or self.ending.left_s() < self.ending.reserve_s
+
+    def unit_seconds(self, most: float) -> float:
+        """Return how long a unit may take so that it ends while the driver drains."""
+        return min(most, self.ending.reserve_s / 2)
+
+    @contextlib.contextmanager
+    def signals(self) -> Iterator[None]:
+        """Act on signals: SIGINT stops, SIGUSR1 drains, SIGTERM drains for `TERM_S`.
+
+        A second signal of the same kind acts as it did before.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+        before = {number: signal.getsignal(number) for number in numbers}
+
+        def note(number: int, frame: object) -> None:
+            if number == signal.SIGINT:
+                self._stop.set()
+            else:
+                self._drain.set()
+            if number == signal.SIGTERM:
+                self.ending.within(TERM_S)
+            if number != signal.SIGUSR1:
+                signal.signal(number, before[signal.Signals(number)])
+
+        for number in numbers:
+            signal.signal(number, note)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
