@@ -16,9 +16,9 @@ from distributed import Client, Future, KilledWorker
 from distributed.client import FutureCancelledError
 
 from hpc_sweep.clusters import Cluster
-from hpc_sweep.errors import ClusterError, Interrupted, NoWorkersError, SweepError
+from hpc_sweep.errors import ClusterError, DiskError, Interrupted, NoWorkersError, SweepError
 from hpc_sweep.plan import Chunk, Unit
-from hpc_sweep.store import Journal, Ledger, PartName, Receipt
+from hpc_sweep.store import Journal, Ledger, Outage, PartName, Receipt
 
 WINDOW_PER_WORKER = 3
 """Units in flight per worker: one at work, and the next ones known to the scheduler."""
@@ -64,7 +64,7 @@ class Progress:
     seconds : float
         Since the first worker came.
     note : str
-        What the driver waits for, if it does.
+        What the driver waits for, if it does; follows on "waiting for".
     """
 
     cells: int
@@ -97,6 +97,8 @@ class Drive:
         Where events go.
     progress : Progress
         Kept up to date.
+    outage : Outage
+        Of the disk: while it lasts, nothing is handed out.
     start_timeout_s : float
         How long to be without any worker.
     on_progress : callable
@@ -115,6 +117,7 @@ class Drive:
     tasks: Tasks
     journal: Journal
     progress: Progress
+    outage: Outage
     start_timeout_s: float
     fits_per_cell: int = 1
     on_progress: Callable[[Progress], None] = lambda progress: None
@@ -141,8 +144,10 @@ class Drive:
         ------
         ClusterError
             When there are no workers for `start_timeout_s`, or the queue refused them.
+        DiskError
+            When the disk refuses for longer than it is waited for.
         SweepError
-            What a task raised for the whole run: the disk, the lease, the store.
+            What a task raised for the whole run: the lease, the store.
         Interrupted
             When `stopped` said so.
         """
@@ -156,6 +161,10 @@ class Drive:
                 self._hand_out(waiting)
                 if self._flying:
                     self._collect()
+                elif self.outage.error is not None:
+                    if self.draining():
+                        raise self.outage.error
+                    time.sleep(TICK_S)
                 elif self.draining() and not self.ledger.is_complete:
                     raise Interrupted("drained before its end; the same command goes on from here")
                 elif self.progress.workers or self.ledger.is_complete:
@@ -168,6 +177,8 @@ class Drive:
         if self.draining():
             self._drop_waiting()
             return
+        if self._disk_refuses():
+            return
         window = WINDOW_PER_WORKER * self.progress.workers
         while len(self._flying) < window:
             unit = self._again.popleft() if self._again else next(waiting, None)
@@ -175,6 +186,18 @@ class Drive:
                 return
             self.journal.write("unit_started", unit=unit.key)
             self._fly(self.tasks.evaluate(self.client, unit), unit)
+
+    def _disk_refuses(self) -> bool:
+        """Return whether the disk is waited for; folds that it refused are tried again after."""
+        if self.outage.error is None:
+            return False
+        if self.outage.lasts():
+            self.progress.note = self.outage.note
+            return True
+        for chunk in list(self.ledger.complete()):
+            if chunk not in self._flying.values():
+                self._fold(chunk)
+        return False
 
     def _drop_waiting(self) -> None:
         """Cancel units that no worker has begun, so that draining takes one unit's time."""
@@ -215,6 +238,8 @@ class Drive:
             self._failed(what, error)
             return
         del self._flying[future]
+        if self.outage.worked():
+            self.journal.write("disk_works")
         if isinstance(what, Unit):
             self._unit_done(what, result)
         else:
@@ -242,11 +267,20 @@ class Drive:
             self._fold(done.chunk)
 
     def _fold(self, chunk: Chunk) -> None:
-        self.check_lease()
+        try:
+            self.check_lease()
+        except DiskError as error:
+            self._refused(error)
+            return
         self._fly(self.tasks.fold(self.client, chunk, self.ledger.parts[chunk]), chunk)
 
     def _failed(self, what: Unit | Chunk, error: BaseException | None) -> None:
         """Deal with a task that raised or whose worker died."""
+        if isinstance(error, DiskError):
+            self._refused(error)
+            if isinstance(what, Unit):  # a chunk is complete and so not forgotten
+                self._again.append(what)
+            return
         if not isinstance(error, (KilledWorker, FutureCancelledError)):
             raise error if isinstance(error, SweepError) else _our_fault(what, error)
         if self.client.status != "running":
@@ -266,6 +300,10 @@ class Drive:
                 f"killed its worker {deaths} times (out of memory, or a crash in compiled code)"
             )
             self._fly(self.tasks.give_up(self.client, what, reason), what)
+
+    def _refused(self, error: DiskError) -> None:
+        if self.outage.begin(error):
+            self.journal.write("disk_refuses", error=error.strerror)
 
     def _look_at_workers(self) -> None:
         now = self.clock()
@@ -298,7 +336,7 @@ class Drive:
         self._asked = now
         self.cluster.top_up(self._remaining_s())
         if not self.progress.workers:
-            self.progress.note = self.cluster.reason()
+            self.progress.note = f"workers: {self.cluster.reason()}"
         self.journal.write("topped_up", workers=self.progress.workers, reason=self.cluster.reason())
 
     def _remaining_s(self) -> float | None:

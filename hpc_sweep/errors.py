@@ -6,8 +6,11 @@ An error says what is wrong, where, the value against its limit, and the remedy.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+import errno
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,6 +118,62 @@ class Interrupted(SweepError):
     """The driver was asked to stop; what is done is in the store."""
 
     exit_code = EXIT_INTERRUPTED
+
+
+_NO_PERMISSION = frozenset({errno.EACCES, errno.EPERM})
+
+DISK_ERRORS = _NO_PERMISSION | {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO),
+    # network file systems: a server that was restarted, a client that was evicted
+    *(errno.ESTALE, errno.ENOTCONN, errno.ESHUTDOWN, errno.ETIMEDOUT, errno.ENODEV),
+    *((errno.EREMOTEIO,) if hasattr(errno, "EREMOTEIO") else ()),
+}
+"""Errors that belong to the disk and so to the run, never to a partition."""
+
+
+@contextlib.contextmanager
+def disk_errors(path: os.PathLike[str] | str, doing: str = "write") -> Iterator[None]:
+    """Turn the operating system's errors about a disk into one `DiskError`.
+
+    Parameters
+    ----------
+    path : path
+        What the message names.
+    doing : str
+        ``write`` or ``read``.
+    """
+    try:
+        yield
+    except SweepError:  # said already
+        raise
+    except Exception as error:
+        cause = disk_cause(error)
+        if cause is None:
+            raise
+        raise disk_error(cause, path, doing) from error
+
+
+def disk_error(cause: OSError, path: os.PathLike[str] | str, doing: str) -> DiskError:
+    """Return the error of the run that the operating system's error is."""
+    if cause.errno in _NO_PERMISSION:
+        remedy = "you have no permission; ask the owner for it (output.group shares a store)"
+    else:
+        remedy = "make room or restore access" if doing == "write" else "restore access"
+    return DiskError(
+        cause.errno,
+        f"{os.strerror(cause.errno or 0)}: cannot {doing} {os.fspath(path)}; {remedy}, then run "
+        "the same command again: what is done is kept",
+    )
+
+
+def disk_cause(error: BaseException) -> OSError | None:
+    """Return the error of the disk that another one wraps or is, or None."""
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, OSError) and found.errno in DISK_ERRORS:
+            return found
+        found = found.__cause__
+    return None
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from hpc_sweep import estimators
 from hpc_sweep.candidates import Candidate, expand, repeated
 from hpc_sweep.clusters import Cluster, make_cluster
-from hpc_sweep.errors import Fault, SpecError, StoreError
+from hpc_sweep.errors import Fault, SpecError, StoreError, disk_errors
 from hpc_sweep.plan import Plan, Workload, make_plan
 from hpc_sweep.source import Source, open_source
 from hpc_sweep.spec import SweepSpec, load_spec
@@ -72,7 +72,8 @@ def prepare(spec: SweepSpec, origin: str = "the spec") -> Prepared:
     folder = run_folder(spec.output.store)
     cluster = make_cluster(spec.cluster, folder.path, lambda event, **facts: None)
     faults += cluster.faults()
-    faults += _output_faults(spec)
+    with disk_errors(spec.output.store, "read"):
+        faults += _output_faults(spec)
     candidates = expand(spec.model_dump(mode="json")["models"])
     for first, second in repeated(candidates):
         text = f"candidates {first} and {second} are the same: {candidates[second].json}"
@@ -138,8 +139,9 @@ def _check_sections(sections: Mapping[str, Any]) -> tuple[Source | None, list[Fa
 def _existing(spec: SweepSpec, source: Source) -> Store | None:
     """Return the store if there is one of this very sweep, None if there is none."""
     path = Path(spec.output.store)
-    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
-        return None
+    with disk_errors(path, "read"):
+        if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+            return None
     store = Store.open(path)
     if store.header.digest != spec.digest():
         changes = "\n".join(f"  {change}" for change in _changes(store.spec, spec))

@@ -17,7 +17,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from hpc_sweep.errors import Fault, SpecError, listed, nearest
+from hpc_sweep.errors import Fault, SpecError, disk_cause, disk_error, listed, nearest
 from hpc_sweep.partitions import PartitionGrid
 from hpc_sweep.spec import OWN_NAMES, DataSpec
 
@@ -213,6 +213,8 @@ def open_source(data: DataSpec) -> Source:
     ------
     SpecError
         With every fault at once.
+    DiskError
+        When its disk fails.
     """
     dataset = _open(data.store)
     faults = list(_variable_faults(data, dataset))
@@ -245,6 +247,9 @@ def _open(store: str) -> xr.Dataset:
             warnings.filterwarnings("ignore", category=RuntimeWarning, message=".*consolidated")
             return xr.open_dataset(store, **options)
     except Exception as error:  # each of xarray's engines raises its own kinds
+        cause = disk_cause(error)
+        if cause is not None and not isinstance(cause, PermissionError):
+            raise disk_error(cause, store, "read") from error
         text = " ".join(str(error).split())[:300] or type(error).__name__
         message = f"'{store}' is not a data set that xarray can open ({text})"
         raise SpecError([Fault("data.store", message)]) from error

@@ -197,6 +197,9 @@ class ClusterSpec(Section):
     idle_limit: Seconds = Field(
         3600.0, description="the same for a link of submit --chain, which nobody waits for"
     )
+    disk_patience: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        600.0, description="seconds to wait for a disk that is full, read-only or away"
+    )
     address: Line | None = Field(None, description="external: tcp://… or tls://…")
     scheduler_file: Annotated[Line, AfterValidator(_place)] | None = Field(
         None, description="external: in place of address"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ from hpc_sweep.clusters import (
 )
 from hpc_sweep.errors import (
     ClusterError,
+    DiskError,
     Interrupted,
     NoWorkersError,
     StoreError,
@@ -30,7 +32,7 @@ from hpc_sweep.errors import (
 from hpc_sweep.jobscripts import driver_job, driver_script
 from hpc_sweep.prepare import prepare
 from hpc_sweep.spec import ClusterSpec, SweepSpec
-from hpc_sweep.store import Journal, RunFolder, read_events, run_folder
+from hpc_sweep.store import Journal, Outage, RunFolder, probe, read_events, run_folder
 from hpc_sweep.store.durable import write_durably
 
 MAX_SUCCESSORS = 2
@@ -141,8 +143,9 @@ def chain_link(spec: SweepSpec, say: Callable[[str], None]) -> Iterator[None]:
     run = run_folder(spec.output.store)
     queue = make_queue(spec.cluster.kind)
     mine = queue.current_job()
-    _queue_successor(queue, run, mine, say)
     try:
+        _wait_for_disk(run, spec.cluster.disk_patience, say)
+        _queue_successor(queue, run, mine, say)
         yield
     except (Interrupted, NoWorkersError) as error:
         if _added_nothing(run):
@@ -156,6 +159,18 @@ def chain_link(spec: SweepSpec, say: Callable[[str], None]) -> Iterator[None]:
         _end_chain(queue, run, mine, say, type(error).__name__)
         raise
     _end_chain(queue, run, mine, say, "the sweep is complete")
+
+
+def _wait_for_disk(run: RunFolder, patience_s: float, say: Callable[[str], None]) -> None:
+    """Return when the run folder takes a file: a successor must leave its id there."""
+    outage = Outage(lambda: probe(run.path), patience_s)
+    try:
+        outage.probe()
+    except DiskError as error:
+        outage.begin(error)
+        say(f"waiting for {outage.note}")
+        while outage.lasts():
+            time.sleep(1.0)
 
 
 def _submit_link(queue: Queue, run: RunFolder, after: str | None) -> str:

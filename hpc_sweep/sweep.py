@@ -21,9 +21,11 @@ from hpc_sweep.store import (
     Journal,
     Lease,
     Ledger,
+    Outage,
     Store,
     create_store,
     hold,
+    probe,
     run_folder,
 )
 from hpc_sweep.versions import versions
@@ -102,6 +104,7 @@ def execute(
         ledger.remove_superfluous_parts()
         on_start(prepared, ledger)
         progress = _drive(prepared, store, ledger, lease, stops, on_progress)
+        store.remove_leftovers()
     return Outcome(store, ledger.summary(), progress)
 
 
@@ -172,6 +175,7 @@ def _drive(
                 tasks=context,
                 journal=journal,
                 progress=progress,
+                outage=Outage(lambda: probe(store.run.parts), spec.cluster.disk_patience),
                 start_timeout_s=spec.cluster.start_timeout,
                 fits_per_cell=prepared.n_splits,
                 on_progress=on_progress,

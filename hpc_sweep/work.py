@@ -23,7 +23,7 @@ from sklearn.base import clone
 from hpc_sweep.candidates import Candidate
 from hpc_sweep.choices import DONE, EMPTY, FAILED
 from hpc_sweep.clusters import seconds_to_work
-from hpc_sweep.errors import DiskError
+from hpc_sweep.errors import disk_cause, disk_error
 from hpc_sweep.estimators import (
     build_estimator,
     build_scorers,
@@ -37,7 +37,6 @@ from hpc_sweep.search import Evaluation, Model, Split, evaluate
 from hpc_sweep.source import Source, open_source
 from hpc_sweep.spec import SweepSpec
 from hpc_sweep.store import Part, PartName, Receipt, Store, check_nonce, fold, write_part
-from hpc_sweep.store.durable import DISK_ERRORS
 
 Arrays = tuple[NDArray[Any], NDArray[Any] | None]
 
@@ -224,8 +223,11 @@ def _partitions(
                 yield partition, arrays
                 count += 1
         except Exception as error:  # decoders of damaged chunks raise all kinds
-            if isinstance(error, OSError) and error.errno in DISK_ERRORS:
-                raise DiskError(error.errno, f"cannot read the source: {error}") from error
+            cause = disk_cause(error)
+            if cause is not None:
+                bench.source.dataset.close()  # a stale file stays stale until it is opened anew
+                open_bench.cache_clear()
+                raise disk_error(cause, bench.source.data.store, "read") from error
             yield from ((partition, error) for partition in group[count:])
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from builders import fill, make_read_only, small_disk
 
-from hpc_sweep.errors import EXIT_CLUSTER, DiskError
-from hpc_sweep.store.durable import DISK_ERRORS, disk_errors, write_durably
+from hpc_sweep.errors import DISK_ERRORS, EXIT_CLUSTER, DiskError, disk_errors
+from hpc_sweep.store.durable import write_durably
 
 
 def names(folder: Path) -> list[str]:

@@ -16,7 +16,15 @@ from hpc_sweep.cli.run import run
 from hpc_sweep.cli.schema import schema
 from hpc_sweep.cli.status import status
 from hpc_sweep.cli.submit import submit
-from hpc_sweep.errors import EXIT_INTERRUPTED, EXIT_OURS, Interrupted, SweepError
+from hpc_sweep.errors import (
+    EXIT_CLUSTER,
+    EXIT_INTERRUPTED,
+    EXIT_OURS,
+    Interrupted,
+    SweepError,
+    disk_cause,
+    disk_error,
+)
 
 
 class Commands(click.Group):
@@ -37,7 +45,12 @@ class Commands(click.Group):
             sys.exit(error.exit_code)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
-        except Exception as error:  # whatever it is, it is our fault
+        except Exception as error:
+            cause = disk_cause(error)
+            if cause is not None:
+                _report(ctx, str(disk_error(cause, cause.filename or "a file", "use")))
+                sys.exit(EXIT_CLUSTER)
+            # whatever it is, it is our fault
             kind = type(error).__name__
             _report(ctx, f"{kind}: {error} (a fault of hpc-sweep; --debug shows where)")
             sys.exit(EXIT_OURS)

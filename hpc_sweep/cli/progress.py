@@ -53,7 +53,7 @@ class Lines:
         waits = progress.note != self._note and progress.note
         self._note = progress.note
         if waits:
-            self.say(f"waiting for workers: {progress.note}")
+            self.say(f"waiting for {progress.note}")
         elif now - self._last >= LINE_EVERY_S:
             self._last = now
             self.say(describe(progress))
@@ -87,10 +87,10 @@ class Bar:
         working = progress.workers and not progress.note
         self._rich.update(
             self._task,
-            description="sweeping" if working else "waiting for workers",
+            description="sweeping" if working else "waiting for",
             total=progress.cells,
             completed=progress.cells_done,
-            facts=facts(progress) if working else progress.note,
+            facts=facts(progress) if working else progress.note or "workers",
         )
 
     def say(self, text: str) -> None:

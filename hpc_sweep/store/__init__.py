@@ -1,10 +1,12 @@
 """The store: metadata first, durable parts, folds as the only writers of result chunks."""
 
+from hpc_sweep.store.durable import probe
 from hpc_sweep.store.fold import fold
 from hpc_sweep.store.journal import Journal, read_events
 from hpc_sweep.store.layout import result_arrays
 from hpc_sweep.store.lease import Lease, check_nonce, hold, is_known_dead, read_holder
 from hpc_sweep.store.ledger import Ledger
+from hpc_sweep.store.outage import Outage
 from hpc_sweep.store.parts import Part, PartName, Receipt, delete_parts, list_parts, write_part
 from hpc_sweep.store.store import RunFolder, Store, create_store, run_folder
 
@@ -12,6 +14,7 @@ __all__ = [
     "Journal",
     "Lease",
     "Ledger",
+    "Outage",
     "Part",
     "PartName",
     "Receipt",
@@ -24,6 +27,7 @@ __all__ = [
     "hold",
     "is_known_dead",
     "list_parts",
+    "probe",
     "read_events",
     "read_holder",
     "result_arrays",

@@ -3,35 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import secrets
-from collections.abc import Iterator
 from pathlib import Path
 
-from hpc_sweep.errors import DiskError
+from hpc_sweep.errors import disk_errors
 
-DISK_ERRORS = frozenset(
-    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ESTALE, errno.EIO, errno.EACCES, errno.EPERM}
-)
-"""Errors that belong to the disk and so to the run, never to a partition."""
-
-
-@contextlib.contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Turn the operating system's errors about a disk into one `DiskError`."""
-    try:
-        yield
-    except DiskError:  # said already
-        raise
-    except OSError as error:
-        if error.errno not in DISK_ERRORS:
-            raise
-        raise DiskError(
-            error.errno,
-            f"{error.strerror}: cannot write {path}; make room or restore access, then run the "
-            "same command again: what is done is kept",
-        ) from error
+PROBE_BYTES = 64 * 1024
 
 
 def write_durably(path: Path, content: bytes) -> None:
@@ -63,3 +41,21 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def probe(folder: Path) -> None:
+    """Write, read and remove a file, so that a disk that refuses says so.
+
+    Raises
+    ------
+    DiskError
+        What it says.
+    """
+    file = folder / f".probe-{secrets.token_hex(4)}.tmp"
+    try:
+        write_durably(file, secrets.token_bytes(PROBE_BYTES))  # zeros may be compressed away
+        with disk_errors(file, "read"):
+            file.read_bytes()
+    finally:
+        with contextlib.suppress(OSError):
+            file.unlink(missing_ok=True)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
+
+from hpc_sweep.errors import disk_errors
 
 
 class Journal:
@@ -22,21 +25,23 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._whole = False
+        self._kept = b""
+        self._lock = threading.Lock()
 
     def write(self, event: str, **facts: Any) -> None:
         """Append one event with its facts (JSON values).
 
-        A disk that is full loses the line, never the run.
+        A disk that refuses never ends the run: the line is kept until the next one.
         """
         moment = time.time()
         clock = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(moment))
         line = {"time": f"{clock}.{int(moment % 1 * 1000):03d}Z", "event": event, **facts}
-        content = json.dumps(line).encode() + b"\n"
-        whole, self._whole = self._whole, False
-        with contextlib.suppress(OSError):
+        with self._lock, contextlib.suppress(OSError):
+            self._kept += json.dumps(line).encode() + b"\n"
+            whole, self._whole = self._whole, False
             with self.path.open("ab+") as file:
-                file.write(content if whole else _gap(file) + content)
-            self._whole = True
+                file.write(self._kept if whole else _gap(file) + self._kept)
+            self._whole, self._kept = True, b""
 
 
 def _gap(file: IO[bytes]) -> bytes:
@@ -49,9 +54,11 @@ def _gap(file: IO[bytes]) -> bytes:
 
 def read_events(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the events of a log; a line that a kill cut short is passed over."""
-    if not path.exists():
-        return
-    with path.open(encoding="utf-8", errors="replace") as file:
+    with (
+        contextlib.suppress(FileNotFoundError),
+        disk_errors(path, "read"),
+        path.open(encoding="utf-8", errors="replace") as file,
+    ):
         for line in file:
             with contextlib.suppress(ValueError):
                 yield json.loads(line)

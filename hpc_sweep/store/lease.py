@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from hpc_sweep.errors import LeaseError
-from hpc_sweep.store.durable import disk_errors, write_durably
+from hpc_sweep.errors import LeaseError, disk_errors
+from hpc_sweep.store.durable import write_durably
 
 HEARTBEAT_S = 5.0
 STALE_S = 30.0
@@ -86,7 +86,8 @@ class Holder:
 def read_holder(path: Path) -> Holder | None:
     """Return who holds the lease, or None where nobody does."""
     try:
-        facts = json.loads(path.read_text())
+        with disk_errors(path, "read"):
+            facts = json.loads(path.read_text())
         kinds = {field.name: field.type for field in fields(Holder)}
         known = {key: value for key, value in facts.items() if key in kinds}
         if any(type(value).__name__ != kinds[key] for key, value in known.items()):

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpc_sweep.errors import StoreError
+from hpc_sweep.errors import StoreError, disk_errors
 from hpc_sweep.plan import Unit
 from hpc_sweep.store.durable import write_durably
 
@@ -160,7 +160,8 @@ def list_parts(folder: Path, store_id: str) -> list[PartName]:
     """Return the names of all parts of a store that lie in a folder."""
     if not folder.is_dir():
         return []
-    names = (parse_name(path.name) for path in folder.iterdir())
+    with disk_errors(folder, "read"):
+        names = [parse_name(path.name) for path in folder.iterdir()]
     return sorted((name for name in names if name is not None and name.store == store_id), key=str)
 
 
@@ -176,13 +177,16 @@ def parse_name(text: str) -> PartName | None:
 
 def delete_parts(folder: Path, names: Iterable[PartName]) -> None:
     """Delete parts that a fold has made superfluous."""
-    for name in names:
-        (folder / str(name)).unlink(missing_ok=True)
+    with disk_errors(folder):
+        for name in names:
+            (folder / str(name)).unlink(missing_ok=True)
 
 
 def _checked(folder: Path, name: PartName) -> bytes | None:
+    path = folder / str(name)
     try:
-        content = (folder / str(name)).read_bytes()
+        with disk_errors(path, "read"):
+            content = path.read_bytes()
     except FileNotFoundError:
         return None
     whole = len(content) == name.size and f"{zlib.crc32(content):08x}" == name.crc

@@ -29,11 +29,11 @@ from hpc_sweep.candidates import (
     value_text,
 )
 from hpc_sweep.choices import PENDING
-from hpc_sweep.errors import StoreError
+from hpc_sweep.errors import DiskError, StoreError, disk_errors
 from hpc_sweep.partitions import PartitionGrid
 from hpc_sweep.plan import Chunk
 from hpc_sweep.spec import SweepSpec
-from hpc_sweep.store.durable import disk_errors, sync
+from hpc_sweep.store.durable import sync
 from hpc_sweep.store.layout import Array, result_arrays
 
 ATTRIBUTE = "hpc_sweep"
@@ -149,14 +149,18 @@ class Store:
             When there is none, or something else is at that path.
         """
         place = Path(path).absolute()
-        if not place.exists():
-            raise StoreError(f"{place} does not exist; `hpc-sweep run SPEC` makes it")
+        with disk_errors(place, "read"):
+            if not place.exists():
+                raise StoreError(f"{place} does not exist; `hpc-sweep run SPEC` makes it")
         foreign = StoreError(
             f"{place} is there, but it is no store of hpc_sweep; name another output.store"
         )
         try:
-            attributes = json.loads((place / "zarr.json").read_text())["attributes"]
+            with disk_errors(place / "zarr.json", "read"):
+                attributes = json.loads((place / "zarr.json").read_text())["attributes"]
             header: dict[str, Any] = dict(json.loads(attributes[ATTRIBUTE]))
+        except DiskError:
+            raise
         except (OSError, ValueError, KeyError, TypeError):
             raise foreign from None
         if header.get("schema") != SCHEMA:
@@ -240,11 +244,15 @@ class Store:
         -------
         ndarray of int8, shape (partition dims of the chunk …, n_candidates), or None
         """
-        if not self.chunk_file(self.arrays[-1], chunk).exists():
-            return None
+        file = self.chunk_file(self.arrays[-1], chunk)
         try:
-            opened = zarr.open_array(str(self.path / "status"), mode="r")
-            status = np.asarray(opened[self.region(chunk)], dtype=np.int8)
+            with disk_errors(file, "read"):
+                if not file.exists():
+                    return None
+                opened = zarr.open_array(str(self.path / "status"), mode="r")
+                status = np.asarray(opened[self.region(chunk)], dtype=np.int8)
+        except DiskError:
+            raise
         except (ValueError, OSError, RuntimeError):  # a short or damaged file
             return None
         return None if (status == PENDING).any() else status
@@ -261,20 +269,22 @@ class Store:
 
     def missing_fixed_files(self) -> list[Path]:
         """Return missing files of those made with the store: metadata, coordinates."""
-        group = json.loads((self.path / "zarr.json").read_text())
         arrays = {array.name for array in self.arrays}
         files = []
-        for name, node in group["consolidated_metadata"]["metadata"].items():
-            files.append(self.path / name / "zarr.json")
-            if name not in arrays:  # written whole, as one chunk
-                files.append(self.path / name / ".".join(["c", *("0" for _ in node["shape"])]))
-        return [file for file in files if not file.exists()]
+        with disk_errors(self.path, "read"):
+            group = json.loads((self.path / "zarr.json").read_text())
+            for name, node in group["consolidated_metadata"]["metadata"].items():
+                files.append(self.path / name / "zarr.json")
+                if name not in arrays:  # written whole, as one chunk
+                    files.append(self.path / name / ".".join(["c", *("0" for _ in node["shape"])]))
+            return [file for file in files if not file.exists()]
 
     def missing_files(self, folded: set[Chunk]) -> list[Path]:
         """Return files that should be there, since their chunk's status says done."""
         missing = []
         for array in self.arrays:
-            there = set(os.listdir(self.path / array.name))
+            with disk_errors(self.path / array.name, "read"):
+                there = set(os.listdir(self.path / array.name))
             files = (self.chunk_file(array, chunk) for chunk in sorted(folded))
             missing += [file for file in files if file.name not in there]
         return missing
