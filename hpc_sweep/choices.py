@@ -8,6 +8,7 @@ Outputs = Literal["joint", "separate"]
 Dtype = Literal["float64", "float32"]
 Strategy = Literal["grid"]
 Models = Literal["none", "on_demand"]
+JobPlace = Literal["worker_jobs", "one_job"]
 TableFormat = Literal["table", "csv", "json"]
 
 TABLE_FORMATS: tuple[str, ...] = get_args(TableFormat)

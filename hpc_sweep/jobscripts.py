@@ -31,7 +31,7 @@ class DriverJob:
     log_folder : str
         Where its log goes.
     memory_bytes : int
-        Its memory.
+        Its memory, on each node.
     queue, account, walltime : str or None
         As the queue knows them; left out when None.
     directives, prologue : sequence of str
@@ -40,6 +40,8 @@ class DriverJob:
         Walltime down to which Slurm may shorten the job.
     name : str
         What the job is called, after ``hpc-sweep-``.
+    nodes, cpus : int
+        Nodes, and cores on each of them.
     """
 
     command: Sequence[str]
@@ -52,6 +54,8 @@ class DriverJob:
     prologue: Sequence[str] = ()
     time_min: str | None = None
     name: str = "driver"
+    nodes: int = 1
+    cpus: int = 1
 
 
 def driver_job(cluster: ClusterSpec, command: Sequence[str], log_folder: str) -> DriverJob:

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import pydantic
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, ConfigDict, Field
 
-from hpc_sweep.choices import CLUSTER_KINDS, Dtype, Models, Outputs, Strategy
+from hpc_sweep.choices import CLUSTER_KINDS, Dtype, JobPlace, Models, Outputs, Strategy
 from hpc_sweep.errors import Fault, SpecError, nearest
 
 OWN_NAMES = frozenset(
@@ -167,6 +167,10 @@ class ClusterSpec(Section):
     nodes: Annotated[int, Field(ge=1)] | None = Field(None, description="in place of workers")
     workers_per_node: Annotated[int, Field(ge=1)] | None = Field(
         None, description="worker processes per job; one core each"
+    )
+    place: JobPlace = Field(
+        "worker_jobs",
+        description="of the workers, when submitted: jobs of their own, or one_job with the driver",
     )
     memory: ByteSize | None = Field(None, description="per worker process, such as 4GB or 4GiB")
     queue: Line | None = None

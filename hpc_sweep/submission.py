@@ -46,7 +46,8 @@ class Scripts:
     Attributes
     ----------
     driver, worker : str
-        Scripts of the driver's job and of the worker jobs that it submits.
+        Scripts of the driver's job, and of the worker jobs that it submits or of what it starts
+        on each node of its own.
     """
 
     driver: str
@@ -86,6 +87,15 @@ def make_scripts(spec: SweepSpec, origin: str = "the spec", *, chain: bool = Fal
         # without a successor nobody would go on with what a shortened job leaves
         time_min=cluster.queue.time_min(walltime, spec.cluster.time_min) if chain else None,
     )
+    if spec.cluster.place == "one_job":
+        workers = cluster.workers_per_job * (cluster.worker_memory_bytes() or 0)
+        job = replace(
+            job,
+            name="sweep",
+            nodes=cluster.jobs,
+            cpus=cluster.workers_per_job,
+            memory_bytes=job.memory_bytes + workers,
+        )
     return Scripts(driver_script(spec.cluster.kind, job), cluster.job_script())
 
 

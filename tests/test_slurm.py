@@ -261,6 +261,14 @@ def submit(spec_file: Path, *options: object) -> str:
     return done.stdout.split("as job ")[1].split(";")[0]
 
 
+def wait_for_event(store: Path, kind: str, seconds: float = 100) -> None:
+    """Wait until there is such an event in the run folder's log."""
+    end = time.monotonic() + seconds
+    while not any(event["event"] == kind for event in read_events(run_folder(store).events)):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
 def test_submit(
     spec: Spec, slurm_cluster: Spec, write_spec: WriteSpec, larger_data: Path, uninterrupted: Path
 ) -> None:
@@ -338,6 +346,33 @@ def test_submit_is_refused(spec: Spec, slurm_cluster: Spec, write_spec: WriteSpe
     assert done.returncode == 3
     assert done.stderr.startswith("error: the queue refused the driver's job: sbatch: error: ")
     assert "Invalid partition name specified" in done.stderr
+
+
+def test_one_job(
+    spec: Spec,
+    slurm: Any,
+    slurm_cluster: Spec,
+    write_spec: WriteSpec,
+    larger_data: Path,
+    uninterrupted: Path,
+) -> None:
+    """Driver and workers share a job of three nodes; one of the others dies."""
+    store = Path(spec["output"]["store"])
+    cluster = {**slurm_cluster, "workers_per_node": 2, "driver": {"memory": "1GB"}}
+    spec_file = write_spec({**larger(spec, larger_data), "cluster": cluster})
+    job = submit(spec_file, "--one-job", "--nodes", 3)
+    wait_for_event(store, "unit_done")
+    assert list(job_states().values()).count("RUNNING") == 1
+    started = [e["worker"] for e in read_events(run_folder(store).events) if "worker" in e]
+    nodes = {name.split("-")[1] for name in started if name.startswith("worker-")}
+    assert nodes == {"node1", "node2", "node3"}
+    batch = next(e["host"] for e in read_events(run_folder(store).events) if "host" in e)
+    slurm.kill_node(max(nodes - {batch}))
+    try:
+        assert wait_for_end(job, 240) == "COMPLETED"
+    finally:
+        slurm.start_node(max(nodes - {batch}))
+    equal_stores(store, uninterrupted)
 
 
 # --- chains ----------------------------------------------------------------------------------

@@ -12,6 +12,12 @@ from hpc_sweep.cli.options import loaded_spec, spec_options
 @click.option(
     "--chain", is_flag=True, help="Queue successors until the sweep is complete, two at the most."
 )
+@click.option(
+    "--one-job",
+    is_flag=True,
+    help="Driver and workers together in one job, in place of jobs for the workers.",
+)
+@click.option("--nodes", type=click.IntRange(min=1), help="Nodes of that job, or worker jobs.")
 @click.option("--dry-run", is_flag=True, help="Print both scripts; nothing is written.")
 def submit(
     spec: str,
@@ -20,6 +26,8 @@ def submit(
     workers: int | None,
     store: str | None,
     chain: bool,
+    one_job: bool,
+    nodes: int | None,
     dry_run: bool,
 ) -> None:
     """Submit the sweep of SPEC: a small job for the driver, which submits the worker jobs.
@@ -30,11 +38,16 @@ def submit(
     from hpc_sweep.submission import make_scripts
     from hpc_sweep.submission import submit as submit_driver
 
+    if one_job:
+        settings += ("cluster.place=one_job",)
+    if nodes is not None:
+        settings += (f"cluster.nodes={nodes}", "cluster.workers=null")
     loaded = loaded_spec(spec, settings, cluster, workers, store)
     if dry_run:
         scripts = make_scripts(loaded, spec, chain=chain)
         click.echo(f"# --- the driver's job ---\n{scripts.driver}")
-        click.echo(f"# --- each worker job ---\n{scripts.worker}", nl=False)
+        each = "on each of its nodes" if loaded.cluster.place == "one_job" else "each worker job"
+        click.echo(f"# --- {each} ---\n{scripts.worker}", nl=False)
         return
     job, *successors = submit_driver(loaded, spec, chain=chain)
     place = loaded.output.store

@@ -12,6 +12,7 @@ from typing import Any
 import dask
 from distributed import Client
 
+from hpc_sweep.clusters.queue import Queue
 from hpc_sweep.errors import Fault
 from hpc_sweep.spec import ClusterSpec
 
@@ -53,12 +54,15 @@ class Record:
         The queue's words for the others.
     delays : list of str
         The queue's words where it only asked to wait: a limit, a controller that is down.
+    nodes : Queue or None
+        Stands in for the queue where driver and workers share a job.
     """
 
     say: Say
     job_ids: list[str] = field(default_factory=list)
     rejections: list[str] = field(default_factory=list)
     delays: list[str] = field(default_factory=list)
+    nodes: Queue | None = None
 
 
 class Cluster(abc.ABC):

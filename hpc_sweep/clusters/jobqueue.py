@@ -18,7 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import dask
 from dask.utils import parse_bytes
@@ -31,7 +31,9 @@ from hpc_sweep.clusters.certificates import (
     make_certificates,
     remove_certificates,
 )
+from hpc_sweep.clusters.nodes import Nodes
 from hpc_sweep.clusters.queue import (
+    QUICK_S,
     JobState,
     Queue,
     QueueSilentError,
@@ -49,7 +51,6 @@ _PLAIN_PATH = re.compile(r"[\w./+@-]+")
 ABSENT_S = 180.0
 """A job that the queue does not know for this long has ended; below it is a hiccup."""
 
-QUICK_S = 60.0
 MAX_QUICK_ENDS = 3
 """So many jobs in a row that end within `QUICK_S` of their start stop the run."""
 
@@ -63,7 +64,7 @@ class JobQueue(Cluster):
         Its commands; its kind is also the section of ``jobqueue.yaml``.
     """
 
-    queue: ClassVar[Queue]
+    queue: Queue
 
     def __init__(self, spec: ClusterSpec, folder: Path, say: Say) -> None:
         super().__init__(spec, folder, say)
@@ -84,7 +85,9 @@ class JobQueue(Cluster):
 
     @property
     def jobs(self) -> int:
-        """How many jobs are submitted."""
+        """How many jobs are submitted, or how many nodes their one job has."""
+        if isinstance(self.queue, Nodes):
+            return len(self.queue.nodes())
         if self.spec.workers is None:
             return self.spec.nodes or 1
         return -(-self.spec.workers // self.workers_per_job)
@@ -120,7 +123,13 @@ class JobQueue(Cluster):
         return faults
 
     def start(self) -> Client:
-        """Start the scheduler in this process and submit the worker jobs."""
+        """Start the scheduler in this process and submit the worker jobs.
+
+        In one job with its workers, they are started on its nodes instead.
+        """
+        if self.spec.place == "one_job":
+            self.queue = Nodes(self.queue, self.folder, self.workers_per_job)
+            self._record.nodes = self.queue
         with _keeping_sigint():
             make, job = self.classes()
         try:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import socket
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,6 +36,22 @@ class PbsQueue(Queue):
     kind = "pbs"
     submit_command = "qsub"
     job_variable = "PBS_JOBID"
+
+    def nodes(self) -> list[str]:
+        """Read the job's list of nodes, which names one once for each of its chunks."""
+        names = Path(os.environ["PBS_NODEFILE"]).read_text().split()
+        return list(dict.fromkeys(names))
+
+    def launcher(self, node: str, cpus: int) -> list[str]:
+        """Return PBS's own launcher, which keeps the job in charge of what it starts, or ssh."""
+        if node.partition(".")[0] == socket.gethostname().partition(".")[0]:
+            return []
+        if shutil.which("pbs_tmrsh"):
+            return ["pbs_tmrsh", node]
+        if shutil.which("pbsdsh"):
+            lines = Path(os.environ["PBS_NODEFILE"]).read_text().split()
+            return ["pbsdsh", "-n", str(lines.index(node)), "--"]
+        return ["ssh", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=accept-new", node]
 
     def submit(
         self, script: Path, after: str | None = None, walltime_s: float | None = None

@@ -9,12 +9,14 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 from hpc_sweep.errors import ClusterError
 
 QUERY_S = 30
 """How long one question to the queue may take."""
+
+QUICK_S = 60.0
+"""What ends within this time of its start never worked."""
 
 ENDING = frozenset({"COMPLETING", "EXITING"})
 """States in which a job cannot be cancelled any more."""
@@ -64,9 +66,25 @@ class Queue(abc.ABC):
         Environment variable that holds the id of the job that a process is in.
     """
 
-    kind: ClassVar[str]
-    submit_command: ClassVar[str]
-    job_variable: ClassVar[str]
+    kind: str
+    submit_command: str
+    job_variable: str
+
+    @abc.abstractmethod
+    def nodes(self) -> list[str]:
+        """Return the names of the nodes of the job that this process is in, its own one first."""
+
+    @abc.abstractmethod
+    def launcher(self, node: str, cpus: int) -> list[str]:
+        """Return the command that runs another one on a node of this process's job.
+
+        Parameters
+        ----------
+        node : str
+            One of `nodes`.
+        cpus : int
+            Cores that it shall have.
+        """
 
     def current_job(self) -> str:
         """Return the id of the job that this process is in, or ``""``."""

@@ -6,7 +6,9 @@ nobody retrieved, and waits for ever.
 
 from __future__ import annotations
 
+import asyncio
 import re
+from pathlib import Path
 from typing import Any
 
 from dask_jobqueue.pbs import PBSJob
@@ -39,7 +41,27 @@ class Recording:
             self.status = Status.running  # so that the cluster closes in order
         else:
             self._record.job_ids.append(self.job_id)
-            self._record.say("job_submitted", job=self.job_id, kind=self.config_name)
+            if self._record.nodes is None:
+                self._record.say("job_submitted", job=self.job_id, kind=self.config_name)
+            else:
+                self._record.say("worker_started", worker=self.job_id)
+
+    async def _submit_job(self, script_filename: str) -> Any:
+        if self._record.nodes is None:
+            return await super()._submit_job(script_filename)  # type: ignore[misc]
+        return self._record.nodes.submit(Path(script_filename))
+
+    def _job_id_from_submit_output(self, out: str) -> Any:
+        if self._record.nodes is None:
+            return super()._job_id_from_submit_output(out)  # type: ignore[misc]
+        return out
+
+    async def close(self) -> None:
+        """Cancel the job."""
+        if self._record.nodes is None:
+            await super().close()  # type: ignore[misc]
+        elif self.job_id:
+            await asyncio.to_thread(self._record.nodes.cancel, [self.job_id])
 
 
 class RecordingSlurmJob(Recording, SLURMJob):  # type: ignore[misc]

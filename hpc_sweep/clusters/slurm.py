@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,20 @@ class SlurmQueue(Queue):
         lines = (line.partition("=") for line in ask(["scontrol", "show", "config"]).splitlines())
         names = [value.strip() for key, _, value in lines if key.strip() == "ClusterName"]
         return f"{self.kind}:{names[0] if names else ''}"
+
+    def nodes(self) -> list[str]:
+        """Ask scontrol to write the list out."""
+        return ask(["scontrol", "show", "hostnames", os.environ["SLURM_JOB_NODELIST"]]).split()
+
+    def launcher(self, node: str, cpus: int) -> list[str]:
+        """Return an srun that shares its node with the driver.
+
+        Since 22.05 srun does not take the cores of the job as its own, and it would bind the
+        workers of a step to fewer.
+        """
+        size = ["--nodes=1", "--ntasks=1", f"--cpus-per-task={cpus}", "--mem=0"]
+        share = ["--overlap", "--cpu-bind=none", "--no-kill", "--kill-on-bad-exit=0"]
+        return ["srun", f"--nodelist={node}", *size, *share]
 
     def job_end(self, walltime_s: float) -> str:
         """Ask: ``--time-min`` or an administrator may have changed the limit."""

@@ -2,7 +2,8 @@
 #SBATCH --job-name=hpc-sweep-driver
 #SBATCH --output=/data/x.zarr.run/logs/driver-%j.log
 #SBATCH --open-mode=append
-#SBATCH --ntasks=1
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=1
 #SBATCH --cpus-per-task=1
 #SBATCH --mem=3815M
 #SBATCH --partition=compute
