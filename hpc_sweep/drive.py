@@ -5,6 +5,7 @@ It knows no search: what a task does is handed in.
 
 from __future__ import annotations
 
+import importlib.metadata
 import queue
 import time
 from collections import Counter, deque
@@ -107,6 +108,8 @@ class Drive:
         Whether to stop at once, and whether to hand out nothing more but wait for what flies.
     check_lease : callable
         Raises when the lease is lost.
+    on_receipt : callable
+        Told of each unit that is done.
     fits_per_cell : int
         For the progress.
     """
@@ -124,6 +127,7 @@ class Drive:
     stopped: Callable[[], bool] = lambda: False
     draining: Callable[[], bool] = lambda: False
     check_lease: Callable[[], None] = lambda: None
+    on_receipt: Callable[[Receipt], None] = lambda receipt: None
     clock: Callable[[], float] = time.monotonic
     _ready: queue.SimpleQueue[Future] = field(default_factory=queue.SimpleQueue)
     _flying: dict[Future, Unit | Chunk] = field(default_factory=dict)
@@ -255,6 +259,7 @@ class Drive:
             seconds=round(receipt.seconds, 3),
             failed=receipt.failed,
         )
+        self.on_receipt(receipt)
         self._worked_s += receipt.seconds
         self.progress.units += 1
         self.progress.cells_done += done.n_cells
@@ -319,10 +324,21 @@ class Drive:
             self._alone_since, self.progress.note = None, ""
             if self._started is None:
                 self._started = now
+                self._check_package()
                 self.journal.write("workers_ready", workers=self.progress.workers)
         else:
             self._wait_for_workers(now)
         self._top_up(now)
+
+    def _check_package(self) -> None:
+        """Raise when workers lack this package: they would break at the first task."""
+        answers = self.client.run(importlib.metadata.version, "hpc-sweep", on_error="return")
+        for worker, answer in answers.items():
+            if isinstance(answer, importlib.metadata.PackageNotFoundError):
+                raise ClusterError(
+                    f"the worker {worker} lacks the package hpc-sweep; its environment needs it in "
+                    "the driver's version"
+                )
 
     def _top_up(self, now: float) -> None:
         """Have workers that are missing replaced, asking the queue once a minute at most."""

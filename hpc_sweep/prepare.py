@@ -18,6 +18,7 @@ from hpc_sweep.plan import Plan, Workload, make_plan
 from hpc_sweep.source import Source, open_source
 from hpc_sweep.spec import SweepSpec, load_spec
 from hpc_sweep.store import Store, result_arrays, run_folder
+from hpc_sweep.versions import differences
 
 FIXED_FILES = 12
 """Files of a store besides one per array and chunk: metadata and small arrays."""
@@ -93,6 +94,23 @@ def prepare(spec: SweepSpec, origin: str = "the spec") -> Prepared:
         chunks=None if store is None else store.header.chunks,
     )
     return Prepared(spec, source, candidates, n_splits, cluster, plan, store)
+
+
+def check_versions(store: Store, *, mixed: bool) -> None:
+    """Refuse to go on with a store under another minor version of scikit-learn.
+
+    Raises
+    ------
+    StoreError
+        Unless `mixed` allows it.
+    """
+    made = {k: v for k, v in store.header.versions.items() if k == "scikit-learn"}
+    different = differences(made)
+    if different and not mixed:
+        raise StoreError(
+            f"{store.path} was begun under another version: here is {different[0]}, and scores may "
+            "differ; use that version, or go on with --mixed-versions, which the store records"
+        )
 
 
 def load(

@@ -30,7 +30,7 @@ from hpc_sweep.errors import (
     SweepError,
 )
 from hpc_sweep.jobscripts import driver_job, driver_script
-from hpc_sweep.prepare import prepare
+from hpc_sweep.prepare import check_versions, prepare
 from hpc_sweep.spec import ClusterSpec, SweepSpec
 from hpc_sweep.store import Journal, Outage, RunFolder, probe, read_events, run_folder
 from hpc_sweep.store.durable import write_durably
@@ -62,10 +62,14 @@ def driver_spec(spec: SweepSpec, *, chain: bool = False) -> SweepSpec:
     return spec.model_copy(update={"cluster": spec.cluster.model_copy(update=changed)})
 
 
-def make_scripts(spec: SweepSpec, origin: str = "the spec", *, chain: bool = False) -> Scripts:
-    """Check a spec and return the scripts; nothing is written.
-
-    With `chain` the driver queues successors, as `submit` says.
+def make_scripts(
+    spec: SweepSpec,
+    origin: str = "the spec",
+    *,
+    chain: bool = False,
+    mixed_versions: bool = False,
+) -> Scripts:
+    """Check a spec and return the scripts; nothing is written. Parameters as of `submit`.
 
     Raises
     ------
@@ -74,10 +78,13 @@ def make_scripts(spec: SweepSpec, origin: str = "the spec", *, chain: bool = Fal
     """
     run = run_folder(spec.output.store)
     cluster = _job_queue(spec.cluster, run)
-    prepare(driver_spec(spec), origin)
+    store = prepare(driver_spec(spec), origin).store
+    if store is not None:
+        check_versions(store, mixed=mixed_versions)
     command = [
         *(sys.executable, "-m", "hpc_sweep", "run", str(run.spec)),
         *(["--chain"] if chain else []),
+        *(["--mixed-versions"] if mixed_versions else []),
     ]
     job = driver_job(spec.cluster, command, str(run.logs))
     walltime = seconds(job.walltime or "")
@@ -99,7 +106,13 @@ def make_scripts(spec: SweepSpec, origin: str = "the spec", *, chain: bool = Fal
     return Scripts(driver_script(spec.cluster.kind, job), cluster.job_script())
 
 
-def submit(spec: SweepSpec, origin: str = "the spec", *, chain: bool = False) -> list[str]:
+def submit(
+    spec: SweepSpec,
+    origin: str = "the spec",
+    *,
+    chain: bool = False,
+    mixed_versions: bool = False,
+) -> list[str]:
     """Submit the driver as a job of its own.
 
     Parameters
@@ -111,6 +124,8 @@ def submit(spec: SweepSpec, origin: str = "the spec", *, chain: bool = False) ->
     chain : bool
         Queue a successor too, which starts when the driver's job has ended, however it did;
         each link queues the next one, until the sweep is complete.
+    mixed_versions : bool
+        As of `hpc_sweep.sweep.execute`.
 
     Returns
     -------
@@ -122,7 +137,7 @@ def submit(spec: SweepSpec, origin: str = "the spec", *, chain: bool = False) ->
     ClusterError
         With the queue's own words when it refuses.
     """
-    scripts = make_scripts(spec, origin, chain=chain)
+    scripts = make_scripts(spec, origin, chain=chain, mixed_versions=mixed_versions)
     run = run_folder(spec.output.store)
     queue = make_queue(spec.cluster.kind)
     run.make()

@@ -12,9 +12,9 @@ import xarray as xr
 
 from hpc_sweep.clusters import Ending, current_queue, has_ended, make_cluster, settings
 from hpc_sweep.drive import Drive, Progress
-from hpc_sweep.errors import SweepError
+from hpc_sweep.errors import DiskError, SweepError
 from hpc_sweep.plan import Plan, Unit
-from hpc_sweep.prepare import Prepared, load, prepare
+from hpc_sweep.prepare import Prepared, check_versions, load, prepare
 from hpc_sweep.spec import SweepSpec
 from hpc_sweep.stops import Stops
 from hpc_sweep.store import (
@@ -22,13 +22,14 @@ from hpc_sweep.store import (
     Lease,
     Ledger,
     Outage,
+    Receipt,
     Store,
     create_store,
     hold,
     probe,
     run_folder,
 )
-from hpc_sweep.versions import versions
+from hpc_sweep.versions import installed, versions
 from hpc_sweep.work import Context
 
 UNIT_SECONDS = 60.0
@@ -64,6 +65,7 @@ def execute(
     *,
     origin: str = "the spec",
     take_over: bool = False,
+    mixed_versions: bool = False,
     on_start: Callable[[Prepared, Ledger], None] = lambda prepared, ledger: None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     say: Callable[[str], None] = lambda text: None,
@@ -78,6 +80,8 @@ def execute(
         What messages call it.
     take_over : bool
         Take the store's lease from whoever has it.
+    mixed_versions : bool
+        Go on although scikit-learn has another minor version than the store, or the workers.
     on_start, on_progress, say : callable
         Told what is going to be done, how far it is, and what else happens.
 
@@ -91,6 +95,7 @@ def execute(
         ledger = Ledger.read(prepared.store)
         if ledger.is_complete:
             return Outcome(prepared.store, ledger.summary(), None)
+        check_versions(prepared.store, mixed=mixed_versions)
     run = run_folder(spec.output.store)
     run.make()
     stops = Stops(Ending(current_queue()))
@@ -103,7 +108,15 @@ def execute(
         ledger = Ledger.read(store)
         ledger.remove_superfluous_parts()
         on_start(prepared, ledger)
-        progress = _drive(prepared, store, ledger, lease, stops, on_progress)
+        required = ("hpc-sweep",) if mixed_versions else ("hpc-sweep", "scikit-learn")
+        context = Context(
+            str(store.path),
+            spec.model_dump_json(),
+            lease.holder.nonce,
+            stops.unit_seconds(UNIT_SECONDS),
+            {name: installed(name) for name in required},
+        )
+        progress = _drive(prepared, store, ledger, lease, stops, context, on_progress)
         store.remove_leftovers()
     return Outcome(store, ledger.summary(), progress)
 
@@ -114,6 +127,7 @@ def run(
     *,
     store: str | Path | None = None,
     take_over: bool = False,
+    mixed_versions: bool = False,
 ) -> xr.Dataset:
     """Run a sweep from Python or a notebook, and return the opened results.
 
@@ -127,13 +141,16 @@ def run(
         Override of ``output.store``.
     take_over : bool
         Take the store's lease from whoever has it.
+    mixed_versions : bool
+        Go on although scikit-learn has another minor version than the store, or the workers.
 
     Returns
     -------
     xarray.Dataset
         The results, lazily opened. What is done already is not done again.
     """
-    return execute(load(spec, settings, store=store), take_over=take_over).store.dataset()
+    loaded = load(spec, settings, store=store)
+    return execute(loaded, take_over=take_over, mixed_versions=mixed_versions).store.dataset()
 
 
 def _drive(
@@ -142,6 +159,7 @@ def _drive(
     ledger: Ledger,
     lease: Lease,
     stops: Stops,
+    context: Context,
     on_progress: Callable[[Progress], None],
 ) -> Progress:
     journal = Journal(store.run.events)
@@ -157,12 +175,6 @@ def _drive(
         workers=prepared.cluster.workers,
         cells=cells,
         cells_done=progress.cells_done,
-    )
-    context = Context(
-        str(store.path),
-        spec.model_dump_json(),
-        lease.holder.nonce,
-        stops.unit_seconds(UNIT_SECONDS),
     )
     cluster = make_cluster(spec.cluster, store.run.path, journal.write)
     result = "failed"
@@ -182,6 +194,7 @@ def _drive(
                 stopped=stops.stopped,
                 draining=stops.draining,
                 check_lease=lease.check,
+                on_receipt=_record_versions(store, journal),
             )
             drive.run(_units(plan, ledger))
         if not ledger.is_complete:
@@ -201,6 +214,21 @@ def _drive(
             seconds=round(progress.seconds, 3),
         )
     return progress
+
+
+def _record_versions(store: Store, journal: Journal) -> Callable[[Receipt], None]:
+    """Return a function that records versions of scikit-learn that the store does not know."""
+    header = store.header
+    known = {header.versions.get("scikit-learn"), *header.mixed_versions}
+
+    def record(receipt: Receipt) -> None:
+        if receipt.scikit_learn not in known:
+            with contextlib.suppress(DiskError):  # the next receipt tries again
+                store.record_version(receipt.scikit_learn)
+                journal.write("version_mixed", scikit_learn=receipt.scikit_learn)
+                known.add(receipt.scikit_learn)
+
+    return record
 
 
 def _units(plan: Plan, ledger: Ledger) -> Iterator[Unit]:

@@ -23,7 +23,7 @@ from sklearn.base import clone
 from hpc_sweep.candidates import Candidate
 from hpc_sweep.choices import DONE, EMPTY, FAILED
 from hpc_sweep.clusters import seconds_to_work
-from hpc_sweep.errors import disk_cause, disk_error
+from hpc_sweep.errors import ClusterError, disk_cause, disk_error
 from hpc_sweep.estimators import (
     build_estimator,
     build_scorers,
@@ -37,6 +37,7 @@ from hpc_sweep.search import Evaluation, Model, Split, evaluate
 from hpc_sweep.source import Source, open_source
 from hpc_sweep.spec import SweepSpec
 from hpc_sweep.store import Part, PartName, Receipt, Store, check_nonce, fold, write_part
+from hpc_sweep.versions import differences, installed
 
 Arrays = tuple[NDArray[Any], NDArray[Any] | None]
 
@@ -55,12 +56,15 @@ class Context:
         Of the driver's lease.
     unit_seconds : float
         A unit that takes longer leaves a part of what it has and returns.
+    versions : mapping
+        Of libraries that workers need to have.
     """
 
     store: str
     spec: str
     nonce: str
     unit_seconds: float
+    versions: Mapping[str, str]
 
     def evaluate(self, client: Client, unit: Unit) -> Future:
         """Submit a unit."""
@@ -192,8 +196,17 @@ def evaluate_unit(context: Context, unit: Unit) -> Receipt:
     ------
     DiskError
         When the disk refuses.
+    ClusterError
+        When this worker has other versions than the driver.
     """
     begin = time.perf_counter()
+    different = differences(context.versions)
+    if different:
+        raise ClusterError(
+            f"the worker {get_worker().address} has {' and '.join(different)}, which the driver "
+            "has; start workers in the driver's environment (--mixed-versions lets scikit-learn "
+            "differ)"
+        )
     until = begin + min(context.unit_seconds, seconds_to_work())
     bench = open_bench(context.store, context.spec)
     results: list[tuple[Evaluation, int, int, NDArray[np.int8]]] = []
@@ -205,7 +218,11 @@ def evaluate_unit(context: Context, unit: Unit) -> Receipt:
     part = _part(bench, results)
     name = write_part(bench.store.run.parts, bench.store.header.id, unit, part)
     seconds = time.perf_counter() - begin
-    return Receipt(name, seconds, get_worker().address, int((part.status == FAILED).sum()))
+    return _receipt(name, seconds, int((part.status == FAILED).sum()))
+
+
+def _receipt(name: PartName, seconds: float, failed: int) -> Receipt:
+    return Receipt(name, seconds, get_worker().address, failed, installed("scikit-learn"))
 
 
 def _partitions(
@@ -342,7 +359,7 @@ def give_up(context: Context, unit: Unit, reason: str) -> Receipt:
     ]
     name = write_part(bench.store.run.parts, bench.store.header.id, unit, _part(bench, results))
     seconds = time.perf_counter() - begin
-    return Receipt(name, seconds, get_worker().address, unit.n_cells)
+    return _receipt(name, seconds, unit.n_cells)
 
 
 def fold_chunk(context: Context, chunk: Chunk, parts: tuple[PartName, ...]) -> dict[str, int]:

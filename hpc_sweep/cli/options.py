@@ -39,6 +39,13 @@ def spec_options(command: Command) -> Command:
     return command
 
 
+mixed_versions_option = click.option(
+    "--mixed-versions",
+    is_flag=True,
+    help="Go on under another scikit-learn than the store was begun with; it is recorded.",
+)
+
+
 def loaded_spec(
     spec: str,
     settings: tuple[str, ...],

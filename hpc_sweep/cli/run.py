@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hpc_sweep.cli.options import loaded_spec, spec_options
+from hpc_sweep.cli.options import loaded_spec, mixed_versions_option, spec_options
 from hpc_sweep.errors import EXIT_OK, EXIT_PARTITIONS
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 @click.option(
     "--take-over", is_flag=True, help="Take the store from another driver; be sure it is dead."
 )
+@mixed_versions_option
 @click.option("--chain", is_flag=True, hidden=True, help="Be a link of submit --chain.")
 @click.pass_context
 def run(
@@ -31,6 +32,7 @@ def run(
     workers: int | None,
     store: str | None,
     take_over: bool,
+    mixed_versions: bool,
     chain: bool,
 ) -> None:
     """Run the sweep of SPEC. Run the same command again to go on after a stop."""
@@ -55,6 +57,7 @@ def run(
             loaded,
             origin=spec,
             take_over=take_over,
+            mixed_versions=mixed_versions,
             on_start=announce,
             on_progress=shown.update,
             say=shown.say,

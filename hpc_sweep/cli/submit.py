@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from hpc_sweep.cli.options import loaded_spec, spec_options
+from hpc_sweep.cli.options import loaded_spec, mixed_versions_option, spec_options
 
 
 @click.command()
@@ -18,6 +18,7 @@ from hpc_sweep.cli.options import loaded_spec, spec_options
     help="Driver and workers together in one job, in place of jobs for the workers.",
 )
 @click.option("--nodes", type=click.IntRange(min=1), help="Nodes of that job, or worker jobs.")
+@mixed_versions_option
 @click.option("--dry-run", is_flag=True, help="Print both scripts; nothing is written.")
 def submit(
     spec: str,
@@ -28,6 +29,7 @@ def submit(
     chain: bool,
     one_job: bool,
     nodes: int | None,
+    mixed_versions: bool,
     dry_run: bool,
 ) -> None:
     """Submit the sweep of SPEC: a small job for the driver, which submits the worker jobs.
@@ -44,12 +46,12 @@ def submit(
         settings += (f"cluster.nodes={nodes}", "cluster.workers=null")
     loaded = loaded_spec(spec, settings, cluster, workers, store)
     if dry_run:
-        scripts = make_scripts(loaded, spec, chain=chain)
+        scripts = make_scripts(loaded, spec, chain=chain, mixed_versions=mixed_versions)
         click.echo(f"# --- the driver's job ---\n{scripts.driver}")
         each = "on each of its nodes" if loaded.cluster.place == "one_job" else "each worker job"
         click.echo(f"# --- {each} ---\n{scripts.worker}", nl=False)
         return
-    job, *successors = submit_driver(loaded, spec, chain=chain)
+    job, *successors = submit_driver(loaded, spec, chain=chain, mixed_versions=mixed_versions)
     place = loaded.output.store
     click.echo(f"submitted the driver as job {job}; its log comes into {place}.run/logs/")
     if successors:

@@ -84,12 +84,15 @@ class Receipt:
         Where.
     failed : int
         Cells that failed.
+    scikit_learn : str
+        Version that it was made with.
     """
 
     part: PartName
     seconds: float
     worker: str
     failed: int
+    scikit_learn: str
 
 
 def write_part(folder: Path, store_id: str, unit: Unit, part: Part) -> PartName:

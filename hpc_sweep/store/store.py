@@ -33,7 +33,7 @@ from hpc_sweep.errors import DiskError, StoreError, disk_errors
 from hpc_sweep.partitions import PartitionGrid
 from hpc_sweep.plan import Chunk
 from hpc_sweep.spec import SweepSpec
-from hpc_sweep.store.durable import sync
+from hpc_sweep.store.durable import sync, write_durably
 from hpc_sweep.store.layout import Array, result_arrays
 
 ATTRIBUTE = "hpc_sweep"
@@ -114,7 +114,9 @@ class Header:
     n_splits : int
         Length of ``split``.
     versions : dict
-        Versions of Python and the libraries, and the CPU model.
+        Versions of Python and the libraries, and the CPU model, as of its making.
+    mixed_versions : tuple of str
+        Other versions of scikit-learn that some of its results were made with.
     schema : int
         Version of this format.
     """
@@ -130,6 +132,7 @@ class Header:
     n_splits: int
     versions: dict[str, str]
     schema: int = SCHEMA
+    mixed_versions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -256,6 +259,18 @@ class Store:
         except (ValueError, OSError, RuntimeError):  # a short or damaged file
             return None
         return None if (status == PENDING).any() else status
+
+    def record_version(self, scikit_learn: str) -> None:
+        """Record that results were made with that version too."""
+        file = self.path / "zarr.json"
+        with disk_errors(file, "read"):
+            metadata = json.loads(file.read_text())
+        header = json.loads(metadata["attributes"][ATTRIBUTE])
+        known = header.setdefault("mixed_versions", [])
+        if scikit_learn not in (header["versions"].get("scikit-learn"), *known):
+            known.append(scikit_learn)
+            metadata["attributes"][ATTRIBUTE] = json.dumps(header)
+            write_durably(file, json.dumps(metadata, indent=2).encode())
 
     def remove_leftovers(self) -> None:
         """Remove what a killed writer left: zarr's partial chunks, parts of an earlier store."""
