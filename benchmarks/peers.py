@@ -158,7 +158,7 @@ def _two_cores() -> None:
 
 
 def _machine() -> str:
-    from hpc_sweep.sweep import versions
+    from hpc_sweep.versions import versions
 
     found = versions()
     wanted = ("hpc-sweep", "scikit-learn", "numpy", "dask")
@@ -279,7 +279,7 @@ def _cells(row: Row) -> list[str]:
 def _record(
     data: str, raw: Mapping[str, Sequence[Measured]], tables: Mapping[str, Sequence[Row]]
 ) -> dict[str, Any]:
-    from hpc_sweep.sweep import versions
+    from hpc_sweep.versions import versions
 
     return {
         "data": data,

@@ -18,7 +18,7 @@ FLOORS = {
     2: {"plan"},
     3: {"source", "search", "store", "clusters", "jobscripts"},
     4: {"drive", "work", "prepare", "stops"},
-    5: {"sweep", "submission", "results", "models"},
+    5: {"sweep", "submission", "results", "models", "doctor"},
     6: {"cli"},
     7: {"__init__", "__main__"},
 }

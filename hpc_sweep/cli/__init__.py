@@ -9,6 +9,7 @@ import click
 
 from hpc_sweep import __version__
 from hpc_sweep.cli.cancel import cancel
+from hpc_sweep.cli.doctor import doctor
 from hpc_sweep.cli.init import init
 from hpc_sweep.cli.plan import plan
 from hpc_sweep.cli.results import results
@@ -79,5 +80,5 @@ def main(debug: bool) -> None:
     """
 
 
-for command in (init, schema, plan, run, submit, status, results, cancel):
+for command in (init, schema, plan, run, submit, status, results, cancel, doctor):
     main.add_command(command)

@@ -18,6 +18,11 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 def spec_options(command: Command) -> Command:
     """Add the spec and its overrides to a command."""
+    return override_options(click.argument("spec", metavar="SPEC")(command))
+
+
+def override_options(command: Command) -> Command:
+    """Add the overrides of a spec to a command."""
     for option in (
         click.option("--store", metavar="PATH", help="Output store, in place of output.store."),
         click.option("--workers", type=click.IntRange(min=1), help="Worker processes."),
@@ -33,7 +38,6 @@ def spec_options(command: Command) -> Command:
             metavar="KEY=VALUE",
             help="Override a key of the spec, such as search.cv=3. May be repeated.",
         ),
-        click.argument("spec", metavar="SPEC"),
     ):
         command = option(command)
     return command

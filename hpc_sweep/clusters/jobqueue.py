@@ -223,6 +223,12 @@ class JobQueue(Cluster):
             ],
         }
 
+    def interfaces(self) -> tuple[str | None, str | None]:
+        """Return the network interfaces of nodes and driver, where they are named."""
+        nodes = self.spec.interface or self._configured("interface")
+        configured = self._configured("scheduler-options") or {}
+        return nodes, self.spec.scheduler_interface or configured.get("interface") or nodes
+
     def rejection(self) -> str:
         """Return the queue's own words when it refused a job."""
         return self._record.rejections[0] if self._record.rejections else ""

@@ -1,0 +1,117 @@
+"""What a bug report needs of a store's runs, in one zip; never keys."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from hpc_sweep.errors import StoreError, disk_errors
+from hpc_sweep.store import RunFolder, run_folder
+from hpc_sweep.versions import versions
+
+TAIL_BYTES = 100_000
+READ_BYTES = 4_000_000
+"""A log is searched for secrets from this far before its end."""
+MAX_LOGS = 100
+
+_BEGIN = r"-----BEGIN [A-Z0-9 ]+-----"
+PEM = re.compile(rf"(?:\A|{_BEGIN})(?:(?!{_BEGIN}).)*?-----END [A-Z0-9 ]+-----", re.DOTALL)
+"""From a beginning, or from where the text was cut, to an end."""
+PEM_CUT = re.compile(rf"{_BEGIN}.*\Z", re.DOTALL)
+LOGIN = re.compile(r"(?<=://)[^/\s\"'@]+:[^/\s\"'@]+(?=@)")
+_NAMES = "secret|token|password|passwd|credentials?|api_?key|access_?key|secret_?key"
+SECRET = re.compile(
+    rf"""(?P<name>(?:{_NAMES})["']?\s*[:=]\s*)"""
+    r"""(?P<value>"[^"\n]*"|'[^'\n]*'|[^\s,{}\[\]"']+)""",
+    re.IGNORECASE,
+)
+REMOVED = "[removed]"
+
+
+def pack(store: Path, file: Path) -> list[str]:
+    """Pack a store's run folder for a bug report.
+
+    Spec, driver's script, versions, event log, the ends of the newest logs, and a list of the
+    run folder's files; certificates, keys and what looks like a password are left out.
+
+    Parameters
+    ----------
+    store : Path
+        The store.
+    file : Path
+        The zip to make; must not exist.
+
+    Returns
+    -------
+    list of str
+        Names in the zip.
+
+    Raises
+    ------
+    StoreError
+        When there is no run folder, or `file` exists.
+    """
+    run = run_folder(store.absolute())
+    if not run.path.is_dir():
+        raise StoreError(f"{run.path} does not exist, so there is nothing to pack of {store}")
+    content = dict(_content(store, run))
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in content.items():
+            archive.writestr(name, without_secrets(text))
+    try:
+        with disk_errors(file), file.open("xb") as opened:
+            opened.write(packed.getvalue())
+    except FileExistsError:
+        raise StoreError(f"{file} exists already; name another file") from None
+    except OSError as error:
+        raise StoreError(f"{file} cannot be written: {error.strerror}") from None
+    return list(content)
+
+
+def _content(store: Path, run: RunFolder) -> Iterator[tuple[str, str]]:
+    yield "versions.json", json.dumps(versions(), indent=2)
+    yield "files.txt", "\n".join(_listing(run))
+    header = store / "zarr.json"  # the normalised spec and the versions that made the store
+    texts = {"store.json": header, "spec.json": run.spec, "driver.sh": run.script}
+    texts["lease.json"] = run.lease
+    for name, path in texts.items():
+        if _is_plain(path):
+            yield name, _text(path)
+    if _is_plain(run.events):
+        yield "events.jsonl", _text(run.events)
+    logs = [path for path in run.logs.rglob("*") if _is_plain(path)]
+    logs.sort(key=lambda path: path.stat().st_mtime)
+    for path in logs[-MAX_LOGS:]:
+        yield f"logs/{path.relative_to(run.logs)}", without_secrets(_text(path))[-TAIL_BYTES:]
+
+
+def _listing(run: RunFolder) -> Iterator[str]:
+    """Yield size and name of the files of a run folder, but for the keys'."""
+    for path in sorted(run.path.rglob("*")):
+        if _is_plain(path) and run.keys not in path.parents:
+            yield f"{path.stat().st_size:>12} {path.relative_to(run.path)}"
+
+
+def _is_plain(path: Path) -> bool:
+    """Return whether this is a file itself: a link may lead to anything."""
+    return path.is_file() and not path.is_symlink()
+
+
+def _text(path: Path) -> str:
+    with path.open("rb") as file:
+        size = file.seek(0, io.SEEK_END)
+        file.seek(max(0, size - READ_BYTES))
+        return file.read().decode(errors="replace")
+
+
+def without_secrets(text: str) -> str:
+    """Return a text without keys, certificates, passwords and tokens."""
+    if "-----" in text:
+        text = PEM_CUT.sub(REMOVED, PEM.sub(REMOVED, text))
+    text = LOGIN.sub(REMOVED, text)
+    return SECRET.sub(lambda found: found["name"] + f'"{REMOVED}"', text)

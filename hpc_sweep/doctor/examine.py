@@ -1,0 +1,187 @@
+"""All checks, in order; nothing is left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import secrets
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+from hpc_sweep.clusters import JobQueue, make_cluster
+from hpc_sweep.doctor import host
+from hpc_sweep.doctor.checks import Check, Seen, fail, look, ok, skipped, warn
+from hpc_sweep.doctor.job import node_checks
+from hpc_sweep.doctor.scheduler import scheduler_checks
+from hpc_sweep.errors import Interrupted, SweepError
+from hpc_sweep.plan import Plan
+from hpc_sweep.prepare import prepare
+from hpc_sweep.spec import SweepSpec
+
+QUOTA_S = 60
+FULL_PERCENT = 95.0
+BLOCK_BYTES = 4096
+"""A file takes no less."""
+FILES_BESIDE = 1000
+"""Files of a run folder, beside those of the store."""
+
+
+def examine(
+    spec: SweepSpec,
+    *,
+    with_data: bool,
+    with_job: bool = True,
+    wait_s: float = 300.0,
+    say: Callable[[str], None] = lambda text: None,
+) -> list[Check]:
+    """Look at everything that a run needs, from here and from inside a small job.
+
+    Parameters
+    ----------
+    spec : SweepSpec
+        The spec; of one without data only ``cluster`` and the store's folder count.
+    with_data : bool
+        Whether its data, models and plan are looked at.
+    with_job : bool
+        Whether a small job is submitted.
+    wait_s : float
+        How long to wait for its start.
+    say : callable
+        Told what is going on.
+
+    Returns
+    -------
+    list of Check
+        In the order in which they were made.
+
+    Raises
+    ------
+    Interrupted
+        On SIGTERM and SIGHUP; the job is cancelled before.
+    """
+    here = socket.gethostname()
+    checks: list[Check] = []
+    needed = (0, spec.output.max_files)
+    if with_data:
+        plan, seen = _plan(spec)
+        checks.append(look("plan", here, lambda: seen))
+        if plan is not None:
+            results = plan.grid.size * plan.workload.cell_bytes
+            needed = (results + plan.n_files * BLOCK_BYTES, plan.n_files)
+    cluster = make_cluster(spec.cluster, Path(f"{spec.output.store}.run"), lambda *a, **k: None)
+    parent = _existing(Path(spec.output.store).parent)
+    with _ending_in_order(), contextlib.ExitStack() as stack:
+        try:
+            folder = stack.enter_context(_probe_folder(parent))
+        except OSError as error:
+            text = f"{parent} cannot be written: {error.strerror}"
+            remedy = "name an output.store in a folder that you may write"
+            return [*checks, look("durable writes", here, lambda: fail(text, remedy))]
+        own = folder / "here"
+        own.mkdir()
+        checks += [
+            look("durable writes", here, partial(host.durable_writes, own)),
+            look("space", here, partial(_space, parent, *needed)),
+            look("quota", here, partial(_quota, spec, parent)),
+            look("open files", here, partial(host.open_files, cluster.workers)),
+        ]
+        if not isinstance(cluster, JobQueue):
+            return [*checks, look("local scratch", here, partial(host.scratch, None))]
+        name = cluster.interfaces()[1]
+        key = "cluster.scheduler_interface (or cluster.interface)"
+        checks.append(look("driver's interface", here, partial(host.interface, name, key)))
+        checks += scheduler_checks(cluster, own, here)
+        if not with_job:
+            checks.append(look("small job", here, lambda: skipped("--no-job")))
+        elif shutil.which(cluster.queue.submit_command) is None:
+            checks.append(look("small job", here, lambda: skipped("there is no way to submit it")))
+        else:
+            checks += node_checks(
+                spec, cluster, folder, here, with_data=with_data, wait_s=wait_s, say=say
+            )
+    return checks
+
+
+def _plan(spec: SweepSpec) -> tuple[Plan | None, Seen]:
+    """Check and plan the spec as `plan` does."""
+    try:
+        plan = prepare(spec).plan
+    except SweepError as error:
+        text = " ".join(str(error).split())
+        return None, fail(text, "change the spec; hpc-sweep plan says the same")
+    return plan, ok(f"{plan.workload.n_fits:,} fits in {plan.n_units():,} units")
+
+
+def _space(folder: Path, needed_bytes: int, needed_files: int) -> Seen:
+    return host.space(folder, needed_bytes, needed_files + FILES_BESIDE)
+
+
+def _quota(spec: SweepSpec, folder: Path) -> Seen:
+    """Run the site's own command for quotas."""
+    command = getattr(spec.cluster, "quota_command", None)
+    if not command:
+        return skipped("cluster.quota_command is not set")
+    words = shlex.split(command) if isinstance(command, str) else list(command)
+    try:
+        said = subprocess.run(
+            words, capture_output=True, text=True, timeout=QUOTA_S, check=False, cwd=folder
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return warn(f"{words[0]}: {error}", "correct cluster.quota_command")
+    text = "; ".join(line.strip() for line in said.stdout.splitlines() if line.strip())[-300:]
+    if said.returncode:
+        return warn(
+            f"{words[0]} failed: {said.stderr.strip() or text}", "correct cluster.quota_command"
+        )
+    used = [float(number) for number in re.findall(r"(\d+(?:\.\d+)?)\s*%", text)]
+    if used and max(used) >= FULL_PERCENT:
+        return warn(text, f"over {FULL_PERCENT:.0f} % is used: make room before a long run")
+    return ok(text or f"{words[0]} says nothing")
+
+
+def _existing(folder: Path) -> Path:
+    """Return the folder, or the nearest one above it that exists."""
+    return next(path for path in (folder, *folder.parents) if path.is_dir())
+
+
+@contextlib.contextmanager
+def _probe_folder(parent: Path) -> Iterator[Path]:
+    """Make a folder beside the store for the time of the checks."""
+    folder = parent / f".hpc-sweep-doctor-{secrets.token_hex(4)}"
+    folder.mkdir(mode=0o700)
+    try:
+        yield folder
+    finally:
+        for _ in range(20):  # a node may still hold or show a file for a moment
+            shutil.rmtree(folder, ignore_errors=True)
+            if not folder.exists():
+                break
+            time.sleep(0.5)
+
+
+@contextlib.contextmanager
+def _ending_in_order() -> Iterator[None]:
+    """Turn SIGTERM and SIGHUP into an exception, so that job and files are removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        for later in before:  # the clearing up is not disturbed
+            signal.signal(later, signal.SIG_IGN)
+        raise Interrupted(f"stopped by {signal.Signals(number).name}; the job was cancelled")
+
+    before = {n: signal.signal(n, stop) for n in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
