@@ -26,7 +26,8 @@ from conftest import Spec, hpc_sweep, small_spec, wait_until_queue_is_empty
 
 from hpc_sweep.cli import main
 from hpc_sweep.clusters.certificates import make_certificates
-from hpc_sweep.clusters.queue import JobState, Queue
+from hpc_sweep.clusters.queue import JobState
+from hpc_sweep.clusters.slurm import SlurmQueue
 from hpc_sweep.doctor import host, job
 from hpc_sweep.doctor.bundle import pack, without_secrets
 from hpc_sweep.doctor.checks import Check, Seen, Verdict, fail, look, ok, worst
@@ -353,20 +354,13 @@ def test_job_limits() -> None:
 # --- the job's watch -------------------------------------------------------------------------
 
 
-class Told(Queue):
+class Told(SlurmQueue):
     """A queue that says what it was told to; counts the questions."""
-
-    kind = "told"
-    submit_command = "true"
-    job_variable = "TOLD_ID"
 
     def __init__(self, *answers: JobState | None) -> None:
         self.answers = list(answers)
         self.asked: list[float] = []
         self.cancelled: list[str] = []
-
-    def submit(self, script: Path, *rest: Any, **more: Any) -> str:
-        raise NotImplementedError
 
     def cancel(self, jobs: Sequence[str]) -> None:
         self.cancelled += jobs
