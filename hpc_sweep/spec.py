@@ -173,6 +173,9 @@ class ClusterSpec(Section):
         description="of the workers, when submitted: jobs of their own, or one_job with the driver",
     )
     memory: ByteSize | None = Field(None, description="per worker process, such as 4GB or 4GiB")
+    node_memory: ByteSize | None = Field(
+        None, description="in place of memory: of a whole job or machine, shared by its workers"
+    )
     queue: Line | None = None
     account: Line | None = None
     walltime: Walltime | None = Field(
@@ -506,6 +509,8 @@ def _cluster_faults(cluster: ClusterSpec) -> Iterable[Fault]:
         yield Fault("cluster.kind", message)
     if cluster.workers is not None and cluster.nodes is not None:
         yield Fault("cluster.nodes", "give workers, or nodes with workers_per_node, not both")
+    if cluster.memory is not None and cluster.node_memory is not None:
+        yield Fault("cluster.node_memory", "give memory or node_memory, not both")
     if cluster.kind == "external" and bool(cluster.address) == bool(cluster.scheduler_file):
         yield Fault("cluster.address", "external needs one of address and scheduler_file")
 

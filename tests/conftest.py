@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import xarray as xr
 
@@ -184,6 +185,16 @@ def start_run(spec_file: Path, *options: object) -> subprocess.Popen[str]:
         text=True,
         process_group=0,
     )
+
+
+def fork_servers(process: psutil.Process) -> list[psutil.Process]:
+    """Return the fork server of a process that looks after workers, if it runs."""
+    return [child for child in process.children() if "forkserver" in " ".join(child.cmdline())]
+
+
+def forked(process: psutil.Process) -> list[psutil.Process]:
+    """Return the worker processes that a process looks after."""
+    return [worker for server in fork_servers(process) for worker in server.children()]
 
 
 def wait_for_units(store: Path, count: int, process: subprocess.Popen[str]) -> None:

@@ -24,6 +24,10 @@ class Faulty(RegressorMixin, BaseEstimator):
                 raise RuntimeError("the data is too wet")
             if self.how == "kill":
                 os._exit(7)
+            if self.how == "memory":
+                held = np.ones(2_000_000_000, dtype="uint8")  # twice what the worker may have
+                time.sleep(60)
+                del held
         self.mean_ = y.mean()
         return self
 

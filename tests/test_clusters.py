@@ -15,7 +15,13 @@ from typing import Any
 import dask
 import psutil
 import pytest
-from conftest import Spec, equal_stores, small_spec, wait_until_queue_is_empty
+from conftest import (
+    Spec,
+    equal_stores,
+    forked,
+    small_spec,
+    wait_until_queue_is_empty,
+)
 
 from hpc_sweep.clusters import KINDS, make_cluster
 from hpc_sweep.clusters.certificates import make_certificates, remove_certificates
@@ -106,7 +112,10 @@ def test_conformance(
         wait_until_queue_is_empty()
     elif cluster_section["kind"] != "external":
         left = set(psutil.Process().children(recursive=True)) - before
-        assert not [child for child in left if "resource_tracker" not in str(child.cmdline())]
+        # multiprocessing's own, one of each, end with this process
+        servers = ("resource_tracker", "forkserver")
+        assert not [child for child in left if not any(s in str(child.cmdline()) for s in servers)]
+        assert not forked(psutil.Process())
 
 
 def test_no_external_scheduler(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,11 +14,11 @@ import hpc_sweep
 PACKAGE = Path(hpc_sweep.__file__).parent
 FLOORS = {
     0: {"errors", "choices"},
-    1: {"spec", "partitions", "candidates", "estimators", "versions"},
+    1: {"spec", "partitions", "candidates", "estimators", "versions", "processes"},
     2: {"plan"},
     3: {"source", "search", "store", "clusters", "jobscripts"},
     4: {"drive", "work", "prepare", "stops"},
-    5: {"sweep", "submission", "results", "models", "doctor"},
+    5: {"preloaded", "worker", "sweep", "submission", "results", "models", "doctor"},
     6: {"cli"},
     7: {"__init__", "__main__"},
 }

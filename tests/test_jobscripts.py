@@ -105,7 +105,7 @@ def test_dry_run_prints_both_and_writes_nothing(
     assert shown.exit_code == 0, shown.output
     assert "# --- the driver's job ---" in shown.output
     assert "hpc-sweep-driver" in shown.output
-    assert "distributed.cli.dask_worker" in shown.output
+    assert "-m hpc_sweep.worker tls://" in shown.output
     assert set(tmp_path.rglob("*")) == before
 
 

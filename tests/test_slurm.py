@@ -15,6 +15,7 @@ import pytest
 from conftest import (
     Spec,
     equal_stores,
+    forked,
     hpc_sweep,
     make_data,
     pending_reads_as_missing,
@@ -67,14 +68,9 @@ def workers_of(store: Path) -> list[psutil.Process]:
         process
         for process in psutil.process_iter(["cmdline"])
         if str(run_folder(store).keys) in " ".join(process.info["cmdline"] or [])
-        and "dask_worker" in " ".join(process.info["cmdline"])
+        and "hpc_sweep.worker" in process.info["cmdline"]
     ]
-    return [
-        child
-        for nanny in nannies
-        for child in nanny.children()
-        if "spawn_main" in " ".join(child.cmdline())
-    ]
+    return [worker for nanny in nannies for worker in forked(nanny)]
 
 
 @pytest.mark.parametrize("units", [1, 6, 12])

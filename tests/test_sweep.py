@@ -17,6 +17,7 @@ import xarray as xr
 from conftest import (
     Spec,
     equal_stores,
+    forked,
     hpc_sweep,
     make_data,
     pending_reads_as_missing,
@@ -182,10 +183,11 @@ def test_one_bad_partition_fails_alone(spec: Spec, faulty_on_workers: None) -> N
     assert (results["best_index"].values[failed.values] == 1).all()
 
 
-def test_a_killed_interpreter_fails_alone(spec: Spec, faulty_on_workers: None) -> None:
-    """One pixel in 48 kills its worker; the rest is done."""
+@pytest.mark.parametrize("how", ["kill", "memory"])
+def test_a_killed_interpreter_fails_alone(spec: Spec, faulty_on_workers: None, how: str) -> None:
+    """One pixel in 48 kills its worker, or has it killed for its memory; the rest is done."""
     spec["models"] = [
-        {"estimator": {"faulty.Faulty": {"how": "kill"}}},
+        {"estimator": {"faulty.Faulty": {"how": how}}},
         {"estimator": "sklearn.linear_model.Ridge"},
     ]
     spec["data"] = {**spec["data"], "features": ["zone_wet", "hour"]}
@@ -285,13 +287,9 @@ def test_killed_worker(slow_spec: Spec, write_spec: WriteSpec, uninterrupted: Pa
     store = Path(slow_spec["output"]["store"])
     process = start_run(write_spec(slow_spec))
     wait_for_units(store, 2, process)
-    workers = [
-        child
-        for child in psutil.Process(process.pid).children(recursive=True)
-        if "spawn_main" in " ".join(child.cmdline()) or "forkserver" in " ".join(child.cmdline())
-    ]
-    assert workers
-    os.kill(workers[0].pid, signal.SIGKILL)
+    workers = forked(psutil.Process(process.pid))
+    assert len(workers) == 2
+    workers[0].kill()
     output = process.communicate(timeout=120)[0]
     assert process.returncode == 0, output
     events = [event["event"] for event in read_events(run_folder(store).events)]

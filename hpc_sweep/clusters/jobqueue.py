@@ -25,7 +25,7 @@ from dask.utils import parse_bytes
 from distributed import Client
 
 from hpc_sweep.clusters import ending
-from hpc_sweep.clusters.base import WORKER_ENVIRONMENT, Cluster, Record, Say
+from hpc_sweep.clusters.base import OTHERS_BYTES, WORKER_ENVIRONMENT, Cluster, Record, Say
 from hpc_sweep.clusters.certificates import (
     certificates,
     make_certificates,
@@ -44,6 +44,7 @@ from hpc_sweep.clusters.queue import (
     with_margin,
 )
 from hpc_sweep.errors import ClusterError, Fault
+from hpc_sweep.processes import FILES_PER_CONNECTION, open_files_missing, raise_open_files
 from hpc_sweep.spec import ClusterSpec
 
 _PLAIN_PATH = re.compile(r"[\w./+@-]+")
@@ -98,12 +99,18 @@ class JobQueue(Cluster):
         return self.jobs * self.workers_per_job
 
     def worker_memory_bytes(self) -> int | None:
-        """Return the memory of a worker: given, or the job's of ``jobqueue.yaml`` divided."""
-        given = super().worker_memory_bytes()
-        if given is not None:
+        """Return the memory of a worker: given, or a share of the job's."""
+        given, job = super().worker_memory_bytes(), self._job_memory()
+        if given is not None or job is None:
             return given
-        configured = self._configured("memory")
-        return None if configured is None else int(parse_bytes(configured)) // self.workers_per_job
+        return self.share_bytes(job, self.workers_per_job)
+
+    def _job_memory(self) -> int | None:
+        """Return the memory that a job asks for, or None where it is not known."""
+        if self.spec.memory is not None:
+            return int(self.spec.memory) * self.workers_per_job + OTHERS_BYTES
+        configured = self.spec.node_memory or self._configured("memory")
+        return None if configured is None else int(parse_bytes(configured))
 
     def faults(self) -> list[Fault]:
         """Return what is missing before jobs can be submitted."""
@@ -115,11 +122,17 @@ class JobQueue(Cluster):
             )
             faults.append(Fault("cluster.kind", message))
         if self.worker_memory_bytes() is None:
-            message = "is missing; memory per worker process such as 4GB (or in jobqueue.yaml)"
+            message = (
+                "is missing; memory per worker process such as 4GB (or node_memory, or in "
+                "jobqueue.yaml)"
+            )
             faults.append(Fault("cluster.memory", message))
         if not _PLAIN_PATH.fullmatch(str(self.folder)):
             message = f"'{self.folder}' cannot go into a job script; letters, digits and ._+-/ can"
             faults.append(Fault("output.store", message))
+        missing = open_files_missing(self.workers, FILES_PER_CONNECTION)
+        if missing:
+            faults.append(Fault("cluster.workers", missing))
         return faults
 
     def start(self) -> Client:
@@ -130,6 +143,7 @@ class JobQueue(Cluster):
         if self.spec.place == "one_job":
             self.queue = Nodes(self.queue, self.folder, self.workers_per_job)
             self._record.nodes = self.queue
+        raise_open_files(self.workers, FILES_PER_CONNECTION)
         with _keeping_sigint():
             make, job = self.classes()
         try:
@@ -164,13 +178,12 @@ class JobQueue(Cluster):
     def options(self, security: Any) -> dict[str, Any]:
         """Return what the cluster class is made with."""
         spec = self.spec
-        memory = self.worker_memory_bytes()
         options: dict[str, Any] = {
             "record": self._record,
             "job_name": "hpc-sweep-worker",
             "cores": self.workers_per_job,
             "processes": self.workers_per_job,
-            "memory": f"{(memory or 0) * self.workers_per_job}B",
+            "memory": f"{self._job_memory() or 0}B",
             "queue": spec.queue,
             "account": spec.account,
             "interface": spec.interface,
@@ -178,9 +191,11 @@ class JobQueue(Cluster):
             "protocol": "tls://",
             "security": security,
             "python": f"exec {shlex.quote(self._configured('python') or sys.executable)}",
+            "worker_command": "hpc_sweep.worker",
             "worker_extra_args": [
                 *(self._configured("worker-extra-args") or ()),
-                "--no-dashboard",
+                *("--nworkers", str(self.workers_per_job), "--no-dashboard"),
+                *("--memory-limit", str(self.worker_memory_bytes())),
                 "--preload hpc_sweep.clusters.ending",
             ],
             "silence_logs": "error",

@@ -4,35 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import signal
-from collections.abc import Iterator
-from multiprocessing import resource_tracker
+import os
 from typing import Any
 
+import dask
 from dask.system import CPU_COUNT
 from distributed import Client, LocalCluster, Security
 from distributed.system import MEMORY_LIMIT
+from distributed.utils import get_mp_context
 
 from hpc_sweep.clusters.base import WORKER_ENVIRONMENT, Cluster
-from hpc_sweep.errors import ClusterError
-
-
-@contextlib.contextmanager
-def _workers_without_sigint() -> Iterator[None]:
-    """Let the threads that start processes, and so the processes, block SIGINT.
-
-    A terminal's Ctrl-C goes to all processes of its group; the driver alone shall act on it.
-    """
-    resource_tracker.ensure_running()  # it unblocks the signals of the thread that starts it
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+from hpc_sweep.errors import ClusterError, Fault
+from hpc_sweep.processes import (
+    open_files_missing,
+    raise_open_files,
+    start_fork_server,
+    without_sigint,
+)
 
 
 class Local(Cluster):
     """Embedded `distributed.LocalCluster`: processes of one thread, TLS on loopback."""
+
+    _config: contextlib.AbstractContextManager[Any] | None = None
 
     @property
     def workers(self) -> int:
@@ -41,8 +35,14 @@ class Local(Cluster):
         return super().workers if asked else int(CPU_COUNT)
 
     def worker_memory_bytes(self) -> int:
-        """Return the memory of a worker: given, or this machine's divided by the workers."""
-        return super().worker_memory_bytes() or int(MEMORY_LIMIT // self.workers)
+        """Return the memory of a worker: given, or a share of this machine's."""
+        given = super().worker_memory_bytes()
+        return given or self.share_bytes(self.spec.node_memory or MEMORY_LIMIT, self.workers)
+
+    def faults(self) -> list[Fault]:
+        """Return whether there are more workers than this process can look after."""
+        missing = open_files_missing(self.workers)
+        return [Fault("cluster.workers", missing)] if missing else []
 
     def start(self) -> Client:
         """Start the processes."""
@@ -56,14 +56,25 @@ class Local(Cluster):
             "dashboard_address": "127.0.0.1:0",
             "scheduler_kwargs": {"dashboard": False},
             "silence_logs": logging.CRITICAL,  # what goes wrong comes back with tasks
-            "env": WORKER_ENVIRONMENT,
+            # a fork server that runs already has the environment of its start
+            "env": {**os.environ, **WORKER_ENVIRONMENT},
             **self.spec.options,
         }
+        raise_open_files(self.workers)
+        self._config = dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
         try:
-            with _workers_without_sigint():
+            with without_sigint():
+                get_mp_context()  # names its own libraries to the fork server, once
+                start_fork_server()
                 self._cluster = LocalCluster(**options)
             self._client = Client(self._cluster)
         except Exception as error:
             self.close()
             raise ClusterError(f"the local Dask cluster did not start: {error}") from error
         return self._client
+
+    def close(self) -> None:
+        """End the processes."""
+        super().close()
+        if self._config is not None:
+            self._config.__exit__(None, None, None)

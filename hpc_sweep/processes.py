@@ -1,0 +1,107 @@
+"""How worker processes come into being: forked from one process that has imported everything.
+
+Of many workers on one node each would import 15,000 files and hold 200 MB of libraries for
+itself; forked ones share both. The fork server is `multiprocessing`'s own, one per process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import resource
+import signal
+from collections.abc import Iterator
+from multiprocessing import forkserver, resource_tracker
+
+from hpc_sweep.errors import ClusterError
+
+PRELOADED = ["hpc_sweep.preloaded"]
+"""What the fork server imports before its first fork."""
+
+THREADS = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "NUMEXPR_NUM_THREADS": "1",
+}
+"""Environment of workers: one thread a process. Libraries read it when they are loaded."""
+
+# Arrow's allocator starts a thread when it is loaded, which a fork would not have
+_QUIET = {"JE_ARROW_MALLOC_CONF": "background_thread:false"}
+
+FILES = 256
+FILES_PER_WORKER = 16
+"""Open files of a process that looks after workers: 11 a worker seen with its scheduler."""
+FILES_PER_CONNECTION = 6
+"""Those of a scheduler without its workers: 3 a worker seen."""
+
+
+@contextlib.contextmanager
+def without_sigint() -> Iterator[None]:
+    """Let the threads and processes that start meanwhile, and theirs, block SIGINT.
+
+    A terminal's Ctrl-C goes to all processes of its group; the driver alone shall act on it.
+    """
+    resource_tracker.ensure_running()  # it unblocks the signals of the thread that starts it
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def start_fork_server() -> None:
+    """Start this process's fork server, which imports `PRELOADED`; it ends with this process.
+
+    Once it runs nothing happens: its workers get today's ``sys.path`` and working folder, but
+    the environment of its start.
+    """
+    multiprocessing.get_context("forkserver").set_forkserver_preload(PRELOADED)
+    environment = {**THREADS, **_QUIET}
+    before = {name: os.environ.get(name) for name in environment}
+    os.environ.update(environment)
+    try:
+        forkserver.ensure_running()
+    finally:
+        for name, text in before.items():
+            if text is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = text
+
+
+def open_files_missing(workers: int, each: int = FILES_PER_WORKER) -> str:
+    """Return what is wrong when so many workers need more open files than are allowed here.
+
+    Parameters
+    ----------
+    workers : int
+        How many.
+    each : int
+        Open files of this process for each.
+    """
+    needed, (_, hard) = FILES + each * workers, resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY or needed <= hard:
+        return ""
+    most = max(0, (hard - FILES) // each)
+    return (
+        f"{workers:,} workers need {needed:,} open files in one process, but {hard:,} are allowed "
+        f"here (ulimit -Hn), enough for {most:,}; take fewer workers, or have the limit raised"
+    )
+
+
+def raise_open_files(workers: int, each: int = FILES_PER_WORKER) -> None:
+    """Raise this process's soft limit of open files to what so many workers need.
+
+    Raises
+    ------
+    ClusterError
+        When the hard limit is too low.
+    """
+    missing = open_files_missing(workers, each)
+    if missing:
+        raise ClusterError(missing)
+    needed, (soft, hard) = FILES + each * workers, resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
