@@ -9,6 +9,7 @@ Dtype = Literal["float64", "float32"]
 Strategy = Literal["grid"]
 Models = Literal["none", "on_demand"]
 JobPlace = Literal["worker_jobs", "one_job"]
+OutsideJobs = Literal["warn", "refuse"]
 TableFormat = Literal["table", "csv", "json"]
 
 TABLE_FORMATS: tuple[str, ...] = get_args(TableFormat)

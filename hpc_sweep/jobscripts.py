@@ -1,23 +1,26 @@
 """Scripts of driver jobs: from values to text, nothing else.
 
 What users write reaches a script only where it cannot become shell: words of directives are
-letters, digits and a few signs, the command is quoted. Directives and prologue are shell or
-options by intent; the spec keeps each on one line.
+letters, digits and a few signs, the command is quoted. Directives and prologue are options or
+shell by intent; each stays on one line.
 """
 
 from __future__ import annotations
 
 import importlib.resources
+import itertools
 import re
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
+from hpc_sweep import placeholders
+from hpc_sweep.directives import PREFIX, Changes, Size, driver_changes, rewritten, scratch_bytes
 from hpc_sweep.errors import Fault, SpecError
-from hpc_sweep.spec import ClusterSpec
+from hpc_sweep.spec import WORD, ClusterSpec
 
-WORD = re.compile(r"[\w./:+@=,-]+")
-"""What may stand in a directive."""
+CLOCK = re.compile(r"[0-9:-]+")
+"""A walltime; with a comma PBS would read a further resource."""
 
 
 @dataclass(frozen=True)
@@ -30,32 +33,31 @@ class DriverJob:
         What the job runs, unquoted.
     log_folder : str
         Where its log goes.
-    memory_bytes : int
-        Its memory, on each node.
+    size : Size
+        What it asks for.
+    changes : Changes
+        How the machine wants its directives.
     queue, account, walltime : str or None
         As the queue knows them; left out when None.
-    directives, prologue : sequence of str
-        Further options, and shell lines before the command.
+    prologue, launcher : sequence of str
+        Shell lines before the command, and words in front of it.
     time_min : str or None
         Walltime down to which Slurm may shorten the job.
     name : str
         What the job is called, after ``hpc-sweep-``.
-    nodes, cpus : int
-        Nodes, and cores on each of them.
     """
 
     command: Sequence[str]
     log_folder: str
-    memory_bytes: int
+    size: Size
+    changes: Changes = field(default_factory=Changes)
     queue: str | None = None
     account: str | None = None
     walltime: str | None = None
-    directives: Sequence[str] = ()
     prologue: Sequence[str] = ()
+    launcher: Sequence[str] = ()
     time_min: str | None = None
     name: str = "driver"
-    nodes: int = 1
-    cpus: int = 1
 
 
 def driver_job(cluster: ClusterSpec, command: Sequence[str], log_folder: str) -> DriverJob:
@@ -64,12 +66,13 @@ def driver_job(cluster: ClusterSpec, command: Sequence[str], log_folder: str) ->
     return DriverJob(
         command=command,
         log_folder=log_folder,
-        memory_bytes=int(driver.memory),
+        size=Size(1, int(driver.memory), scratch_bytes=scratch_bytes(cluster)),
+        changes=driver_changes(cluster),
         queue=driver.queue or cluster.queue,
         account=driver.account or cluster.account,
         walltime=driver.walltime or cluster.walltime,
-        directives=driver.directives,
         prologue=cluster.prologue,
+        launcher=cluster.launcher,
     )
 
 
@@ -91,21 +94,20 @@ def driver_script(kind: str, job: DriverJob) -> str:
     from jinja2 import Environment, StrictUndefined
 
     words = {
-        "cluster.driver.queue": job.queue,
-        "cluster.driver.account": job.account,
-        "cluster.driver.walltime": job.walltime,
-        "cluster.time_min": job.time_min,
-        "output.store": job.log_folder,
+        "cluster.driver.queue": (job.queue, WORD),
+        "cluster.driver.account": (job.account, WORD),
+        "cluster.driver.walltime": (job.walltime, CLOCK),
+        "cluster.time_min": (job.time_min, CLOCK),
+        "output.store": (job.log_folder, WORD),
     }
     faults = [
         Fault(path, f"{word!r} cannot go into a job script; letters, digits and ._:+@=,-/ can")
-        for path, word in words.items()
-        if word is not None and not WORD.fullmatch(word)
+        for path, (word, allowed) in words.items()
+        if word is not None and not allowed.fullmatch(word)
     ]
     faults += [
-        Fault(f"cluster.driver.{name}", f"{line!r} is more than one line")
-        for name, lines in (("directives", job.directives), ("prologue", job.prologue))
-        for line in lines
+        Fault("cluster.prologue", f"{line!r} is not one line")
+        for line in job.prologue
         if len(line.splitlines()) != 1
     ]
     if faults:
@@ -114,9 +116,11 @@ def driver_script(kind: str, job: DriverJob) -> str:
     environment = Environment(  # noqa: S701, shell is no HTML
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined
     )
-    values = {
-        **asdict(job),
-        "command": shlex.join(job.command),
-        "memory_mib": -(-job.memory_bytes // 1024**2),
-    }
-    return environment.from_string(place.read_text(encoding="utf-8")).render(values)
+    sizes = job.size.values()
+    launcher = [placeholders.expanded(word, sizes) for word in job.launcher]
+    values = {**asdict(job), "command": shlex.join([*launcher, *job.command])}
+    text = environment.from_string(place.read_text(encoding="utf-8")).render(values)
+    shebang, *lines = text.split("\n")
+    header = list(itertools.takewhile(lambda line: line.startswith(PREFIX[kind]), lines))
+    directives = rewritten(kind, header, job.changes, job.size)
+    return "\n".join([shebang, *directives, *lines[len(header) :]])

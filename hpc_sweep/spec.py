@@ -10,16 +10,33 @@ import contextlib
 import hashlib
 import json
 import math
+import re
 import types
 from collections.abc import Iterable, Mapping, Sequence
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import pydantic
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, ConfigDict, Field
 
-from hpc_sweep.choices import CLUSTER_KINDS, Dtype, JobPlace, Models, Outputs, Strategy
-from hpc_sweep.errors import Fault, SpecError, nearest
+from hpc_sweep import machines, placeholders
+from hpc_sweep.choices import (
+    CLUSTER_KINDS,
+    Dtype,
+    JobPlace,
+    Models,
+    Outputs,
+    OutsideJobs,
+    Strategy,
+)
+from hpc_sweep.errors import Fault, SpecError, listed, nearest
+
+WORD = re.compile(r"[\w./:+@=,][\w./:+@=,-]*")
+"""What may stand in a job script as it is: neither a shell nor a queue reads more into it."""
+
+_OPTION = re.compile(r"--\w[\w-]*|-[A-Za-z]|-[lW] ?\w+")
+_SCRATCH = re.compile(r"(?:[\w./:+@=,-]|\$\w+|\$\{\w+\})+", re.ASCII)
 
 OWN_NAMES = frozenset(
     {"candidate", "split", "target", "iteration", "trial", "status", "partition_status"}
@@ -55,9 +72,55 @@ def _walltime(value: str) -> str:
 
 
 def _one_line(value: str) -> str:
-    if any(ord(char) < 32 for char in value):
+    if len(value.splitlines()) > 1 or any(ord(char) < 32 or ord(char) == 127 for char in value):
         raise ValueError("must be one line without control characters")
     return value
+
+
+def _word(value: str) -> str:
+    if not WORD.fullmatch(value):
+        raise ValueError("goes into job scripts: letters, digits and ._:+@=,-/ can, no - at first")
+    return value
+
+
+def _known_placeholders(value: str) -> str:
+    wrong = placeholders.unknown(value)
+    if wrong:
+        known = ", ".join(f"{{{name}}}" for name in placeholders.NAMES)
+        hint = nearest(wrong[0], placeholders.NAMES)
+        raise ValueError(
+            f"{{{wrong[0]}}} is no placeholder; known are {known}{hint} (double other braces)"
+        )
+    return value
+
+
+def _option(value: str) -> str:
+    if not _OPTION.fullmatch(value):
+        raise ValueError("write an option, such as --mem, -A or -l select")
+    return value
+
+
+def _directive(value: str) -> str:
+    if not value.startswith("-"):
+        raise ValueError("a directive begins with its option, such as --qos=long or -l select=1")
+    return value
+
+
+def _scratch_folder(value: str) -> str:
+    if not _SCRATCH.fullmatch(value):
+        raise ValueError("may have letters, digits, ._:+@=,-/ and variables such as $TMPDIR")
+    return value
+
+
+def _rule(rules: dict[str, str]) -> dict[str, str]:
+    for pattern, name in rules.items():
+        try:
+            re.compile(pattern).sub(name, "")
+        except (re.error, IndexError) as error:
+            raise ValueError(
+                f"{pattern!r}: {name!r} is no regular expression with a replacement: {error}"
+            ) from None
+    return rules
 
 
 def _place(value: str) -> str:
@@ -72,7 +135,12 @@ def _place(value: str) -> str:
 
 
 Line = Annotated[str, Field(min_length=1), AfterValidator(_one_line)]
+Word = Annotated[Line, AfterValidator(_word)]
+Option = Annotated[Line, AfterValidator(_option)]
+Filled = Annotated[Line, AfterValidator(_known_placeholders)]
+Directive = Annotated[Filled, AfterValidator(_directive)]
 Walltime = Annotated[Line, AfterValidator(_walltime)]
+Amount = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1)]
 Place = Annotated[Name, AfterValidator(_place)]
@@ -153,15 +221,49 @@ class DriverSpec(Section):
     """The job of its own that ``hpc-sweep submit`` gives the driver; open keys as for workers."""
 
     memory: ByteSize = Field(ByteSize(4_000_000_000), description="of the driver's job")
-    queue: Line | None = None
-    account: Line | None = None
+    queue: Word | None = None
+    account: Word | None = None
     walltime: Walltime | None = None
-    directives: list[Line] = Field(default_factory=list)
+    resources: list[Directive] | None = Field(None, description="its own resource directives")
+    directives: list[Directive] = Field(default_factory=list)
+
+
+class ScratchSpec(Section):
+    """Local disk of the nodes."""
+
+    folder: Annotated[Line, AfterValidator(_scratch_folder)] = Field(
+        description="Dask's local directory there; may have variables of the job, as $TMPDIR"
+    )
+    size: ByteSize | None = Field(None, description="for {scratch_gb} in directives")
+
+
+class MountsSpec(Section):
+    """What is named for a job's paths: storage directives, or binds of a container."""
+
+    rules: Annotated[dict[str, str], AfterValidator(_rule)] = Field(
+        default_factory=dict,
+        description="regular expression at the beginning of a path: name; without: the paths",
+    )
+    join: Word = Field(",", description="what stands between the names in {mounts}")
+
+
+class ChargeSpec(Section):
+    """What the machine charges."""
+
+    unit: Line = Field("core-hours", description="such as SU")
+    per_core_hour: Amount | None = None
+    per_node_hour: Amount | None = Field(None, description="where whole nodes are charged")
+    memory_per_core: ByteSize | None = Field(
+        None, description="a job that asks for more memory per core is charged for more cores"
+    )
 
 
 class ClusterSpec(Section):
     """Where the work is done. Never part of what the results are."""
 
+    machine: Line | None = Field(
+        None, description="name of a profile that lies under this section: hpc-sweep machines"
+    )
     kind: Line = Field("local", description="local, slurm, pbs, external, or package.module:Class")
     workers: Annotated[int, Field(ge=1)] | None = Field(None, description="worker processes")
     nodes: Annotated[int, Field(ge=1)] | None = Field(None, description="in place of workers")
@@ -176,8 +278,11 @@ class ClusterSpec(Section):
     node_memory: ByteSize | None = Field(
         None, description="in place of memory: of a whole job or machine, shared by its workers"
     )
-    queue: Line | None = None
-    account: Line | None = None
+    queue: Word | None = None
+    account: Word | None = None
+    account_option: Option | None = Field(
+        None, description="in place of --account (Slurm) and -A (PBS), such as -P"
+    )
     walltime: Walltime | None = Field(
         None, description="of a worker job at the most; HH:MM:SS or D-HH:MM:SS"
     )
@@ -185,16 +290,28 @@ class ClusterSpec(Section):
         "00:10:00",
         description="Slurm may shorten a job down to this to start it earlier; null: never",
     )
-    interface: Line | None = Field(None, description="network interface of the nodes")
-    scheduler_interface: Line | None = Field(
+    interface: Word | None = Field(None, description="network interface of the nodes")
+    scheduler_interface: Word | None = Field(
         None, description="that of the driver's host, where it has another name"
     )
-    directives: list[Line] = Field(
-        default_factory=list, description="further options of the queue, such as --constraint=x"
+    resources: list[Directive] | None = Field(
+        None, description="in place of the directives for cores and memory: -l ncpus={cores}"
+    )
+    directives: list[Directive] = Field(
+        default_factory=list,
+        description="options of the queue to add, or to put in place of the same option",
+    )
+    skip: list[Option] = Field(
+        default_factory=list, description="options of the queue to drop, such as --mem"
     )
     prologue: list[Line] = Field(
         default_factory=list, description="shell lines before a worker starts (module load …)"
     )
+    launcher: list[Filled] = Field(
+        default_factory=list, description="words before python: [apptainer, exec, image.sif]"
+    )
+    mounts: MountsSpec = Field(default_factory=MountsSpec, description="what {mounts} stands for")
+    scratch: ScratchSpec | None = Field(None, description="local disk of the nodes")
     driver: DriverSpec = Field(
         default_factory=DriverSpec, description="the driver's own job (hpc-sweep submit)"
     )
@@ -207,6 +324,13 @@ class ClusterSpec(Section):
     disk_patience: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         600.0, description="seconds to wait for a disk that is full, read-only or away"
     )
+    chain: bool = Field(True, description="whether submit --chain is allowed here")
+    outside_jobs: OutsideJobs = Field(
+        "warn", description="what run does on a queue from outside a job, such as a login node"
+    )
+    charge: ChargeSpec | None = Field(None, description="what the machine charges for")
+    max_core_hours: Amount | None = Field(None, description="of all runs of a sweep together")
+    quota_command: Line | None = Field(None, description="prints your quota, for doctor")
     address: Line | None = Field(None, description="external: tcp://… or tls://…")
     scheduler_file: Annotated[Line, AfterValidator(_place)] | None = Field(
         None, description="external: in place of address"
@@ -215,6 +339,12 @@ class ClusterSpec(Section):
     options: dict[str, Any] = Field(
         default_factory=dict, description="handed to the cluster class as they are"
     )
+
+
+class MachineProfile(ClusterSpec):
+    """A machine's part of ``cluster`` sections, in a file of its own."""
+
+    description: Line = Field(description="what machine this is, in a line")
 
 
 class OutputSpec(Section):
@@ -309,19 +439,83 @@ def load_spec(
         With every structural fault at once.
     """
     if isinstance(spec, SweepSpec):
-        raw, folder, origin = spec.model_dump(mode="json"), Path.cwd(), "the spec"
+        # what it leaves open, a machine named in the settings may still say
+        raw, folder = spec.model_dump(mode="json", exclude_unset=True), Path.cwd()
+        origin = "the spec"
     elif isinstance(spec, Mapping):
         raw, folder, origin = _plain(dict(spec), "the spec"), Path.cwd(), "the spec"
     else:
         path = _expanded(spec, "", str(spec)).absolute()
-        raw, folder, origin = _read_yaml(path), path.parent, str(spec)
+        wanted = "a mapping with data, models and output"
+        raw, folder, origin = _read_yaml(path, str(path), wanted), path.parent, str(spec)
         raw.setdefault("name", path.stem)
     for setting in settings:
         _override(raw, setting)
     if store is not None and isinstance(raw.get("output") or {}, dict):
         raw["output"] = raw.get("output") or {}
         raw["output"]["store"] = str(_expanded(store, "output.store", origin).absolute())
-    return _validated(raw, folder, origin)
+    unknown_machine = _lay_machine(raw)
+    return _validated(raw, folder, origin, unknown_machine)
+
+
+def load_machine(name: str) -> tuple[dict[str, Any], Traversable]:
+    """Read and validate a machine profile.
+
+    Parameters
+    ----------
+    name : str
+        As in ``cluster.machine``.
+
+    Returns
+    -------
+    tuple of dict and Traversable
+        What the file holds, and the file.
+
+    Raises
+    ------
+    SpecError
+        When there is none of that name, or with everything that is wrong with it.
+    """
+    file = machines.find(name)
+    if file is None:
+        raise SpecError([_unknown_machine(name)], "the command line")
+    return _read_machine(file), file
+
+
+def _unknown_machine(name: str) -> Fault:
+    known, own = machines.profiles(), machines.own_folder()
+    hint = nearest(name, known).removesuffix("?")
+    message = f"{name!r} is no machine{hint}; looked in {own} and among those shipped"
+    return Fault("cluster.machine", f"{message}: {listed(known)}")
+
+
+def _read_machine(file: Traversable) -> dict[str, Any]:
+    origin = f"machine profile {file}"
+    raw = _read_yaml(file, origin, "a mapping with description and keys of a cluster section")
+    faults = [Fault("machine", "a profile cannot name another one")] if "machine" in raw else []
+    try:
+        profile = MachineProfile.model_validate(raw)
+    except pydantic.ValidationError as error:
+        faults += _faults(error, MachineProfile)
+    else:
+        faults += _machine_faults(profile, "")
+    if faults:
+        raise SpecError(faults, origin)
+    return raw
+
+
+def _lay_machine(raw: dict[str, Any]) -> list[Fault]:
+    """Lay the machine's profile under the spec's cluster section; return what is wrong."""
+    section = raw.get("cluster")
+    if not isinstance(section, dict) or not isinstance(section.get("machine"), str):
+        return []
+    file = machines.find(section["machine"])
+    if file is None:
+        return [_unknown_machine(section["machine"])]
+    profile = _read_machine(file)
+    del profile["description"]
+    raw["cluster"] = machines.laid_under(profile, section)
+    return []
 
 
 def parse_yaml(text: str) -> Any:
@@ -367,21 +561,19 @@ def _expanded(path: str | Path, key: str, origin: str) -> Path:
         raise SpecError([Fault(key, message)], origin) from None
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def _read_yaml(path: Traversable, origin: str, wanted: str) -> dict[str, Any]:
     try:
         raw = parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise SpecError(
-            [Fault("", "no such file; `hpc-sweep init` writes one")], str(path)
-        ) from None
+        raise SpecError([Fault("", "no such file; `hpc-sweep init` writes one")], origin) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise SpecError([Fault("", f"cannot be read: {error}")], str(path)) from None
+        raise SpecError([Fault("", f"cannot be read: {error}")], origin) from None
     except Exception as error:  # ruamel raises several kinds, some without a word
         text = " ".join(f"{type(error).__name__}: {error}".split())
-        raise SpecError([Fault("", f"is not YAML: {text}")], str(path)) from None
+        raise SpecError([Fault("", f"is not YAML: {text}")], origin) from None
     if not isinstance(raw, dict):
-        raise SpecError([Fault("", "must be a mapping with data, models and output")], str(path))
-    return _plain(raw, str(path))
+        raise SpecError([Fault("", f"must be {wanted}")], origin)
+    return _plain(raw, origin)
 
 
 def _override(raw: dict[str, Any], setting: str) -> None:
@@ -412,12 +604,15 @@ def _override(raw: dict[str, Any], setting: str) -> None:
         place = place[index]
 
 
-def _validated(raw: dict[str, Any], folder: Path, origin: str) -> SweepSpec:
+def _validated(
+    raw: dict[str, Any], folder: Path, origin: str, known: Sequence[Fault] = ()
+) -> SweepSpec:
     try:
         spec = SweepSpec.model_validate(raw)
     except pydantic.ValidationError as error:
-        raise SpecError(_faults(error), origin, _valid_sections(raw, folder)) from None
-    faults = list(_cross_faults(spec))
+        faults = [*known, *_faults(error, SweepSpec)]
+        raise SpecError(faults, origin, _valid_sections(raw, folder)) from None
+    faults = [*known, *_cross_faults(spec)]
     if faults:
         raise SpecError(faults, origin, _valid_sections(raw, folder))
     data = spec.data.model_copy(update={"store": absolute(spec.data.store, folder)})
@@ -429,7 +624,50 @@ def _validated(raw: dict[str, Any], folder: Path, origin: str) -> SweepSpec:
     if cluster.tls:
         files = {name: absolute(file, folder) for name, file in cluster.tls.model_dump().items()}
         cluster = cluster.model_copy(update={"tls": TlsSpec(**files)})
+    cluster = with_mounts(cluster, data.store, output.store, origin)
     return spec.model_copy(update={"data": data, "output": output, "cluster": cluster})
+
+
+def with_mounts(cluster: ClusterSpec, data: str, output: str, origin: str) -> ClusterSpec:
+    """Return a cluster section in which ``{mounts}`` is what the paths of a sweep make of it.
+
+    Parameters
+    ----------
+    cluster : ClusterSpec
+        The section.
+    data, output : str
+        Absolute paths of data and store, or URLs.
+    origin : str
+        What messages call the spec.
+
+    Raises
+    ------
+    SpecError
+        When a path cannot be named.
+    """
+    driver, fields = cluster.driver, ("resources", "directives", "launcher")
+    texts = [*(text for name in fields for text in getattr(cluster, name) or ())]
+    texts += [*driver.directives, *(driver.resources or ())]
+    if not placeholders.uses(texts, placeholders.MOUNTS):
+        return cluster
+    rules, join = cluster.mounts.rules, cluster.mounts.join
+    names = machines.mount_names(machines.sweep_folders(data, output), rules)
+    odd = [name for name in names if not WORD.fullmatch(name) or join in name]
+    if odd:
+        message = f"{odd[0]!r} cannot be named in {{mounts}}: letters, digits and ._/@=- can"
+        raise SpecError([Fault("cluster.mounts", message)], origin)
+    mounts = join.join(names)
+
+    def put(section: Any, fields: Iterable[str]) -> dict[str, Any]:
+        lists = {name: getattr(section, name) for name in fields}
+        return {
+            name: [placeholders.with_mounts(text, mounts) for text in lines]
+            for name, lines in lists.items()
+            if lines is not None
+        }
+
+    driver = driver.model_copy(update=put(driver, ("resources", "directives")))
+    return cluster.model_copy(update={**put(cluster, fields), "driver": driver})
 
 
 def _valid_sections(raw: dict[str, Any], folder: Path) -> dict[str, Section]:
@@ -501,21 +739,28 @@ def _model_faults(models: Sequence[ModelSpec]) -> Iterable[Fault]:
                     yield Fault(path, "is an empty list; give at least one value")
 
 
-def _cluster_faults(cluster: ClusterSpec) -> Iterable[Fault]:
+def _machine_faults(cluster: ClusterSpec, root: str) -> Iterable[Fault]:
+    """Yield faults that a cluster section and a machine profile may have alike."""
     if cluster.kind not in CLUSTER_KINDS and ":" not in cluster.kind:
-        allowed = ", ".join(CLUSTER_KINDS)
-        hint = nearest(cluster.kind, CLUSTER_KINDS)
+        allowed, hint = ", ".join(CLUSTER_KINDS), nearest(cluster.kind, CLUSTER_KINDS)
         message = f"'{cluster.kind}' is none of {allowed}, or package.module:Class{hint}"
-        yield Fault("cluster.kind", message)
+        yield Fault(f"{root}kind", message)
+    charge = cluster.charge
+    if charge and (charge.per_core_hour is None) == (charge.per_node_hour is None):
+        yield Fault(f"{root}charge", "give either per_core_hour or per_node_hour")
     if cluster.workers is not None and cluster.nodes is not None:
-        yield Fault("cluster.nodes", "give workers, or nodes with workers_per_node, not both")
+        yield Fault(f"{root}nodes", "give workers, or nodes with workers_per_node, not both")
     if cluster.memory is not None and cluster.node_memory is not None:
-        yield Fault("cluster.node_memory", "give memory or node_memory, not both")
+        yield Fault(f"{root}node_memory", "give memory or node_memory, not both")
+
+
+def _cluster_faults(cluster: ClusterSpec) -> Iterable[Fault]:
+    yield from _machine_faults(cluster, "cluster.")
     if cluster.kind == "external" and bool(cluster.address) == bool(cluster.scheduler_file):
         yield Fault("cluster.address", "external needs one of address and scheduler_file")
 
 
-def _faults(error: pydantic.ValidationError) -> list[Fault]:
+def _faults(error: pydantic.ValidationError, root: type[Section]) -> list[Fault]:
     """Translate pydantic's errors.
 
     The members of a union complain each: the deepest complaint is about what was meant,
@@ -523,18 +768,18 @@ def _faults(error: pydantic.ValidationError) -> list[Fault]:
     """
     found: dict[tuple[int | str, ...], list[Any]] = {}
     for item in error.errors():
-        found.setdefault(_spec_keys(item["loc"]), []).append(item)
+        found.setdefault(_spec_keys(item["loc"], root), []).append(item)
     return [
-        Fault(".".join(map(str, keys)), _fault_text(items, keys))
+        Fault(".".join(map(str, keys)), _fault_text(items, keys, root))
         for keys, items in found.items()
         if not any(other[: len(keys)] == keys != other for other in found)
     ]
 
 
-def _spec_keys(location: tuple[int | str, ...]) -> tuple[int | str, ...]:
+def _spec_keys(location: tuple[int | str, ...], root: type[Section]) -> tuple[int | str, ...]:
     """Drop what pydantic puts into a location: after a union, the name of the member."""
     keys: list[int | str] = []
-    annotation: Any = SweepSpec
+    annotation: Any = root
     in_member = False
     for key in location:
         if len(_members(annotation)) > 1 and not in_member:
@@ -570,14 +815,14 @@ def _below(annotation: Any, key: int | str) -> Any:
     return None
 
 
-def _fault_text(items: Sequence[Any], keys: tuple[int | str, ...]) -> str:
+def _fault_text(items: Sequence[Any], keys: tuple[int | str, ...], root: type[Section]) -> str:
     fitting = [item for item in items if not item["type"].endswith(("_type", "_parsing"))]
     item = (fitting or items)[0]
     value, kind = item["input"], item["type"]
     if kind == "missing":
         return "is missing"
     if kind == "extra_forbidden":
-        annotation: Any = SweepSpec
+        annotation: Any = root
         for key in keys[:-1]:
             annotation = _below(annotation, key)
         fields = [f for member in _members(annotation) for f in getattr(member, "model_fields", ())]

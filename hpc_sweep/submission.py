@@ -56,7 +56,8 @@ class Scripts:
 
 def driver_spec(spec: SweepSpec, *, chain: bool = False) -> SweepSpec:
     """Return the spec as the driver's job needs it: on a node, with nobody who waits for it."""
-    changed: dict[str, object] = {"scheduler_interface": None}
+    # the profile lies under the section already, and may not be seen from a node
+    changed: dict[str, object] = {"scheduler_interface": None, "machine": None}
     if chain:
         changed["start_timeout"] = spec.cluster.idle_limit
     return spec.model_copy(update={"cluster": spec.cluster.model_copy(update=changed)})
@@ -99,9 +100,12 @@ def make_scripts(
         job = replace(
             job,
             name="sweep",
-            nodes=cluster.jobs,
-            cpus=cluster.workers_per_job,
-            memory_bytes=job.memory_bytes + workers,
+            size=replace(
+                job.size,
+                nodes=cluster.jobs,
+                cores=cluster.workers_per_job,
+                memory_bytes=job.size.memory_bytes + workers,
+            ),
         )
     return Scripts(driver_script(spec.cluster.kind, job), cluster.job_script())
 

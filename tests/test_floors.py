@@ -13,9 +13,9 @@ import hpc_sweep
 
 PACKAGE = Path(hpc_sweep.__file__).parent
 FLOORS = {
-    0: {"errors", "choices"},
+    0: {"errors", "choices", "machines", "placeholders"},
     1: {"spec", "partitions", "candidates", "estimators", "versions", "processes"},
-    2: {"plan"},
+    2: {"plan", "directives"},
     3: {"source", "search", "store", "clusters", "jobscripts"},
     4: {"drive", "work", "prepare", "stops"},
     5: {"preloaded", "worker", "sweep", "submission", "results", "models", "doctor"},

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpc_sweep.cli import main
+from hpc_sweep.directives import Changes, Size
 from hpc_sweep.errors import SpecError
 from hpc_sweep.jobscripts import DriverJob, driver_script
 
@@ -24,11 +25,11 @@ def job(**changes: Any) -> DriverJob:
     given = {
         "command": ["/opt/env/bin/python", "-m", "hpc_sweep", "run", "/data/x.zarr.run/spec.json"],
         "log_folder": "/data/x.zarr.run/logs",
-        "memory_bytes": 4_000_000_000,
+        "size": Size(cores=1, memory_bytes=4_000_000_000),
+        "changes": Changes(directives=["--qos=long"]),
         "queue": "compute",
         "account": "p42",
         "walltime": "24:00:00",
-        "directives": ["--qos=long"],
         "prologue": ["module load python"],
     }
     return DriverJob(**{**given, **changes})
@@ -42,7 +43,7 @@ def test_golden(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_open_values_leave_their_lines_out(kind: str) -> None:
-    bare = job(queue=None, account=None, walltime=None, directives=(), prologue=())
+    bare = job(queue=None, account=None, walltime=None, changes=Changes(), prologue=())
     lines = driver_script(kind, bare).splitlines()
     assert not [line for line in lines if "None" in line or not line.strip()]
     assert lines[-1].startswith("exec /opt/env/bin/python")
@@ -54,13 +55,13 @@ def test_open_values_leave_their_lines_out(kind: str) -> None:
 )
 def test_no_value_adds_a_line(kind: str, text: str, name: str) -> None:
     """A value is refused, or it stands whole on the one line that it had before."""
-    plain = driver_script(kind, job(**{name: "VALUE"})).splitlines()
+    plain = driver_script(kind, job(**{name: "99:59:59"})).splitlines()
     try:
         made = driver_script(kind, job(**{name: text})).split("\n")[:-1]
     except SpecError as error:
         assert [fault.path for fault in error.faults] == [f"cluster.driver.{name}"]  # noqa: PT017
         return
-    assert made == [line.replace("VALUE", text) for line in plain]
+    assert made == [line.replace("99:59:59", text) for line in plain]
     assert not set(text) & set("\n\r\t '\"$`;&|<>(){}\\*?!#~")
 
 
@@ -83,11 +84,11 @@ def test_the_shell_runs_nothing_else(tmp_path: Path, path: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", ["directives", "prologue"])
-def test_directives_and_prologue_stay_on_their_lines(kind: str, name: str) -> None:
-    for text in ("a\nb", "a\rb", "a\u2028b", ""):
-        with pytest.raises(SpecError, match=f"cluster.driver.{name}"):
-            driver_script(kind, job(**{name: [text]}))
+@pytest.mark.parametrize("text", ["a\nb", "a\rb", "a\u2028b", ""])
+def test_directives_and_prologue_stay_on_their_lines(kind: str, text: str) -> None:
+    for change in ({"prologue": [text]}, {"changes": Changes(directives=[text])}):
+        with pytest.raises(SpecError, match="is not one line"):
+            driver_script(kind, job(**change))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -17,6 +17,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ import dask
 from dask.utils import parse_bytes
 from distributed import Client
 
+from hpc_sweep import placeholders
 from hpc_sweep.clusters import ending
 from hpc_sweep.clusters.base import OTHERS_BYTES, WORKER_ENVIRONMENT, Cluster, Record, Say
 from hpc_sweep.clusters.certificates import (
@@ -43,11 +45,22 @@ from hpc_sweep.clusters.queue import (
     seconds,
     with_margin,
 )
+from hpc_sweep.directives import Changes, Size, scratch_bytes, worker_changes
 from hpc_sweep.errors import ClusterError, Fault
 from hpc_sweep.processes import FILES_PER_CONNECTION, open_files_missing, raise_open_files
 from hpc_sweep.spec import ClusterSpec
 
 _PLAIN_PATH = re.compile(r"[\w./+@-]+")
+_PLAIN_OPTION = re.compile(r"[\w./:+@=,${}-]*", re.ASCII)
+
+OWN_OPTIONS = frozenset(
+    {"record", "changes", "scratch_bytes", "worker_memory_bytes", "job_directives_skip"}
+)
+SHELL_OPTIONS = frozenset(
+    {"python", "shebang", "worker_command", "worker_extra_args", "job_script_prologue"}
+    | {"job_extra_directives", "env_extra", "extra", "job_extra"}
+)
+"""Keys of ``cluster.options`` that dask-jobqueue takes as shell or as whole directives."""
 
 ABSENT_S = 180.0
 """A job that the queue does not know for this long has ended; below it is a hiccup."""
@@ -133,6 +146,23 @@ class JobQueue(Cluster):
         missing = open_files_missing(self.workers, FILES_PER_CONNECTION)
         if missing:
             faults.append(Fault("cluster.workers", missing))
+        return [*faults, *self._option_faults()]
+
+    def _option_faults(self) -> list[Fault]:
+        """Return which of ``cluster.options`` could add a line or a command to a script."""
+        faults = []
+        for key, value in self.spec.options.items():
+            lines = [str(line) for line in (value if isinstance(value, list) else [value])]
+            if key in OWN_OPTIONS:
+                message = "is set by us; write cluster.skip, cluster.directives, cluster.scratch"
+                faults.append(Fault(f"cluster.options.{key}", message))
+            elif key in SHELL_OPTIONS:
+                odd = [line for line in lines if not line.isprintable()]
+                if odd:
+                    faults.append(Fault(f"cluster.options.{key}", f"{odd[0]!r} is not one line"))
+            elif isinstance(value, str) and not _PLAIN_OPTION.fullmatch(value):
+                message = f"{value!r} goes into job scripts: letters, digits and ._:+@=,-/$ can"
+                faults.append(Fault(f"cluster.options.{key}", message))
         return faults
 
     def start(self) -> Client:
@@ -190,12 +220,15 @@ class JobQueue(Cluster):
             "log_directory": str(self.folder / "logs"),
             "protocol": "tls://",
             "security": security,
-            "python": f"exec {shlex.quote(self._configured('python') or sys.executable)}",
+            "python": f"exec {shlex.join([*self._launcher(), self._python()])}",
             "worker_command": "hpc_sweep.worker",
+            "worker_memory_bytes": self.worker_memory_bytes(),
+            "changes": self._changes(),
+            "scratch_bytes": scratch_bytes(self.spec),
+            "local_directory": None if spec.scratch is None else f'"{spec.scratch.folder}"',
             "worker_extra_args": [
                 *(self._configured("worker-extra-args") or ()),
                 *("--nworkers", str(self.workers_per_job), "--no-dashboard"),
-                *("--memory-limit", str(self.worker_memory_bytes())),
                 "--preload hpc_sweep.clusters.ending",
             ],
             "silence_logs": "error",
@@ -211,6 +244,38 @@ class JobQueue(Cluster):
         options["scheduler_options"] = scheduler
         return {key: value for key, value in options.items() if value is not None}
 
+    def _python(self) -> str:
+        return str(self._configured("python") or sys.executable)
+
+    def _launcher(self) -> list[str]:
+        size = Size(
+            self.workers_per_job,
+            self._job_memory() or 0,
+            scratch_bytes=scratch_bytes(self.spec),
+        )
+        return [placeholders.expanded(word, size.values()) for word in self.spec.launcher]
+
+    def _changes(self) -> Changes:
+        """Return how the machine wants the directives of worker jobs.
+
+        The user's ``job-directives-skip`` counts by option too.
+        """
+        changes = worker_changes(self.spec)
+        skip = [*(self._configured("job-directives-skip") or ()), *changes.skip]
+        resources = changes.resources
+        if resources is None:
+            resources = self.usual_resources()
+        return replace(changes, skip=skip, resources=resources)
+
+    def usual_resources(self) -> list[str] | None:
+        """Return the resources that ``jobqueue.yaml`` or ``cluster.options`` writes out."""
+        return None
+
+    def _written_out(self, key: str) -> str | None:
+        """Return what ``cluster.options`` says, else ``jobqueue.yaml``, else None."""
+        given = self.spec.options.get(key, self._configured(key.replace("_", "-")))
+        return None if given is None else str(given).replace("{", "{{").replace("}", "}}")
+
     def _walltime_s(self) -> float | None:
         """Return the longest walltime of a worker job, or None where nobody set one."""
         asked = self.spec.walltime or self._configured("walltime")
@@ -219,7 +284,7 @@ class JobQueue(Cluster):
     def _timed(self, walltime_s: float | None) -> dict[str, Any]:
         """Return the options of a worker job that its walltime decides."""
         spec = self.spec
-        directives = [*(self._configured("job-extra-directives") or ()), *spec.directives]
+        directives = [*(self._configured("job-extra-directives") or ())]
         walltime, end = spec.walltime, ""
         if walltime_s is not None:
             walltime = clock(walltime_s)

@@ -100,6 +100,11 @@ class Pbs(JobQueue):
 
         return PBSCluster, RecordingPbsJob
 
+    def usual_resources(self) -> list[str] | None:
+        """Return what ``resource-spec`` writes out."""
+        given = self._written_out("resource_spec")
+        return None if given is None else [f"-l {given}"]
+
 
 def parse_qstat(text: str) -> list[JobState]:
     """Return the states out of ``qstat -f -F json``.

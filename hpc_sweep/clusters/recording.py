@@ -16,18 +16,43 @@ from dask_jobqueue.slurm import SLURMJob
 from distributed.core import Status
 
 from hpc_sweep.clusters.base import Record
+from hpc_sweep.directives import Changes, Size, rewritten
 
 
 class Recording:
-    """Mixed into a job class: notes its job id, or why it was refused."""
+    """Mixed into a job class: notes its job id, or why it was refused.
+
+    Its header is rewritten as the machine wants it; dask-jobqueue's own way of skipping
+    directives goes by parts of their text, so that ``-A`` in a path loses the log.
+    """
 
     job_id: Any
     status: Any
     config_name: Any
+    job_header: str
+    worker_cores: int
+    worker_memory: int
 
-    def __init__(self, *args: Any, record: Record, **options: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        record: Record,
+        changes: Changes,
+        scratch_bytes: int,
+        worker_memory_bytes: int,
+        **options: Any,
+    ) -> None:
         self._record = record
-        super().__init__(*args, **options)
+        self._worker_memory_bytes = worker_memory_bytes
+        super().__init__(*args, **{**options, "job_directives_skip": []})
+        size = Size(self.worker_cores, self.worker_memory, scratch_bytes=scratch_bytes)
+        lines = rewritten(type(self).config_name, self.job_header.split("\n"), changes, size)
+        self.job_header = "\n".join(lines)
+
+    @property
+    def worker_process_memory(self) -> str:
+        """Return the memory of a worker, for its command line."""
+        return str(self._worker_memory_bytes)
 
     async def start(self) -> None:
         """Submit the job; a refusal is recorded instead of raised into the event loop."""
@@ -72,6 +97,10 @@ class RecordingPbsJob(Recording, PBSJob):  # type: ignore[misc]
     """`dask_jobqueue.pbs.PBSJob` with a record; its id is the whole ``123.server``."""
 
     job_id_regexp = r"(?P<job_id>\S+)"
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        # what is asked for comes with the changes, which replace this
+        super().__init__(*args, **{**options, "resource_spec": "select=1"})
 
 
 TEMPORARY = (

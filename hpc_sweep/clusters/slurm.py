@@ -9,6 +9,7 @@ from typing import Any
 
 from hpc_sweep.clusters.jobqueue import JobQueue
 from hpc_sweep.clusters.queue import JobState, Queue, QueueSilentError, ask, clock, seconds, submit
+from hpc_sweep.directives import RESOURCES
 
 ALIVE = frozenset(
     {"PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "SUSPENDED", "STOPPED", "RESIZING"}
@@ -96,6 +97,18 @@ class Slurm(JobQueue):
         from hpc_sweep.clusters.recording import RecordingSlurmJob
 
         return SLURMCluster, RecordingSlurmJob
+
+    def usual_resources(self) -> list[str] | None:
+        """Return what ``job-cpu`` and ``job-mem`` make of them."""
+        cores, memory = self._written_out("job_cpu"), self._written_out("job_mem")
+        if cores is None and memory is None:
+            return None
+        *nodes_and_tasks, usual_cores, usual_memory = RESOURCES["slurm"]
+        return [
+            *nodes_and_tasks,
+            usual_cores if cores is None else f"--cpus-per-task={cores}",
+            usual_memory if memory is None else f"--mem={memory}",
+        ]
 
 
 def parse_squeue(text: str) -> list[JobState]:

@@ -3,10 +3,10 @@
 #PBS -N hpc-sweep-worker
 #PBS -q compute
 #PBS -A p42
-#PBS -l select=1:ncpus=4:mem=7916MB
 #PBS -l walltime=02:00:00
 #PBS -e FOLDER/logs/
 #PBS -o FOLDER/logs/
+#PBS -l select=1:ncpus=4:mem=7916mb
 #PBS -r n
 export DASK_DISTRIBUTED__WORKER__HTTP__ROUTES='[]'
 export MKL_NUM_THREADS=1
@@ -15,4 +15,4 @@ export OMP_NUM_THREADS=1
 export OPENBLAS_NUM_THREADS=1
 export HPC_SWEEP_JOB_END="$(($(date +%s) + 7200))"
 module load python
-exec /opt/env/bin/python -m hpc_sweep.worker tls://SCHEDULER:PORT --name NAME --nthreads 1 --memory-limit 1.93GiB --death-timeout 60 --nworkers 4 --no-dashboard --memory-limit 2000000000 --preload hpc_sweep.clusters.ending --protocol tls:// --tls-ca-file FOLDER/keys/ca.pem --tls-cert FOLDER/keys/cert.pem --tls-key FOLDER/keys/key.pem
+exec /opt/env/bin/python -m hpc_sweep.worker tls://SCHEDULER:PORT --name NAME --nthreads 1 --memory-limit 2000000000 --death-timeout 60 --nworkers 4 --no-dashboard --preload hpc_sweep.clusters.ending --protocol tls:// --tls-ca-file FOLDER/keys/ca.pem --tls-cert FOLDER/keys/cert.pem --tls-key FOLDER/keys/key.pem
