@@ -126,7 +126,7 @@ def _space(folder: Path, needed_bytes: int, needed_files: int) -> Seen:
 
 def _quota(spec: SweepSpec, folder: Path) -> Seen:
     """Run the site's own command for quotas."""
-    command = getattr(spec.cluster, "quota_command", None)
+    command = spec.cluster.quota_command
     if not command:
         return skipped("cluster.quota_command is not set")
     words = shlex.split(command) if isinstance(command, str) else list(command)

@@ -16,6 +16,7 @@ from typing import Any
 from hpc_sweep.clusters.certificates import make_certificates
 from hpc_sweep.clusters.jobqueue import JobQueue
 from hpc_sweep.clusters.queue import JobState, Queue, QueueSilentError, is_for_maintenance, log_tail
+from hpc_sweep.directives import worker_changes
 from hpc_sweep.doctor.checks import Check, Seen, Verdict, fail, look, ok, warn
 from hpc_sweep.doctor.messages import await_message, leave
 from hpc_sweep.doctor.route import addresses, call, listening, own_address
@@ -207,8 +208,7 @@ def _listening(interface: str | None, keys: Path) -> Iterator[tuple[str, int] | 
 
 
 def _scratch_folder(spec: SweepSpec) -> str | None:
-    scratch = getattr(spec.cluster, "scratch", None)
-    return getattr(scratch, "folder", None)
+    return spec.cluster.scratch and spec.cluster.scratch.folder
 
 
 def _submit(spec: SweepSpec, cluster: JobQueue, folder: Path) -> SmallJob:
@@ -221,7 +221,7 @@ def _submit(spec: SweepSpec, cluster: JobQueue, folder: Path) -> SmallJob:
         queue=wanted.queue,
         account=wanted.account,
         walltime=WALLTIME,
-        directives=wanted.directives,
+        changes=worker_changes(wanted),
     )
     script = folder / "doctor.sh"
     script.write_text(driver_script(cluster.queue.kind, job), encoding="utf-8")
