@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import re
+import shlex
 import types
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources.abc import Traversable
@@ -109,6 +110,14 @@ def _directive(value: str) -> str:
 def _scratch_folder(value: str) -> str:
     if not _SCRATCH.fullmatch(value):
         raise ValueError("may have letters, digits, ._:+@=,-/ and variables such as $TMPDIR")
+    return value
+
+
+def _command(value: str) -> str:
+    try:
+        shlex.split(value)
+    except ValueError as error:
+        raise ValueError(f"is no command line: {error}") from None
     return value
 
 
@@ -330,7 +339,9 @@ class ClusterSpec(Section):
     )
     charge: ChargeSpec | None = Field(None, description="what the machine charges for")
     max_core_hours: Amount | None = Field(None, description="of all runs of a sweep together")
-    quota_command: Line | None = Field(None, description="prints your quota, for doctor")
+    quota_command: Annotated[Line, AfterValidator(_command)] | None = Field(
+        None, description="prints your quota, for doctor"
+    )
     address: Line | None = Field(None, description="external: tcp://… or tls://…")
     scheduler_file: Annotated[Line, AfterValidator(_place)] | None = Field(
         None, description="external: in place of address"

@@ -129,7 +129,7 @@ def _quota(spec: SweepSpec, folder: Path) -> Seen:
     command = spec.cluster.quota_command
     if not command:
         return skipped("cluster.quota_command is not set")
-    words = shlex.split(command) if isinstance(command, str) else list(command)
+    words = shlex.split(command)
     try:
         said = subprocess.run(
             words, capture_output=True, text=True, timeout=QUOTA_S, check=False, cwd=folder

@@ -208,7 +208,8 @@ def _listening(interface: str | None, keys: Path) -> Iterator[tuple[str, int] | 
 
 
 def _scratch_folder(spec: SweepSpec) -> str | None:
-    return spec.cluster.scratch and spec.cluster.scratch.folder
+    scratch = spec.cluster.scratch
+    return None if scratch is None else scratch.folder
 
 
 def _submit(spec: SweepSpec, cluster: JobQueue, folder: Path) -> SmallJob:
