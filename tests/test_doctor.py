@@ -139,27 +139,16 @@ def test_too_few_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
     ("command", "verdict", "words"),
     [
         ("echo used 12 GB of 100 GB, 12%", Verdict.OK, "used 12 GB"),
-        (["echo", "home 97.5 % of 10 GB"], Verdict.WARN, "97.5 %"),
+        ("echo 'home 97.5 % of 10 GB'", Verdict.WARN, "97.5 %"),
         ("false", Verdict.WARN, "false failed"),
         ("no-such-quota -u me", Verdict.WARN, "no-such-quota"),
     ],
 )
-def test_quota(
-    spec: Spec,
-    monkeypatch: pytest.MonkeyPatch,
-    command: Any,
-    verdict: Verdict,
-    words: str,
-) -> None:
+def test_quota(spec: Spec, command: str, verdict: Verdict, words: str) -> None:
     from hpc_sweep.doctor import examine as module
 
-    class WithQuota:
-        quota_command = command
-
-    class Given:
-        cluster = WithQuota
-
-    seen = module._quota(Given, Path.cwd())  # type: ignore[arg-type]
+    spec["cluster"]["quota_command"] = command
+    seen = module._quota(load_spec(spec), Path.cwd())
     assert seen.verdict is verdict
     assert words in seen.text
 
