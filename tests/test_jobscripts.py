@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from conftest import Spec
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpc_sweep.cli import main
@@ -50,6 +50,7 @@ def test_open_values_leave_their_lines_out(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@settings(deadline=None)
 @given(
     text=st.text(min_size=1, max_size=20), name=st.sampled_from(["queue", "account", "walltime"])
 )
@@ -66,6 +67,7 @@ def test_no_value_adds_a_line(kind: str, text: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@settings(deadline=None)
 @given(words=st.lists(st.text(st.characters(exclude_characters="\0"), min_size=1), min_size=1))
 def test_the_command_is_what_it_was(kind: str, words: list[str]) -> None:
     """The shell gets the words as they are, whatever is in them."""
