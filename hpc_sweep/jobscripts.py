@@ -45,6 +45,8 @@ class DriverJob:
         Walltime down to which Slurm may shorten the job.
     name : str
         What the job is called, after ``hpc-sweep-``.
+    array : int
+        How many such jobs there are.
     """
 
     command: Sequence[str]
@@ -58,6 +60,7 @@ class DriverJob:
     launcher: Sequence[str] = ()
     time_min: str | None = None
     name: str = "driver"
+    array: int = 1
 
 
 def driver_job(cluster: ClusterSpec, command: Sequence[str], log_folder: str) -> DriverJob:

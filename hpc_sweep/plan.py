@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -130,6 +130,31 @@ class Workload:
 
 
 @dataclass(frozen=True)
+class Share:
+    """What one of several drivers of a store does: a range of its result chunks.
+
+    Attributes
+    ----------
+    index, count : int
+        The `index`-th of `count` ranges, from 1.
+    """
+
+    index: int = 1
+    count: int = 1
+
+    def of(self, chunks: Sequence[Chunk]) -> Sequence[Chunk]:
+        """Return the result chunks of this share; shares differ by one chunk at the most."""
+        first, last = ((i * len(chunks)) // self.count for i in (self.index - 1, self.index))
+        return chunks[first:last]
+
+    def __str__(self) -> str:
+        return "" if self == WHOLE else f"-{self.index}-of-{self.count}"
+
+
+WHOLE = Share()
+
+
+@dataclass(frozen=True)
 class Plan:
     """How a workload is cut: result chunks, and the size of units in this run."""
 
@@ -198,6 +223,7 @@ def make_plan(
     worker_memory_bytes: int | None,
     max_files: int,
     chunks: tuple[int, ...] | None = None,
+    least_chunks: int = 1,
 ) -> Plan:
     """Cut a workload.
 
@@ -213,6 +239,8 @@ def make_plan(
         How many files the finished store may have.
     chunks : tuple of int, optional
         Shape of the result chunks of a store that exists.
+    least_chunks : int
+        How many result chunks a new store shall have at the least, for as many drivers.
 
     Raises
     ------
@@ -221,7 +249,7 @@ def make_plan(
         more files than it may have.
     """
     if chunks is None:
-        chunks = _result_chunks(workload, max_files)
+        chunks = _result_chunks(workload, max_files, least_chunks)
     partitions, candidates = _unit_size(workload, workers)
     memory = _memory(workload, partitions)
     if worker_memory_bytes is not None:
@@ -241,19 +269,24 @@ def make_plan(
     )
 
 
-def _result_chunks(workload: Workload, max_files: int) -> tuple[int, ...]:
+def _result_chunks(workload: Workload, max_files: int, least: int) -> tuple[int, ...]:
     """Start from the source's chunks; merge them for the file budget, cut what is too large."""
     grid = workload.grid
     chunks = [min(c, n) for c, n in zip(grid.read_chunks, grid.shape, strict=True)]
-    while math.prod(chunks) * workload.cell_bytes > CHUNK_BYTES and math.prod(chunks) > 1:
+
+    def count() -> int:
+        return math.prod(grid.chunk_grid(chunks))
+
+    while (math.prod(chunks) * workload.cell_bytes > CHUNK_BYTES or count() < least) and math.prod(
+        chunks
+    ) > 1:
         widest = max(range(len(chunks)), key=lambda dim: chunks[dim])
         chunks[widest] = _about_half(chunks[widest])
 
     def files() -> int:
-        counts = math.prod(grid.chunk_grid(chunks))
-        return workload.n_chunked_arrays * counts + workload.n_other_files
+        return workload.n_chunked_arrays * count() + workload.n_other_files
 
-    while files() > max_files and math.prod(grid.chunk_grid(chunks)) > 1:
+    while files() > max_files and count() > least:
         counts = grid.chunk_grid(chunks)
         finest = max(range(len(chunks)), key=lambda dim: counts[dim])
         chunks[finest] = min(chunks[finest] * 2, grid.shape[finest])

@@ -17,8 +17,8 @@ from hpc_sweep.errors import Fault, SpecError, StoreError, disk_errors
 from hpc_sweep.plan import Plan, Workload, make_plan
 from hpc_sweep.source import Source, open_source
 from hpc_sweep.spec import SweepSpec, load_spec
-from hpc_sweep.store import Store, result_arrays, run_folder
-from hpc_sweep.versions import differences
+from hpc_sweep.store import Store, create_store, result_arrays, run_folder
+from hpc_sweep.versions import differences, versions
 
 FIXED_FILES = 12
 """Files of a store besides one per array and chunk: metadata and small arrays."""
@@ -55,7 +55,7 @@ class Prepared:
     store: Store | None
 
 
-def prepare(spec: SweepSpec, origin: str = "the spec") -> Prepared:
+def prepare(spec: SweepSpec, origin: str = "the spec", *, drivers: int = 1) -> Prepared:
     """Check a spec against estimators, data, cluster and store, and plan it.
 
     Raises
@@ -92,6 +92,7 @@ def prepare(spec: SweepSpec, origin: str = "the spec") -> Prepared:
         worker_memory_bytes=cluster.worker_memory_bytes(),
         max_files=spec.output.max_files,
         chunks=None if store is None else store.header.chunks,
+        least_chunks=drivers,
     )
     return Prepared(spec, source, candidates, n_splits, cluster, plan, store)
 
@@ -111,6 +112,21 @@ def check_versions(store: Store, *, mixed: bool) -> None:
             f"{store.path} was begun under another version: here is {different[0]}, and scores may "
             "differ; use that version, or go on with --mixed-versions, which the store records"
         )
+
+
+def create(prepared: Prepared) -> Store:
+    """Create the store of a sweep that is known to be good."""
+    spec, source, plan = prepared.spec, prepared.source, prepared.plan
+    return create_store(
+        Path(spec.output.store),
+        spec,
+        plan.grid,
+        plan.chunks,
+        prepared.n_splits,
+        source.kept_coordinates,
+        source_identity=source.identity(),
+        versions=versions(),
+    )
 
 
 def load(

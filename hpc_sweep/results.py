@@ -95,12 +95,11 @@ def sweep_status(store: str | Path) -> dict[str, Any]:
     """
     opened = Store.open(store)
     ledger = Ledger.read(opened)
-    holder = read_holder(opened.run.lease)
-    if holder is not None and is_known_dead(holder):
-        holder = None
-    last = None
-    for event in read_events(opened.run.events):
-        last = event
+    run = opened.run
+    holders = [read_holder(lease) for lease in (run.lease, *run.rivals())]
+    drivers = [str(holder) for holder in holders if holder and not is_known_dead(holder)]
+    logs = sorted(run.path.glob("events*.jsonl"))
+    last = max((event for log in logs for event in read_events(log)), key=_time, default=None)
     cells = opened.grid.size * len(opened.candidates)
     return {
         "store": str(opened.path),
@@ -112,6 +111,10 @@ def sweep_status(store: str | Path) -> dict[str, Any]:
         "result_chunks": ledger.n_chunks,
         "result_chunks_folded": len(ledger.folded),
         "parts": sum(len(names) for names in ledger.parts.values()),
-        "driver": None if holder is None else str(holder),
+        "driver": ", ".join(drivers) or None,
         "last_event": last,
     }
+
+
+def _time(event: dict[str, Any]) -> str:
+    return str(event.get("time", ""))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from collections import defaultdict
@@ -17,6 +18,7 @@ from hpc_sweep.clusters import (
     Queue,
     QueueSilentError,
     clock,
+    current_queue,
     make_cluster,
     make_queue,
     seconds,
@@ -24,15 +26,18 @@ from hpc_sweep.clusters import (
 from hpc_sweep.errors import (
     ClusterError,
     DiskError,
+    Fault,
     Interrupted,
     NoWorkersError,
+    SpecError,
     StoreError,
     SweepError,
 )
 from hpc_sweep.jobscripts import driver_job, driver_script
-from hpc_sweep.prepare import check_versions, prepare
+from hpc_sweep.plan import WHOLE, Share
+from hpc_sweep.prepare import Prepared, check_versions, create, prepare
 from hpc_sweep.spec import ClusterSpec, SweepSpec
-from hpc_sweep.store import Journal, Outage, RunFolder, probe, read_events, run_folder
+from hpc_sweep.store import Journal, Outage, RunFolder, hold, probe, read_events, run_folder
 from hpc_sweep.store.durable import write_durably
 
 MAX_SUCCESSORS = 2
@@ -45,47 +50,90 @@ class Scripts:
 
     Attributes
     ----------
-    driver, worker : str
-        Scripts of the driver's job, and of the worker jobs that it submits or of what it starts
-        on each node of its own.
+    driver : str
+        Script of the driver's job, or of each of several drivers' jobs.
+    worker : str
+        Script of the worker jobs that it submits, or of what it starts on each node of its own;
+        ``""`` where each driver has a local cluster.
     """
 
     driver: str
     worker: str
 
 
-def driver_spec(spec: SweepSpec, *, chain: bool = False) -> SweepSpec:
+@dataclass(frozen=True)
+class Way:
+    """How a sweep is submitted.
+
+    Attributes
+    ----------
+    chain : bool
+        Queue successors until the sweep is complete.
+    drivers : int
+        So many drivers, each with one node, a local cluster, and a share of the store; 0: one
+        driver, with workers elsewhere.
+    mixed_versions : bool
+        Go on although scikit-learn has another minor version than the store.
+    """
+
+    chain: bool = False
+    drivers: int = 0
+    mixed_versions: bool = False
+
+
+def driver_spec(spec: SweepSpec, way: Way = Way()) -> SweepSpec:
     """Return the spec as the driver's job needs it: on a node, with nobody who waits for it."""
     # the profile lies under the section already, and may not be seen from a node
     changed: dict[str, object] = {"scheduler_interface": None, "machine": None}
-    if chain:
+    if way.chain:
         changed["start_timeout"] = spec.cluster.idle_limit
-    return spec.model_copy(update={"cluster": spec.cluster.model_copy(update=changed)})
+    if way.drivers:
+        workers = _job_queue(spec.cluster, run_folder(spec.output.store))
+        changed |= {
+            "kind": "local",
+            "workers": workers.workers_per_job,
+            "workers_per_node": None,
+            "nodes": None,
+            "memory": workers.worker_memory_bytes(),
+            "options": {},  # of another cluster class
+        }
+    cluster = spec.cluster.model_copy(update=changed)
+    return spec.model_copy(update={"cluster": cluster})
 
 
-def make_scripts(
-    spec: SweepSpec,
-    origin: str = "the spec",
-    *,
-    chain: bool = False,
-    mixed_versions: bool = False,
-) -> Scripts:
-    """Check a spec and return the scripts; nothing is written. Parameters as of `submit`.
+def make_scripts(spec: SweepSpec, origin: str = "the spec", way: Way = Way()) -> Scripts:
+    """Check a spec and return the scripts; nothing is written.
 
     Raises
     ------
     SpecError, PlanError, StoreError
         As `hpc_sweep.prepare` does, and where there is no queue to submit to.
     """
+    _checked(spec, origin, way)
+    return _scripts(spec, way, f"array/{way.drivers}")
+
+
+def _checked(spec: SweepSpec, origin: str, way: Way) -> Prepared:
+    cluster = _job_queue(spec.cluster, run_folder(spec.output.store))
+    faults = cluster.faults() if way.drivers else []
+    if way.chain and way.drivers:
+        faults.append(Fault("--drivers", "has no --chain; submit again to go on"))
+    if faults:
+        raise SpecError(faults, origin)
+    prepared = prepare(driver_spec(spec, way), origin, drivers=max(1, way.drivers))
+    if prepared.store is not None:
+        check_versions(prepared.store, mixed=way.mixed_versions)
+    return prepared
+
+
+def _scripts(spec: SweepSpec, way: Way, share: str) -> Scripts:
     run = run_folder(spec.output.store)
     cluster = _job_queue(spec.cluster, run)
-    store = prepare(driver_spec(spec), origin).store
-    if store is not None:
-        check_versions(store, mixed=mixed_versions)
     command = [
         *(sys.executable, "-m", "hpc_sweep", "run", str(run.spec)),
-        *(["--chain"] if chain else []),
-        *(["--mixed-versions"] if mixed_versions else []),
+        *(["--chain"] if way.chain else []),
+        *(["--mixed-versions"] if way.mixed_versions else []),
+        *(["--share", share] if way.drivers else []),
     ]
     job = driver_job(spec.cluster, command, str(run.logs))
     walltime = seconds(job.walltime or "")
@@ -93,30 +141,26 @@ def make_scripts(
         job,
         walltime=None if walltime is None else clock(walltime),
         # without a successor nobody would go on with what a shortened job leaves
-        time_min=cluster.queue.time_min(walltime, spec.cluster.time_min) if chain else None,
+        time_min=cluster.queue.time_min(walltime, spec.cluster.time_min) if way.chain else None,
     )
-    if spec.cluster.place == "one_job":
+    if way.drivers or spec.cluster.place == "one_job":
         workers = cluster.workers_per_job * (cluster.worker_memory_bytes() or 0)
         job = replace(
             job,
             name="sweep",
             size=replace(
                 job.size,
-                nodes=cluster.jobs,
+                nodes=1 if way.drivers else cluster.jobs,
                 cores=cluster.workers_per_job,
                 memory_bytes=job.size.memory_bytes + workers,
             ),
+            array=way.drivers if share.startswith("array") else 1,
         )
-    return Scripts(driver_script(spec.cluster.kind, job), cluster.job_script())
+    worker = "" if way.drivers else cluster.job_script()
+    return Scripts(driver_script(spec.cluster.kind, job), worker)
 
 
-def submit(
-    spec: SweepSpec,
-    origin: str = "the spec",
-    *,
-    chain: bool = False,
-    mixed_versions: bool = False,
-) -> list[str]:
+def submit(spec: SweepSpec, origin: str = "the spec", way: Way = Way()) -> list[str]:
     """Submit the driver as a job of its own.
 
     Parameters
@@ -125,11 +169,10 @@ def submit(
         The spec.
     origin : str
         What messages call it.
-    chain : bool
-        Queue a successor too, which starts when the driver's job has ended, however it did;
-        each link queues the next one, until the sweep is complete.
-    mixed_versions : bool
-        As of `hpc_sweep.sweep.execute`.
+    way : Way
+        With a chain there is a successor too, which starts when the driver's job has ended,
+        however it did; each link queues the next one. Several drivers are an array of jobs, or
+        single ones where the queue takes no array.
 
     Returns
     -------
@@ -141,16 +184,60 @@ def submit(
     ClusterError
         With the queue's own words when it refuses.
     """
-    scripts = make_scripts(spec, origin, chain=chain, mixed_versions=mixed_versions)
+    prepared = _checked(spec, origin, way)
+    scripts = _scripts(spec, way, f"array/{way.drivers}")
     run = run_folder(spec.output.store)
     queue = make_queue(spec.cluster.kind)
     run.make()
-    write_durably(run.spec, driver_spec(spec, chain=chain).model_dump_json(indent=2).encode())
+    write_durably(run.spec, driver_spec(spec, way).model_dump_json(indent=2).encode())
     write_durably(run.script, scripts.driver.encode())
+    if way.drivers:
+        _make_store(prepared, run)
+        return _submit_drivers(spec, queue, run, way)
     jobs = [_submit_link(queue, run, None)]
-    if chain:
+    if way.chain:
         jobs.append(_submit_link(queue, run, jobs[0]))
     return jobs
+
+
+def _make_store(prepared: Prepared, run: RunFolder) -> None:
+    """Create the store before the first of several drivers comes."""
+    if prepared.store is None:
+        with hold(run.lease, rivals=run.rivals):
+            create(prepared).remove_leftovers()
+
+
+def _submit_drivers(spec: SweepSpec, queue: Queue, run: RunFolder, way: Way) -> list[str]:
+    try:
+        return [_submit_link(queue, run, None)]
+    except ClusterError as error:
+        if way.drivers == 1 or "array" not in str(error).lower():
+            raise
+    jobs = []
+    for index in range(1, way.drivers + 1):
+        script = _scripts(spec, way, f"{index}/{way.drivers}").driver
+        write_durably(run.script, script.encode())
+        jobs.append(_submit_link(queue, run, None))
+    return jobs
+
+
+def parse_share(text: str) -> Share:
+    """Return the share that a driver's job was given: ``2/4``, or ``array/4`` in a job array.
+
+    Raises
+    ------
+    ClusterError
+        When this process is in no job array.
+    """
+    index, _, count = text.partition("/")
+    if count == "1":
+        return WHOLE
+    if index == "array":
+        queue = current_queue()
+        index = os.environ.get(queue.index_variable, "") if queue else ""
+        if not index:
+            raise ClusterError(f"--share {text} needs a job array, and this is no job of one")
+    return Share(int(index), int(count))
 
 
 @contextlib.contextmanager

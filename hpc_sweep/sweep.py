@@ -12,9 +12,9 @@ import xarray as xr
 
 from hpc_sweep.clusters import Ending, current_queue, has_ended, make_cluster, settings
 from hpc_sweep.drive import Drive, Progress
-from hpc_sweep.errors import DiskError, SweepError
-from hpc_sweep.plan import Plan, Unit
-from hpc_sweep.prepare import Prepared, check_versions, load, prepare
+from hpc_sweep.errors import DiskError, StoreError, SweepError
+from hpc_sweep.plan import WHOLE, Plan, Share, Unit
+from hpc_sweep.prepare import Prepared, check_versions, create, load, prepare
 from hpc_sweep.spec import SweepSpec
 from hpc_sweep.stops import Stops
 from hpc_sweep.store import (
@@ -23,13 +23,13 @@ from hpc_sweep.store import (
     Ledger,
     Outage,
     Receipt,
+    RunFolder,
     Store,
-    create_store,
     hold,
     probe,
     run_folder,
 )
-from hpc_sweep.versions import installed, versions
+from hpc_sweep.versions import installed
 from hpc_sweep.work import Context
 
 UNIT_SECONDS = 60.0
@@ -66,6 +66,7 @@ def execute(
     origin: str = "the spec",
     take_over: bool = False,
     mixed_versions: bool = False,
+    share: Share = WHOLE,
     on_start: Callable[[Prepared, Ledger], None] = lambda prepared, ledger: None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     say: Callable[[str], None] = lambda text: None,
@@ -82,6 +83,8 @@ def execute(
         Take the store's lease from whoever has it.
     mixed_versions : bool
         Go on although scikit-learn has another minor version than the store, or the workers.
+    share : Share
+        What this driver does, where several work on one store.
     on_start, on_progress, say : callable
         Told what is going to be done, how far it is, and what else happens.
 
@@ -92,20 +95,27 @@ def execute(
     """
     prepared = prepare(spec, origin)
     if prepared.store is not None:
-        ledger = Ledger.read(prepared.store)
+        ledger = Ledger.read(prepared.store, share)
         if ledger.is_complete:
             return Outcome(prepared.store, ledger.summary(), None)
         check_versions(prepared.store, mixed=mixed_versions)
-    run = run_folder(spec.output.store)
+    elif share != WHOLE:
+        raise StoreError(
+            f"{spec.output.store} does not exist; hpc-sweep submit --drivers {share.count} makes it"
+        )
+    run = run_folder(spec.output.store, share)
     run.make()
     stops = Stops(Ending(current_queue()))
     with (
-        hold(run.lease, take_over=take_over, has_ended=has_ended, say=say) as lease,
+        hold(
+            run.lease, take_over=take_over, rivals=run.rivals, has_ended=has_ended, say=say
+        ) as lease,
         stops.signals(),
     ):
-        store = prepared.store or _create(prepared)
-        store.remove_leftovers()
-        ledger = Ledger.read(store)
+        store = prepared.store or create(prepared)
+        if share == WHOLE:
+            store.remove_leftovers()
+        ledger = Ledger.read(store, share)
         ledger.remove_superfluous_parts()
         on_start(prepared, ledger)
         required = ("hpc-sweep",) if mixed_versions else ("hpc-sweep", "scikit-learn")
@@ -115,9 +125,11 @@ def execute(
             lease.holder.nonce,
             stops.unit_seconds(UNIT_SECONDS),
             {name: installed(name) for name in required},
+            str(lease.path),
         )
-        progress = _drive(prepared, store, ledger, lease, stops, context, on_progress)
-        store.remove_leftovers()
+        progress = _drive(prepared, run, ledger, lease, stops, context, on_progress)
+        if share == WHOLE:
+            store.remove_leftovers()
     return Outcome(store, ledger.summary(), progress)
 
 
@@ -155,16 +167,16 @@ def run(
 
 def _drive(
     prepared: Prepared,
-    store: Store,
+    run: RunFolder,
     ledger: Ledger,
     lease: Lease,
     stops: Stops,
     context: Context,
     on_progress: Callable[[Progress], None],
 ) -> Progress:
-    journal = Journal(store.run.events)
-    spec, plan = prepared.spec, prepared.plan
-    cells = store.grid.size * len(store.candidates)
+    journal = Journal(run.events)
+    spec, plan, store = prepared.spec, prepared.plan, ledger.store
+    cells = ledger.n_partitions * len(store.candidates)
     progress = Progress(cells, ledger.cells_done())
     journal.write(
         "run_started",
@@ -176,7 +188,7 @@ def _drive(
         cells=cells,
         cells_done=progress.cells_done,
     )
-    cluster = make_cluster(spec.cluster, store.run.path, journal.write)
+    cluster = make_cluster(spec.cluster, run.path, journal.write)
     result = "failed"
     try:
         with settings(), contextlib.closing(cluster):
@@ -233,20 +245,6 @@ def _record_versions(store: Store, journal: Journal) -> Callable[[Receipt], None
 
 def _units(plan: Plan, ledger: Ledger) -> Iterator[Unit]:
     """Yield what is left to do, chunk by chunk."""
-    for chunk in plan.result_chunks():
+    for chunk in ledger.chunks:
         if chunk not in ledger.folded:
             yield from plan.units(chunk, ledger.covered(chunk))
-
-
-def _create(prepared: Prepared) -> Store:
-    spec, source, plan = prepared.spec, prepared.source, prepared.plan
-    return create_store(
-        Path(spec.output.store),
-        spec,
-        plan.grid,
-        plan.chunks,
-        prepared.n_splits,
-        source.kept_coordinates,
-        source_identity=source.identity(),
-        versions=versions(),
-    )

@@ -13,6 +13,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,8 @@ class Context:
         A unit that takes longer leaves a part of what it has and returns.
     versions : mapping
         Of libraries that workers need to have.
+    lease : str
+        Path of that lease.
     """
 
     store: str
@@ -65,6 +68,7 @@ class Context:
     nonce: str
     unit_seconds: float
     versions: Mapping[str, str]
+    lease: str
 
     def evaluate(self, client: Client, unit: Unit) -> Future:
         """Submit a unit."""
@@ -365,5 +369,5 @@ def give_up(context: Context, unit: Unit, reason: str) -> Receipt:
 def fold_chunk(context: Context, chunk: Chunk, parts: tuple[PartName, ...]) -> dict[str, int]:
     """Fold one result chunk, if the driver that asked for it still holds the lease."""
     store = Store.open(context.store)
-    check_nonce(store.run.lease, context.nonce)
+    check_nonce(Path(context.lease), context.nonce)
     return fold(store, chunk, parts)

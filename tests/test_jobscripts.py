@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from hpc_sweep.cli import main
 from hpc_sweep.directives import Changes, Size
-from hpc_sweep.errors import SpecError
+from hpc_sweep.errors import ClusterError, SpecError
 from hpc_sweep.jobscripts import DriverJob, driver_script
 
 KINDS = ["slurm", "pbs"]
@@ -126,3 +126,81 @@ def test_cancel_of_nothing(tmp_path: Path) -> None:
     shown = CliRunner().invoke(main, ["cancel", str(tmp_path / "absent.zarr")])
     assert shown.exit_code == 2
     assert "no job is known" in shown.output
+
+
+# --- several drivers -------------------------------------------------------------------------
+
+
+def submit_drivers(spec: Spec, folder: Path, *options: str) -> Any:
+    from ruamel.yaml import YAML
+
+    spec["cluster"] = {"kind": "slurm", "workers_per_node": 2, "memory": "1GB"}
+    file = folder / "sweep.yaml"
+    YAML(typ="safe", pure=True).dump(spec, file)
+    return CliRunner().invoke(main, ["submit", str(file), *options])
+
+
+def test_where_arrays_are_refused_drivers_are_submitted_one_by_one(
+    spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in for sbatch: Slurm refuses arrays only where its administrator said so."""
+    stub = tmp_path / "bin" / "sbatch"
+    stub.parent.mkdir()
+    stub.write_text(
+        "#!/bin/bash\nscript=${!#}\n"
+        'if grep -q -e --array "$script"; then\n'
+        '  echo "sbatch: error: Batch job submission failed: Invalid job array specification" >&2\n'
+        "  exit 1\nfi\n"
+        f'cat "$script" >> {tmp_path}/submitted; grep -c "^exec" {tmp_path}/submitted\n'
+    )
+    stub.chmod(0o755)
+    monkeypatch.setenv("PATH", str(stub.parent), prepend=":")
+    shown = submit_drivers(spec, tmp_path, "--drivers", "3")
+    assert shown.exit_code == 0, shown.output
+    assert "submitted 3 drivers as job 1, 2, 3" in shown.output
+    commands = [
+        line for line in (tmp_path / "submitted").read_text().splitlines() if line[:4] == "exec"
+    ]
+    assert [command.split()[-2:] for command in commands] == [
+        ["--share", f"{index}/3"] for index in (1, 2, 3)
+    ]
+    assert (tmp_path / "results.zarr" / "zarr.json").exists()  # none of them has to make it
+
+
+@pytest.mark.usefixtures("any_command")
+def test_drivers_need_no_workers_elsewhere(spec: Spec, tmp_path: Path) -> None:
+    shown = submit_drivers(spec, tmp_path, "--drivers", "3", "--dry-run")
+    assert shown.exit_code == 0, shown.output
+    assert "#SBATCH --array=1-3\n" in shown.output
+    assert "#SBATCH --cpus-per-task=2\n" in shown.output
+    assert "--share array/3" in shown.output
+    assert "dask_worker" not in shown.output
+    assert not (tmp_path / "results.zarr").exists()
+
+
+@pytest.mark.usefixtures("any_command")
+def test_drivers_have_no_chain(spec: Spec, tmp_path: Path) -> None:
+    shown = submit_drivers(spec, tmp_path, "--drivers", "3", "--chain")
+    assert shown.exit_code == 2
+    assert "--drivers: has no --chain; submit again to go on" in shown.output
+
+
+@pytest.fixture
+def any_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every command seem to be there."""
+    monkeypatch.setattr("hpc_sweep.clusters.jobqueue.shutil.which", lambda name: f"/bin/{name}")
+
+
+def test_a_share_outside_an_array(monkeypatch: pytest.MonkeyPatch) -> None:
+    from hpc_sweep.plan import WHOLE, Share
+    from hpc_sweep.submission import parse_share
+
+    for name in ("SLURM_JOB_ID", "PBS_JOBID", "SLURM_ARRAY_TASK_ID"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ClusterError, match="needs a job array"):
+        parse_share("array/4")
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    assert parse_share("array/4") == Share(3, 4)
+    assert parse_share("array/1") == WHOLE
+    assert parse_share("2/4") == Share(2, 4)

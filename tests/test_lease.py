@@ -22,7 +22,8 @@ from builders import fill, make_read_only, small_disk
 from hpc_sweep.clusters import has_ended
 from hpc_sweep.clusters.slurm import SlurmQueue
 from hpc_sweep.errors import DiskError, LeaseError
-from hpc_sweep.store import check_nonce, hold, read_holder
+from hpc_sweep.plan import Share
+from hpc_sweep.store import check_nonce, hold, read_holder, run_folder
 from hpc_sweep.store.lease import STALE_S, Holder
 
 ROUNDS = 20
@@ -681,3 +682,47 @@ def test_host_and_start_are_those_of_this_process() -> None:
     began = psutil.boot_time() + mine.ticks / os.sysconf("SC_CLK_TCK")
     assert abs(began - psutil.Process().create_time()) < 2
     assert mine.nonce != Holder.this_process().nonce
+
+
+# --- several drivers with shares ---------------------------------------------------------------
+
+
+def hold_share(store: Path, index: int, count: int) -> Any:
+    run = run_folder(store, Share(index, count))
+    return hold(run.lease, rivals=run.rivals, sleep=never)
+
+
+@pytest.mark.parametrize(
+    ("held", "wanted", "allowed"),
+    [
+        ((1, 4), (2, 4), True),
+        ((1, 4), (1, 4), False),
+        ((1, 4), (2, 3), False),
+        ((1, 4), (1, 1), False),
+        ((1, 1), (2, 4), False),
+        ((3, 14), (3, 4), False),
+    ],
+)
+def test_shares_and_the_whole_exclude_each_other(
+    path: Path, held: tuple[int, int], wanted: tuple[int, int], allowed: bool
+) -> None:
+    store = path.parent.with_suffix("")
+    with hold_share(store, *held):
+        before = sorted(path.parent.glob("lease*.json"))
+        if allowed:
+            with hold_share(store, *wanted):
+                pass
+        else:
+            with pytest.raises(LeaseError, match="another driver"), hold_share(store, *wanted):
+                pass
+        assert sorted(path.parent.glob("lease*.json")) == before
+    assert files(path) == []
+
+
+def test_a_share_of_a_dead_driver_is_no_rival(path: Path, process: subprocess.Popen[bytes]) -> None:
+    store = path.parent.with_suffix("")
+    put(run_folder(store, Share(2, 4)).lease, holder(process.pid))
+    process.kill()
+    process.wait()
+    with hold_share(store, 1, 1):
+        assert read_holder(run_folder(store, Share(2, 4)).lease) is None

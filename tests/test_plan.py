@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from hpc_sweep.errors import EXIT_USER, PlanError
 from hpc_sweep.partitions import PartitionGrid
-from hpc_sweep.plan import BASELINE_BYTES, Plan, Unit, Workload, format_bytes, make_plan
+from hpc_sweep.plan import BASELINE_BYTES, Plan, Share, Unit, Workload, format_bytes, make_plan
 
 BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
@@ -345,3 +345,18 @@ def test_a_million_partitions_are_planned() -> None:
 )
 def test_format_bytes(count: int, text: str) -> None:
     assert format_bytes(count) == text
+
+
+@given(count=st.integers(1, 12), n_chunks=st.integers(0, 30))
+def test_shares_cover_all_chunks_once(count: int, n_chunks: int) -> None:
+    chunks = [(i,) for i in range(n_chunks)]
+    shares = [Share(index, count).of(chunks) for index in range(1, count + 1)]
+    assert [chunk for share in shares for chunk in share] == chunks
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_as_many_result_chunks_as_drivers() -> None:
+    """Even where the source is one chunk."""
+    work = workload((40, 50))
+    assert len(list(planned(work).result_chunks())) == 1
+    assert len(list(planned(work, least_chunks=4).result_chunks())) >= 4

@@ -25,6 +25,7 @@ from conftest import (
     wait_until_queue_is_empty,
 )
 
+from hpc_sweep.plan import Share
 from hpc_sweep.spec import load_spec
 from hpc_sweep.store import read_events, run_folder
 from hpc_sweep.sweep import execute
@@ -234,7 +235,7 @@ def test_the_users_jobqueue_yaml(
 
 def job_states() -> dict[str, str]:
     """Return the states of all jobs that Slurm remembers, by id."""
-    command = ["squeue", "--noheader", "--states=all", "--format=%i %T"]
+    command = ["squeue", "--noheader", "--array", "--states=all", "--format=%i %T"]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     return dict(line.split() for line in lines)
 
@@ -369,6 +370,38 @@ def test_one_job(
     finally:
         slurm.start_node(max(nodes - {batch}))
     equal_stores(store, uninterrupted)
+
+
+def test_four_drivers(
+    spec: Spec, slurm_cluster: Spec, write_spec: WriteSpec, larger_data: Path, uninterrupted: Path
+) -> None:
+    """An array of drivers with a share each: two are killed, and resumed by the same command."""
+    store = Path(spec["output"]["store"])
+    cluster = {**slurm_cluster, "driver": {"memory": "1GB"}}
+    spec_file = write_spec({**larger(spec, larger_data), "cluster": cluster})
+    jobs = submit(spec_file, "--drivers", 4)
+    shares = [run_folder(store, Share(index, 4)) for index in range(1, 5)]
+    for share in shares[1:3]:
+        end = time.monotonic() + 100
+        while not any(e["event"] == "unit_done" for e in read_events(share.events)):
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        index = shares.index(share) + 1
+        subprocess.run(["scancel", "--full", "--signal=KILL", f"{jobs}_{index}"], check=True)
+    for index in (1, 4):
+        assert wait_for_end(f"{jobs}_{index}") == "COMPLETED"
+    assert wait_for_end(f"{jobs}_2") == wait_for_end(f"{jobs}_3") == "CANCELLED"
+    assert not hpc_sweep("status", store).stdout.startswith("sweep:      small: complete")
+    jobs = submit(spec_file, "--drivers", 4)
+    for index in range(1, 5):
+        assert wait_for_end(f"{jobs}_{index}") == "COMPLETED"
+    equal_stores(store, uninterrupted)
+    assert hpc_sweep("status", store).stdout.startswith("sweep:      small: complete")
+    done = [e["unit"] for s in shares for e in read_events(s.events) if e["event"] == "unit_done"]
+    assert len(done) == len(set(done))
+    logs = "".join(path.read_text() for path in run_folder(store).logs.glob("*.log"))
+    assert "result chunks are left to other drivers" in logs
+    assert "286 done, 2 empty of 288 partitions" in logs
 
 
 # --- chains ----------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 )
 @mixed_versions_option
 @click.option("--chain", is_flag=True, hidden=True, help="Be a link of submit --chain.")
+@click.option("--share", hidden=True, help="Be one of submit --drivers: I/K, or array/K.")
 @click.pass_context
 def run(
     ctx: click.Context,
@@ -34,11 +35,13 @@ def run(
     take_over: bool,
     mixed_versions: bool,
     chain: bool,
+    share: str | None,
 ) -> None:
     """Run the sweep of SPEC. Run the same command again to go on after a stop."""
     from hpc_sweep.cli.plan import plan_facts, plan_text
     from hpc_sweep.cli.progress import show_progress
     from hpc_sweep.submission import chain_link as link
+    from hpc_sweep.submission import parse_share
     from hpc_sweep.sweep import execute
 
     loaded = loaded_spec(spec, settings, cluster, workers, store)
@@ -46,11 +49,9 @@ def run(
     def announce(prepared: Prepared, ledger: Ledger) -> None:
         click.echo(plan_text(prepared, plan_facts(prepared)))
         if ledger.cells_done():
-            left = len(ledger.store.candidates) * ledger.store.grid.size - ledger.cells_done()
-            splits = prepared.n_splits
-            click.echo(
-                f"going on: {left * splits:,} of {prepared.plan.workload.n_fits:,} fits left"
-            )
+            cells = len(ledger.store.candidates) * ledger.n_partitions
+            left = (cells - ledger.cells_done()) * prepared.n_splits
+            click.echo(f"going on: {left:,} of {cells * prepared.n_splits:,} fits left")
 
     with show_progress() as shown, link(loaded, shown.say) if chain else nullcontext():
         outcome = execute(
@@ -58,6 +59,7 @@ def run(
             origin=spec,
             take_over=take_over,
             mixed_versions=mixed_versions,
+            share=parse_share(share or "1/1"),
             on_start=announce,
             on_progress=shown.update,
             say=shown.say,
@@ -68,9 +70,21 @@ def run(
 
 def _summary(outcome: Outcome) -> str:
     from hpc_sweep.results import first_reasons, wins
+    from hpc_sweep.store import Ledger
 
+    counts = outcome.counts
+    if sum(counts.values()) < outcome.store.grid.size:  # one of several drivers
+        whole = Ledger.read(outcome.store)
+        if not whole.is_complete:
+            left = whole.n_chunks - len(whole.folded)
+            return (
+                f"this share is complete, {sum(counts.values()):,} of "
+                f"{outcome.store.grid.size:,} partitions; {left} of {whole.n_chunks} result "
+                "chunks are left to other drivers"
+            )
+        counts = whole.summary()
     results = outcome.store.dataset()
-    states = ", ".join(f"{count:,} {state}" for state, count in outcome.counts.items() if count)
+    states = ", ".join(f"{count:,} {state}" for state, count in counts.items() if count)
     if outcome.progress is None:
         head = (
             f"complete already, nothing to do: {states} of {outcome.store.grid.size:,} partitions"

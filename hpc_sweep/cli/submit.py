@@ -19,6 +19,12 @@ from hpc_sweep.cli.options import loaded_spec, mixed_versions_option, spec_optio
 )
 @click.option("--nodes", type=click.IntRange(min=1), help="Nodes of that job, or worker jobs.")
 @mixed_versions_option
+@click.option(
+    "--drivers",
+    type=click.IntRange(min=1),
+    metavar="K",
+    help="K jobs of one node instead, each with a driver, local workers, and a share of the work.",
+)
 @click.option("--dry-run", is_flag=True, help="Print both scripts; nothing is written.")
 def submit(
     spec: str,
@@ -30,6 +36,7 @@ def submit(
     one_job: bool,
     nodes: int | None,
     mixed_versions: bool,
+    drivers: int | None,
     dry_run: bool,
 ) -> None:
     """Submit the sweep of SPEC: a small job for the driver, which submits the worker jobs.
@@ -37,7 +44,7 @@ def submit(
     Nothing stays on the login node. Submit again to go on after a walltime or a kill, or let
     --chain do that.
     """
-    from hpc_sweep.submission import make_scripts
+    from hpc_sweep.submission import Way, make_scripts
     from hpc_sweep.submission import submit as submit_driver
 
     if one_job:
@@ -45,16 +52,22 @@ def submit(
     if nodes is not None:
         settings += (f"cluster.nodes={nodes}", "cluster.workers=null")
     loaded = loaded_spec(spec, settings, cluster, workers, store)
+    way = Way(chain, drivers or 0, mixed_versions)
     if dry_run:
-        scripts = make_scripts(loaded, spec, chain=chain, mixed_versions=mixed_versions)
-        click.echo(f"# --- the driver's job ---\n{scripts.driver}")
+        scripts = make_scripts(loaded, spec, way)
+        click.echo(f"# --- the driver's job ---\n{scripts.driver}", nl=not drivers)
         each = "on each of its nodes" if loaded.cluster.place == "one_job" else "each worker job"
-        click.echo(f"# --- {each} ---\n{scripts.worker}", nl=False)
+        if scripts.worker:
+            click.echo(f"# --- {each} ---\n{scripts.worker}", nl=False)
         return
-    job, *successors = submit_driver(loaded, spec, chain=chain, mixed_versions=mixed_versions)
+    job, *others = submit_driver(loaded, spec, way)
     place = loaded.output.store
-    click.echo(f"submitted the driver as job {job}; its log comes into {place}.run/logs/")
-    if successors:
-        click.echo(f"job {successors[0]} goes on after it, and queues the next")
+    if drivers:
+        jobs = ", ".join([job, *others])
+        click.echo(f"submitted {drivers} drivers as job {jobs}; logs come into {place}.run/logs/")
+    else:
+        click.echo(f"submitted the driver as job {job}; its log comes into {place}.run/logs/")
+        if others:
+            click.echo(f"job {others[0]} goes on after it, and queues the next")
     click.echo(f"watch:  hpc-sweep status {place}")
     click.echo(f"cancel: hpc-sweep cancel {place}")

@@ -58,6 +58,7 @@ class Nodes(Queue):
         self.kind = queue.kind
         self.submit_command = queue.submit_command
         self.job_variable = queue.job_variable
+        self.index_variable = queue.index_variable
         self._queue = queue
         self._folder = folder
         self._cpus = cpus

@@ -36,6 +36,7 @@ class PbsQueue(Queue):
     kind = "pbs"
     submit_command = "qsub"
     job_variable = "PBS_JOBID"
+    index_variable = "PBS_ARRAY_INDEX"
 
     def nodes(self) -> list[str]:
         """Read the job's list of nodes, which names one once for each of its chunks."""

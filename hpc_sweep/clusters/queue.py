@@ -62,13 +62,15 @@ class Queue(abc.ABC):
         ``slurm`` or ``pbs``.
     submit_command : str
         Command that must be there.
-    job_variable : str
-        Environment variable that holds the id of the job that a process is in.
+    job_variable, index_variable : str
+        Environment variables that hold the id of the job that a process is in, and its index in
+        an array of jobs.
     """
 
     kind: str
     submit_command: str
     job_variable: str
+    index_variable: str
 
     @abc.abstractmethod
     def nodes(self) -> list[str]:

@@ -28,6 +28,7 @@ class SlurmQueue(Queue):
     kind = "slurm"
     submit_command = "sbatch"
     job_variable = "SLURM_JOB_ID"
+    index_variable = "SLURM_ARRAY_TASK_ID"
 
     def name(self) -> str:
         """Return the cluster's name after the kind: ids of two clusters are the same numbers."""

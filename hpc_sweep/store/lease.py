@@ -14,7 +14,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -104,6 +104,7 @@ def hold(
     path: Path,
     *,
     take_over: bool = False,
+    rivals: Callable[[], Iterable[Path]] = lambda: (),
     has_ended: Callable[[str, str], bool] = lambda queue, job: False,
     sleep: Callable[[float], None] = time.sleep,
     say: Callable[[str], None] = lambda text: None,
@@ -116,6 +117,8 @@ def hold(
         The lease file.
     take_over : bool
         Take it from whoever has it.
+    rivals : callable
+        Other leases that nobody may hold at the same time.
     has_ended : callable
         Whether a queue says that a job ended; both as in `Holder`.
     sleep, say : callable
@@ -132,6 +135,13 @@ def hold(
     lease = Lease(path, mine)
     lease.start()
     try:
+        # after its own: of two rivals that come at the same time at least one sees the other
+        for rival in rivals():
+            other = read_holder(rival)
+            if other and not take_over and _is_alive(rival, mine, other, has_ended, sleep, say):
+                raise LeaseError(_refusal(other))
+            if other:
+                _remove(rival, _claim(rival), other)
         yield lease
     finally:
         lease.release()
@@ -189,7 +199,7 @@ def _acquire(
 ) -> None:
     content = json.dumps(asdict(mine)).encode()
     draft = path.with_name(f".{path.name}.{mine.nonce}")
-    claim = path.with_name(f".{path.name}.claim")
+    claim = _claim(path)
     waited = 0.0
     while True:
         write_durably(draft, content)
@@ -206,10 +216,7 @@ def _acquire(
         if other == mine:  # NFS made the link and lost its answer
             return
         if not take_over and _is_alive(path, mine, other, has_ended, sleep, say):
-            raise LeaseError(
-                f"another driver works on this store: {other}; wait for it, or end it, or use "
-                "--take-over if you know that it is gone"
-            )
+            raise LeaseError(_refusal(other))
         if _remove(path, claim, other):
             say(f"took the store over from {other}, which is gone")
         elif path.exists():
@@ -217,6 +224,17 @@ def _acquire(
             waited += CLAIM_S / 50
             if waited > CLAIM_S:  # whoever claimed it died within
                 claim.unlink(missing_ok=True)
+
+
+def _refusal(other: Holder) -> str:
+    return (
+        f"another driver works on this store: {other}; wait for it, or end it, or use "
+        "--take-over if you know that it is gone"
+    )
+
+
+def _claim(path: Path) -> Path:
+    return path.with_name(f".{path.name}.claim")
 
 
 def _remove(path: Path, claim: Path, other: Holder) -> bool:

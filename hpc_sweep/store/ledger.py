@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from hpc_sweep.choices import PENDING, STATUS_MEANINGS
 from hpc_sweep.errors import StoreError
-from hpc_sweep.plan import Chunk
+from hpc_sweep.plan import WHOLE, Chunk, Share
 from hpc_sweep.store.fold import partition_status
 from hpc_sweep.store.parts import PartName, delete_parts, is_whole, list_parts, read_part
 from hpc_sweep.store.store import Store
@@ -33,16 +34,19 @@ class Ledger:
         Partitions in folded chunks by ``partition_status``.
     parts : dict of tuple of int to list of PartName
         Whole parts of result chunks that are not folded.
+    share : Share
+        What it is about; other result chunks are left out.
     """
 
     store: Store
+    share: Share = WHOLE
     folded: set[Chunk] = field(default_factory=set)
     counts: Counter[int] = field(default_factory=Counter)
     parts: dict[Chunk, list[PartName]] = field(default_factory=dict)
     _cells: dict[Chunk, NDArray[np.bool_]] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, store: Store) -> Ledger:
+    def read(cls, store: Store, share: Share = WHOLE) -> Ledger:
         """Read the ledger from the disk.
 
         Raises
@@ -51,14 +55,15 @@ class Ledger:
             When a file is missing that was made with the store, or although its status
             says done.
         """
-        ledger = cls(store)
+        ledger = cls(store, share)
         lost = store.missing_fixed_files()
         if lost:
             raise StoreError(
                 f"{lost[0]} is missing, which was made with the store ({len(lost)} such files); "
                 f"bring it back, or delete {store.path} to compute all again"
             )
-        for index in np.ndindex(*store.grid.chunk_grid(store.header.chunks)):
+        chunks = set(ledger.chunks)
+        for index in sorted(chunks):
             status = store.read_status(index)
             if status is not None:
                 ledger.folded.add(index)
@@ -73,14 +78,27 @@ class Ledger:
                 f"files); bring it back, or delete {status_file} to compute that chunk again"
             )
         for name in list_parts(store.run.parts, store.header.id):
-            if name.unit.chunk not in ledger.folded and is_whole(store.run.parts, name):
+            mine = name.unit.chunk in chunks and name.unit.chunk not in ledger.folded
+            if mine and is_whole(store.run.parts, name):
                 ledger.add(name)
         return ledger
 
+    @cached_property
+    def chunks(self) -> Sequence[Chunk]:
+        """The result chunks that it is about, in order."""
+        shape = self.store.grid.chunk_grid(self.store.header.chunks)
+        return self.share.of(list(np.ndindex(*shape)))
+
     @property
     def n_chunks(self) -> int:
-        """How many result chunks the store has."""
-        return math.prod(self.store.grid.chunk_grid(self.store.header.chunks))
+        """How many result chunks it is about."""
+        return len(self.chunks)
+
+    @property
+    def n_partitions(self) -> int:
+        """How many partitions these have."""
+        grid, size = self.store.grid, self.store.header.chunks
+        return sum(math.prod(grid.chunk_shape(size, chunk)) for chunk in self.chunks)
 
     @property
     def is_complete(self) -> bool:
@@ -146,7 +164,7 @@ class Ledger:
         counts = Counter(self.counts)
         for chunk in self.parts:
             counts.update(self._states_in_parts(chunk))
-        counts[PENDING] += self.store.grid.size - sum(counts.values())
+        counts[PENDING] += self.n_partitions - sum(counts.values())
         return {meaning: counts[code] for code, meaning in enumerate(STATUS_MEANINGS)}
 
     def _states_in_parts(self, chunk: Chunk) -> Counter[int]:

@@ -31,7 +31,7 @@ from hpc_sweep.candidates import (
 from hpc_sweep.choices import PENDING
 from hpc_sweep.errors import DiskError, StoreError, disk_errors
 from hpc_sweep.partitions import PartitionGrid
-from hpc_sweep.plan import Chunk
+from hpc_sweep.plan import WHOLE, Chunk, Share
 from hpc_sweep.spec import SweepSpec
 from hpc_sweep.store.durable import sync, write_durably
 from hpc_sweep.store.layout import Array, result_arrays
@@ -45,6 +45,7 @@ class RunFolder:
     """``STORE.run/``: what a run needs beside the store."""
 
     path: Path
+    share: Share = WHOLE
 
     @property
     def parts(self) -> Path:
@@ -53,13 +54,22 @@ class RunFolder:
 
     @property
     def lease(self) -> Path:
-        """Which driver works on the store."""
-        return self.path / "lease.json"
+        """Which driver works on the store, or on its share of it."""
+        return self.path / f"lease{self.share}.json"
+
+    def rivals(self) -> list[Path]:
+        """Return leases that exclude this one: all but those of other shares of as many."""
+        mine = f"-of-{self.share.count}.json"
+        return [
+            path
+            for path in self.path.glob("lease*.json")
+            if path != self.lease and (self.share == WHOLE or not path.name.endswith(mine))
+        ]
 
     @property
     def events(self) -> Path:
         """What happened, as JSON lines."""
-        return self.path / "events.jsonl"
+        return self.path / f"events{self.share}.jsonl"
 
     @property
     def spec(self) -> Path:
@@ -89,10 +99,10 @@ class RunFolder:
             self.keys.mkdir(mode=0o700, exist_ok=True)
 
 
-def run_folder(store: str | Path) -> RunFolder:
-    """Return the run folder of a store."""
+def run_folder(store: str | Path, share: Share = WHOLE) -> RunFolder:
+    """Return the run folder of a store, as the driver of a share of it sees it."""
     path = Path(store)
-    return RunFolder(path.with_name(path.name + ".run"))
+    return RunFolder(path.with_name(path.name + ".run"), share)
 
 
 @dataclass(frozen=True)
