@@ -150,20 +150,11 @@ class JobQueue(Cluster):
 
     def _option_faults(self) -> list[Fault]:
         """Return which of ``cluster.options`` could add a line or a command to a script."""
-        faults = []
-        for key, value in self.spec.options.items():
-            lines = [str(line) for line in (value if isinstance(value, list) else [value])]
-            if key in OWN_OPTIONS:
-                message = "is set by us; write cluster.skip, cluster.directives, cluster.scratch"
-                faults.append(Fault(f"cluster.options.{key}", message))
-            elif key in SHELL_OPTIONS:
-                odd = [line for line in lines if not line.isprintable()]
-                if odd:
-                    faults.append(Fault(f"cluster.options.{key}", f"{odd[0]!r} is not one line"))
-            elif isinstance(value, str) and not _PLAIN_OPTION.fullmatch(value):
-                message = f"{value!r} goes into job scripts: letters, digits and ._:+@=,-/$ can"
-                faults.append(Fault(f"cluster.options.{key}", message))
-        return faults
+        return [
+            Fault(f"cluster.options.{key}", message)
+            for key, value in self.spec.options.items()
+            for message in _option_faults(key, value)
+        ]
 
     def start(self) -> Client:
         """Start the scheduler in this process and submit the worker jobs.
@@ -396,6 +387,22 @@ class JobQueue(Cluster):
         """Cancel the jobs, end the scheduler, remove the keys."""
         super().close()
         remove_certificates(self.folder / "keys")
+
+
+def _option_faults(key: str, value: Any) -> Iterator[str]:
+    """Yield what is wrong with one of ``cluster.options``, ready for a script."""
+    lines = [str(line) for line in (value if isinstance(value, list) else [value])]
+    odd = [line for line in lines if not line.isprintable()]
+    if key in OWN_OPTIONS:
+        yield "is set by us; write cluster.skip, cluster.directives, cluster.scratch"
+    elif key in SHELL_OPTIONS and odd:
+        yield f"{odd[0]!r} is not one line"
+    elif key == "shebang" and not str(value).startswith("#!"):
+        yield f"{value!r} must begin with #!"
+    elif key in SHELL_OPTIONS or not isinstance(value, str):
+        return
+    elif not _PLAIN_OPTION.fullmatch(value):
+        yield f"{value!r} goes into job scripts: letters, digits and ._:+@=,-/$ can"
 
 
 def _environment() -> list[tuple[str, str]]:
