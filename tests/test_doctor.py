@@ -32,7 +32,7 @@ from hpc_sweep.doctor import host, job
 from hpc_sweep.doctor.bundle import pack, without_secrets
 from hpc_sweep.doctor.checks import Check, Seen, Verdict, fail, look, ok, worst
 from hpc_sweep.doctor.examine import examine
-from hpc_sweep.doctor.job import SmallJob, _skew
+from hpc_sweep.doctor.job import SmallJob, _same_versions, _skew
 from hpc_sweep.doctor.messages import await_message, leave
 from hpc_sweep.doctor.route import call, listening, own_address
 from hpc_sweep.doctor.scheduler import (
@@ -47,6 +47,7 @@ from hpc_sweep.errors import StoreError
 from hpc_sweep.spec import load_spec
 from hpc_sweep.store import read_events, run_folder
 from hpc_sweep.sweep import execute
+from hpc_sweep.versions import versions
 
 WriteSpec = Callable[[Spec], Path]
 
@@ -159,6 +160,7 @@ def test_scratch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert host.scratch("$JOBFS/absent").verdict is Verdict.FAIL
     assert list(tmp_path.iterdir()) == []
     assert "counts as memory" in host.scratch("/dev/shm").remedy
+    assert host.scratch("$JOBFS", 10**18).verdict is Verdict.WARN
 
 
 def test_a_probe_that_breaks_is_a_failure() -> None:
@@ -413,6 +415,20 @@ def test_why_a_job_did_not_start(tmp_path: Path) -> None:
     assert "seen here" in why("RUNNING", "None").text
 
 
+def test_versions_of_both_sides() -> None:
+    here = versions()
+    assert _same_versions(dict(here)).verdict is Verdict.OK
+    assert "other there" in _same_versions({**here, "cpu": "other"}).text
+    patched = {**here, "dask": here["dask"] + ".post1"}
+    assert _same_versions(patched).verdict is Verdict.WARN
+    seen = _same_versions({**here, "scikit-learn": "0.1.0"})
+    assert seen.verdict is Verdict.FAIL
+    assert f"scikit-learn {here['scikit-learn']} here, 0.1.0 there" in seen.text
+    seen = _same_versions({"error": "No package metadata was found for zarr"})
+    assert seen.verdict is Verdict.FAIL
+    assert seen.text.startswith("No package metadata was found for zarr, python")
+
+
 # --- the command -----------------------------------------------------------------------------
 
 
@@ -498,6 +514,21 @@ def test_a_bundle_has_no_keys(ran: tuple[Path, list[bytes]], tmp_path: Path) -> 
     assert json.loads(content["versions.json"])["hpc-sweep"]
     assert b"Ridge" in content["store.json"]
     assert content["events.jsonl"].count(b"\n") == len(list(read_events(run_folder(store).events)))
+
+
+def test_a_bundle_has_the_scripts(ran: tuple[Path, list[bytes]], tmp_path: Path) -> None:
+    store, _ = ran
+    header = json.loads((store / "zarr.json").read_text())
+    name, text = next((k, v) for k, v in header["attributes"].items() if '"cluster"' in str(v))
+    own = json.loads(text)
+    own["spec"]["cluster"].update(kind="slurm", queue="compute", memory=4_000_000_000)
+    header["attributes"][name] = json.dumps(own)
+    (store / "zarr.json").write_text(json.dumps(header))
+    run_folder(store).script.write_text("#!/bin/bash\nexport API_KEY=abc123\n")
+    pack(store, tmp_path / "report.zip")
+    with zipfile.ZipFile(tmp_path / "report.zip") as archive:
+        assert "#SBATCH -p compute" in archive.read("worker.sh").decode()
+        assert archive.read("driver.sh").decode().endswith('API_KEY="[removed]"\n')
 
 
 def test_bundles_keep_the_ends_of_logs(ran: tuple[Path, list[bytes]], tmp_path: Path) -> None:
@@ -653,8 +684,10 @@ def test_a_stopped_doctor_leaves_nothing(
     assert process.stderr is not None
     assert process.stderr.readline().startswith("submitted job ")
     process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGHUP)  # the login ends too
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
-    assert "stopped by SIGTERM" in said
+    assert said.startswith("stopped by SIG")
+    assert len(said.splitlines()) == 1
     wait_until_queue_is_empty()
     assert set(tmp_path.iterdir()) == {file}

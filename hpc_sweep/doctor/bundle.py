@@ -9,8 +9,9 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from hpc_sweep.clusters import JobQueue, make_cluster
 from hpc_sweep.errors import StoreError, disk_errors
-from hpc_sweep.store import RunFolder, run_folder
+from hpc_sweep.store import RunFolder, Store, run_folder
 from hpc_sweep.versions import versions
 
 TAIL_BYTES = 100_000
@@ -35,8 +36,9 @@ REMOVED = "[removed]"
 def pack(store: Path, file: Path) -> list[str]:
     """Pack a store's run folder for a bug report.
 
-    Spec, driver's script, versions, event log, the ends of the newest logs, and a list of the
-    run folder's files; certificates, keys and what looks like a password are left out.
+    Spec, scripts of driver and workers, versions, event log, the ends of the newest logs, and
+    a list of the run folder's files; certificates, keys and what looks like a password are
+    left out.
 
     Parameters
     ----------
@@ -82,12 +84,24 @@ def _content(store: Path, run: RunFolder) -> Iterator[tuple[str, str]]:
     for name, path in texts.items():
         if _is_plain(path):
             yield name, _text(path)
+    yield from _worker_script(store)
     if _is_plain(run.events):
         yield "events.jsonl", _text(run.events)
     logs = [path for path in run.logs.rglob("*") if _is_plain(path)]
     logs.sort(key=lambda path: path.stat().st_mtime)
     for path in logs[-MAX_LOGS:]:
         yield f"logs/{path.relative_to(run.logs)}", without_secrets(_text(path))[-TAIL_BYTES:]
+
+
+def _worker_script(store: Path) -> Iterator[tuple[str, str]]:
+    """Yield the script of a worker job as the store's spec gives it here and now."""
+    try:
+        spec = Store.open(store).spec.cluster
+        cluster = make_cluster(spec, run_folder(store).path, lambda *a, **k: None)
+        if isinstance(cluster, JobQueue):
+            yield "worker.sh", cluster.job_script()
+    except Exception as error:  # the report is about what does not work
+        yield "worker.txt", f"no script of a worker job: {type(error).__name__}: {error}"
 
 
 def _listing(run: RunFolder) -> Iterator[str]:

@@ -23,7 +23,7 @@ from hpc_sweep.doctor.job import node_checks
 from hpc_sweep.doctor.scheduler import scheduler_checks
 from hpc_sweep.errors import Interrupted, SweepError
 from hpc_sweep.plan import Plan
-from hpc_sweep.prepare import prepare
+from hpc_sweep.prepare import check_versions, prepare
 from hpc_sweep.spec import SweepSpec
 
 QUOTA_S = 60
@@ -65,15 +65,15 @@ def examine(
     Raises
     ------
     Interrupted
-        On SIGTERM and SIGHUP; the job is cancelled before.
+        On SIGINT, SIGTERM and SIGHUP; the job is cancelled before.
     """
     here = socket.gethostname()
     checks: list[Check] = []
     needed = (0, spec.output.max_files)
     if with_data:
-        plan, seen = _plan(spec)
-        checks.append(look("plan", here, lambda: seen))
-        if plan is not None:
+        plans: list[Plan] = []
+        checks.append(look("plan", here, partial(_plan, spec, plans)))
+        for plan in plans:
             results = plan.grid.size * plan.workload.cell_bytes
             needed = (results + plan.n_files * BLOCK_BYTES, plan.n_files)
     cluster = make_cluster(spec.cluster, Path(f"{spec.output.store}.run"), lambda *a, **k: None)
@@ -94,7 +94,11 @@ def examine(
             look("open files", here, partial(host.open_files, cluster.workers)),
         ]
         if not isinstance(cluster, JobQueue):
-            return [*checks, look("local scratch", here, partial(host.scratch, None))]
+            checks.append(look("local scratch", here, partial(host.scratch, None)))
+            if spec.cluster.kind != "local":
+                text = f"cluster.kind {spec.cluster.kind} has no queue to ask"
+                checks.append(look("small job", here, lambda: skipped(text)))
+            return checks
         name = cluster.interfaces()[1]
         key = "cluster.scheduler_interface (or cluster.interface)"
         checks.append(look("driver's interface", here, partial(host.interface, name, key)))
@@ -110,14 +114,17 @@ def examine(
     return checks
 
 
-def _plan(spec: SweepSpec) -> tuple[Plan | None, Seen]:
-    """Check and plan the spec as `plan` does."""
+def _plan(spec: SweepSpec, plans: list[Plan]) -> Seen:
+    """Check and plan the spec as `run` does; a good plan is put into `plans`."""
     try:
-        plan = prepare(spec).plan
+        prepared = prepare(spec)
+        if prepared.store is not None:
+            check_versions(prepared.store, mixed=False)
     except SweepError as error:
         text = " ".join(str(error).split())
-        return None, fail(text, "change the spec; hpc-sweep plan says the same")
-    return plan, ok(f"{plan.workload.n_fits:,} fits in {plan.n_units():,} units")
+        return fail(text, "change what it names; hpc-sweep plan says the same")
+    plans.append(prepared.plan)
+    return ok(f"{prepared.plan.workload.n_fits:,} fits in {prepared.plan.n_units():,} units")
 
 
 def _space(folder: Path, needed_bytes: int, needed_files: int) -> Seen:
@@ -169,17 +176,20 @@ def _probe_folder(parent: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _ending_in_order() -> Iterator[None]:
-    """Turn SIGTERM and SIGHUP into an exception, so that job and files are removed."""
+    """Turn the first signal into an exception, so that job and files are removed."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def stop(number: int, frame: object) -> None:
-        for later in before:  # the clearing up is not disturbed
-            signal.signal(later, signal.SIG_IGN)
-        raise Interrupted(f"stopped by {signal.Signals(number).name}; the job was cancelled")
+    stopped: list[int] = []
 
-    before = {n: signal.signal(n, stop) for n in (signal.SIGTERM, signal.SIGHUP)}
+    def stop(number: int, frame: object) -> None:
+        stopped.append(number)
+        if len(stopped) == 1:  # later ones do not disturb the clearing up
+            raise Interrupted(f"stopped by {signal.Signals(number).name}; nothing is left behind")
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield
     finally:

@@ -142,7 +142,7 @@ def interface(name: str | None, key: str) -> Seen:
     return ok(f"{name or 'default route'}: {address}")
 
 
-def scratch(folder: str | None) -> Seen:
+def scratch(folder: str | None, needed_bytes: int = 0) -> Seen:
     """Write into the local scratch folder."""
     from hpc_sweep.plan import format_bytes
 
@@ -155,6 +155,8 @@ def scratch(folder: str | None) -> Seen:
         return fail(f"{place} cannot be written: {error.strerror}", remedy)
     free, disk = shutil.disk_usage(place).free, file_system(place)
     text = f"{place} ({disk}): {format_bytes(free)} free"
+    if needed_bytes > free:
+        return warn(f"{text} of {format_bytes(needed_bytes)} in cluster.scratch.size", remedy)
     if disk == "tmpfs":
         return warn(text, "what is written there counts as memory of the job; " + remedy)
     return warn(text, remedy) if free < LEAST_BYTES else ok(text)

@@ -24,7 +24,7 @@ from hpc_sweep.doctor.scheduler import refusal
 from hpc_sweep.errors import ClusterError, SpecError
 from hpc_sweep.jobscripts import driver_job, driver_script
 from hpc_sweep.spec import SweepSpec
-from hpc_sweep.versions import versions
+from hpc_sweep.versions import LIBRARIES, differences, versions
 
 WALLTIME = "00:10:00"
 WORK_S = 300.0
@@ -160,7 +160,7 @@ def node_checks(
             "driver": address,
             "workers": cluster.workers,
             "workers_per_job": cluster.workers_per_job,
-            "scratch": _scratch_folder(spec),
+            "scratch": _scratch(spec),
         }
         leave(folder / "request.json", request)
         job = None
@@ -207,9 +207,10 @@ def _listening(interface: str | None, keys: Path) -> Iterator[tuple[str, int] | 
         yield place
 
 
-def _scratch_folder(spec: SweepSpec) -> str | None:
+def _scratch(spec: SweepSpec) -> tuple[str | None, int]:
+    """Return the nodes' local folder, and the bytes that are asked for in it."""
     scratch = spec.cluster.scratch
-    return None if scratch is None else scratch.folder
+    return (None, 0) if scratch is None else (scratch.folder, int(scratch.size or 0))
 
 
 def _submit(spec: SweepSpec, cluster: JobQueue, folder: Path) -> SmallJob:
@@ -264,8 +265,8 @@ def _conversation(job: SmallJob, folder: Path, where: str, wait_s: float) -> lis
 def _driver_may_be_here(spec: SweepSpec) -> bool:
     """Return whether a driver may run on this host."""
     cluster = spec.cluster
-    refused = getattr(cluster, "outside_jobs", "warn") == "refuse"
-    return not refused and getattr(cluster, "place", "worker_jobs") == "worker_jobs"
+    refused = cluster.outside_jobs == "refuse"
+    return not refused and cluster.place == "worker_jobs"
 
 
 def _without_route(check: Check) -> Check:
@@ -340,9 +341,12 @@ def _same_versions(there: dict[str, Any]) -> Seen:
         for name, version in here.items()
         if name != "cpu" and there.get(name) != version
     ]
+    grave = differences({name: there.get(name, "0") for name in LIBRARIES})
+    if grave:
+        said = [there["error"]] if "error" in there else []
+        return fail(", ".join([*said, *different]), remedy)
     if different:
-        text = f"{there['error']}; " if "error" in there else ""
-        return fail(text + ", ".join(different), remedy)
+        return warn(", ".join(different), remedy)
     text = (
         f"hpc-sweep {here['hpc-sweep']}, scikit-learn {here['scikit-learn']}, dask {here['dask']}"
     )

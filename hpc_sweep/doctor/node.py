@@ -64,14 +64,15 @@ def _checks(request: dict[str, Any], folder: Path) -> list[Check]:
     checks += [
         look("durable writes", here, partial(host.durable_writes, own)),
         look("open files", here, partial(host.open_files, request["workers_per_job"])),
-        look("local scratch", here, partial(host.scratch, request["scratch"])),
+        look("local scratch", here, partial(host.scratch, *request["scratch"])),
         look("interface", here, partial(host.interface, request["interface"], "cluster.interface")),
     ]
     if request["driver"] is not None:
         driver = (str(request["driver"][0]), int(request["driver"][1]))
         remedy = (
             "hpc-sweep submit puts the driver on a node; to run it from there, set "
-            f"cluster.scheduler_interface to one that nodes reach: {request['interfaces']}"
+            f"cluster.scheduler_interface to one that nodes reach ({request['interfaces']}), or "
+            "say outside_jobs: refuse where it is never run from there"
         )
         route = partial(call, driver, folder / "keys", remedy)
         checks.append(look("route to the driver", here, route))
