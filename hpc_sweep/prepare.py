@@ -17,7 +17,14 @@ from hpc_sweep.errors import Fault, SpecError, StoreError, disk_errors
 from hpc_sweep.plan import Plan, Workload, make_plan
 from hpc_sweep.source import Source, open_source
 from hpc_sweep.spec import SweepSpec, load_spec
-from hpc_sweep.store import Store, create_store, result_arrays, run_folder
+from hpc_sweep.store import (
+    Store,
+    create_store,
+    group_fault,
+    group_id,
+    result_arrays,
+    run_folder,
+)
 from hpc_sweep.versions import differences, versions
 
 FIXED_FILES = 12
@@ -126,7 +133,13 @@ def create(prepared: Prepared) -> Store:
         source.kept_coordinates,
         source_identity=source.identity(),
         versions=versions(),
+        group=group_of(spec),
     )
+
+
+def group_of(spec: SweepSpec) -> int | None:
+    """Return the number of the group that shares the sweep, or None."""
+    return group_id(spec.output.group) if spec.output.group else None
 
 
 def load(
@@ -223,6 +236,9 @@ def _output_faults(spec: SweepSpec) -> Iterable[Fault]:
         message = f"'{spec.output.store}' is a URL; results need a file system with renames"
         yield Fault("output.store", message)
         return
+    words = group_fault(spec.output.group) if spec.output.group else ""
+    if words:
+        yield Fault("output.group", words)
     path = Path(spec.output.store)
     if path == Path(spec.data.store):
         yield Fault("output.store", "is the data set itself; name another place")

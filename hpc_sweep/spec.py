@@ -362,6 +362,9 @@ class OutputSpec(Section):
     """Where results go."""
 
     store: Place = Field(description="zarr group to make; the run folder is STORE.run beside it")
+    group: Line | None = Field(
+        None, description="of the operating system: its members may go on with the sweep"
+    )
     models: Models = Field(
         "on_demand", description="on_demand: hpc_sweep.load_model fits the best one again | none"
     )

@@ -35,9 +35,18 @@ from hpc_sweep.errors import (
 )
 from hpc_sweep.jobscripts import driver_job, driver_script
 from hpc_sweep.plan import WHOLE, Share
-from hpc_sweep.prepare import Prepared, check_versions, create, prepare
+from hpc_sweep.prepare import Prepared, check_versions, create, group_of, prepare
 from hpc_sweep.spec import ClusterSpec, SweepSpec
-from hpc_sweep.store import Journal, Outage, RunFolder, hold, probe, read_events, run_folder
+from hpc_sweep.store import (
+    Journal,
+    Outage,
+    RunFolder,
+    group_access,
+    hold,
+    probe,
+    read_events,
+    run_folder,
+)
 from hpc_sweep.store.durable import write_durably
 
 MAX_SUCCESSORS = 2
@@ -188,15 +197,17 @@ def submit(spec: SweepSpec, origin: str = "the spec", way: Way = Way()) -> list[
     scripts = _scripts(spec, way, f"array/{way.drivers}")
     run = run_folder(spec.output.store)
     queue = make_queue(spec.cluster.kind)
-    run.make()
-    write_durably(run.spec, driver_spec(spec, way).model_dump_json(indent=2).encode())
-    write_durably(run.script, scripts.driver.encode())
-    if way.drivers:
-        _make_store(prepared, run)
-        return _submit_drivers(spec, queue, run, way)
-    jobs = [_submit_link(queue, run, None)]
-    if way.chain:
-        jobs.append(_submit_link(queue, run, jobs[0]))
+    group = group_of(spec)
+    with group_access(group is not None):
+        run.make(group)
+        write_durably(run.spec, driver_spec(spec, way).model_dump_json(indent=2).encode())
+        write_durably(run.script, scripts.driver.encode())
+        if way.drivers:
+            _make_store(prepared, run)
+            return _submit_drivers(spec, queue, run, way)
+        jobs = [_submit_link(queue, run, None)]
+        if way.chain:
+            jobs.append(_submit_link(queue, run, jobs[0]))
     return jobs
 
 

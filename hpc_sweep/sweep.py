@@ -14,7 +14,7 @@ from hpc_sweep.clusters import Ending, current_queue, has_ended, make_cluster, s
 from hpc_sweep.drive import Drive, Progress
 from hpc_sweep.errors import DiskError, StoreError, SweepError
 from hpc_sweep.plan import WHOLE, Plan, Share, Unit
-from hpc_sweep.prepare import Prepared, check_versions, create, load, prepare
+from hpc_sweep.prepare import Prepared, check_versions, create, group_of, load, prepare
 from hpc_sweep.spec import SweepSpec
 from hpc_sweep.stops import Stops
 from hpc_sweep.store import (
@@ -25,6 +25,8 @@ from hpc_sweep.store import (
     Receipt,
     RunFolder,
     Store,
+    give_all,
+    group_access,
     hold,
     probe,
     run_folder,
@@ -104,15 +106,23 @@ def execute(
             f"{spec.output.store} does not exist; hpc-sweep submit --drivers {share.count} makes it"
         )
     run = run_folder(spec.output.store, share)
-    run.make()
+    group = group_of(spec)
+    for_group = bool(group is not None or (prepared.store and prepared.store.spec.output.group))
     stops = Stops(Ending(current_queue()))
     with (
+        group_access(for_group),
         hold(
-            run.lease, take_over=take_over, rivals=run.rivals, has_ended=has_ended, say=say
+            run.make(group).lease,
+            take_over=take_over,
+            rivals=run.rivals,
+            has_ended=has_ended,
+            say=say,
         ) as lease,
         stops.signals(),
     ):
         store = prepared.store or create(prepared)
+        if group is not None:
+            give_all(store.path, group)
         if share == WHOLE:
             store.remove_leftovers()
         ledger = Ledger.read(store, share)
@@ -126,6 +136,7 @@ def execute(
             stops.unit_seconds(UNIT_SECONDS),
             {name: installed(name) for name in required},
             str(lease.path),
+            for_group,
         )
         progress = _drive(prepared, run, ledger, lease, stops, context, on_progress)
         if share == WHOLE:

@@ -37,7 +37,16 @@ from hpc_sweep.plan import Chunk, Unit
 from hpc_sweep.search import Evaluation, Model, Split, evaluate
 from hpc_sweep.source import Source, open_source
 from hpc_sweep.spec import SweepSpec
-from hpc_sweep.store import Part, PartName, Receipt, Store, check_nonce, fold, write_part
+from hpc_sweep.store import (
+    Part,
+    PartName,
+    Receipt,
+    Store,
+    check_nonce,
+    fold,
+    group_access,
+    write_part,
+)
 from hpc_sweep.versions import differences, installed
 
 Arrays = tuple[NDArray[Any], NDArray[Any] | None]
@@ -61,6 +70,8 @@ class Context:
         Of libraries that workers need to have.
     lease : str
         Path of that lease.
+    for_group : bool
+        Whether a group may write what is written.
     """
 
     store: str
@@ -69,6 +80,7 @@ class Context:
     unit_seconds: float
     versions: Mapping[str, str]
     lease: str
+    for_group: bool
 
     def evaluate(self, client: Client, unit: Unit) -> Future:
         """Submit a unit."""
@@ -220,13 +232,20 @@ def evaluate_unit(context: Context, unit: Unit) -> Receipt:
             break
     unit = replace(unit, stop=unit.start + len(results))
     part = _part(bench, results)
-    name = write_part(bench.store.run.parts, bench.store.header.id, unit, part)
-    seconds = time.perf_counter() - begin
-    return _receipt(name, seconds, int((part.status == FAILED).sum()))
+    return _left(context, bench, unit, part, begin)
 
 
-def _receipt(name: PartName, seconds: float, failed: int) -> Receipt:
-    return Receipt(name, seconds, get_worker().address, failed, installed("scikit-learn"))
+def _left(context: Context, bench: Bench, unit: Unit, part: Part, begin: float) -> Receipt:
+    """Write a part and return its receipt."""
+    with group_access(context.for_group):
+        name = write_part(bench.store.run.parts, bench.store.header.id, unit, part)
+    return Receipt(
+        name,
+        time.perf_counter() - begin,
+        get_worker().address,
+        int((part.status == FAILED).sum()),
+        installed("scikit-learn"),
+    )
 
 
 def _partitions(
@@ -361,13 +380,12 @@ def give_up(context: Context, unit: Unit, reason: str) -> Receipt:
         _without_fits(bench, count, 0, FAILED, f"{describe(labels)}: {reason}")
         for _ in range(unit.start, unit.stop)
     ]
-    name = write_part(bench.store.run.parts, bench.store.header.id, unit, _part(bench, results))
-    seconds = time.perf_counter() - begin
-    return _receipt(name, seconds, unit.n_cells)
+    return _left(context, bench, unit, _part(bench, results), begin)
 
 
 def fold_chunk(context: Context, chunk: Chunk, parts: tuple[PartName, ...]) -> dict[str, int]:
     """Fold one result chunk, if the driver that asked for it still holds the lease."""
     store = Store.open(context.store)
     check_nonce(Path(context.lease), context.nonce)
-    return fold(store, chunk, parts)
+    with group_access(context.for_group):
+        return fold(store, chunk, parts)

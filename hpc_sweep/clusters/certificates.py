@@ -3,9 +3,25 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 from distributed import Security
+
+from hpc_sweep.errors import ClusterError
+
+
+def keys_folder(run: Path) -> Path:
+    """Return the folder for this account's keys in a run folder.
+
+    The account that made the run folder has ``keys``; a colleague who goes on cannot look into
+    that, and has one with the number of the account in its name.
+    """
+    first = run / "keys"
+    try:
+        return first if first.stat().st_uid == os.geteuid() else run / f"keys-{os.geteuid()}"
+    except FileNotFoundError:
+        return first
 
 
 def make_certificates(folder: Path) -> Security:
@@ -17,8 +33,20 @@ def make_certificates(folder: Path) -> Security:
     Parameters
     ----------
     folder : Path
-        Existing folder that all nodes see; what lies in it from earlier is removed.
+        Folder that all nodes see, made if it is not there; what lies in it from earlier is
+        removed.
+
+    Raises
+    ------
+    ClusterError
+        When others can look into it.
     """
+    folder.mkdir(mode=0o700, exist_ok=True)
+    state = folder.lstat()
+    if state.st_uid != os.geteuid() or not stat.S_ISDIR(state.st_mode) or state.st_mode & 0o077:
+        raise ClusterError(
+            f"{folder} must be a folder of yours that nobody else can look into; remove it"
+        )
     remove_certificates(folder)
     made = Security.temporary()
     for name, text in (

@@ -30,6 +30,7 @@ from hpc_sweep.clusters import ending
 from hpc_sweep.clusters.base import OTHERS_BYTES, WORKER_ENVIRONMENT, Cluster, Record, Say
 from hpc_sweep.clusters.certificates import (
     certificates,
+    keys_folder,
     make_certificates,
     remove_certificates,
 )
@@ -168,7 +169,7 @@ class JobQueue(Cluster):
         with _keeping_sigint():
             make, job = self.classes()
         try:
-            options = self.options(make_certificates(self.folder / "keys"))
+            options = self.options(make_certificates(keys_folder(self.folder)))
             self._cluster = make(job_cls=job, **{**options, **self.spec.options})
             self._client = Client(self._cluster)
         except Exception as error:
@@ -188,7 +189,7 @@ class JobQueue(Cluster):
         """
         with _keeping_sigint():
             _, job = self.classes()
-        options = {**self.options(certificates(self.folder / "keys")), **self.spec.options}
+        options = {**self.options(certificates(keys_folder(self.folder))), **self.spec.options}
         for key in ("scheduler_options", "silence_logs"):
             options.pop(key, None)
         with tempfile.TemporaryDirectory() as folder:
@@ -386,7 +387,7 @@ class JobQueue(Cluster):
     def close(self) -> None:
         """Cancel the jobs, end the scheduler, remove the keys."""
         super().close()
-        remove_certificates(self.folder / "keys")
+        remove_certificates(keys_folder(self.folder))
 
 
 def _option_faults(key: str, value: Any) -> Iterator[str]:

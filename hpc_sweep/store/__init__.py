@@ -8,6 +8,7 @@ from hpc_sweep.store.lease import Lease, check_nonce, hold, is_known_dead, read_
 from hpc_sweep.store.ledger import Ledger
 from hpc_sweep.store.outage import Outage
 from hpc_sweep.store.parts import Part, PartName, Receipt, delete_parts, list_parts, write_part
+from hpc_sweep.store.sharing import give_all, group_access, group_fault, group_id
 from hpc_sweep.store.store import RunFolder, Store, create_store, run_folder
 
 __all__ = [
@@ -24,6 +25,10 @@ __all__ = [
     "create_store",
     "delete_parts",
     "fold",
+    "give_all",
+    "group_access",
+    "group_fault",
+    "group_id",
     "hold",
     "is_known_dead",
     "list_parts",

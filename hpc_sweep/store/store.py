@@ -35,6 +35,7 @@ from hpc_sweep.plan import WHOLE, Chunk, Share
 from hpc_sweep.spec import SweepSpec
 from hpc_sweep.store.durable import sync, write_durably
 from hpc_sweep.store.layout import Array, result_arrays
+from hpc_sweep.store.sharing import make_folder
 
 ATTRIBUTE = "hpc_sweep"
 SCHEMA = 1
@@ -88,15 +89,16 @@ class RunFolder:
 
     @property
     def keys(self) -> Path:
-        """Certificates of the driver at work; readable by their owner only."""
+        """Certificates of a driver of who made the folder; readable by their owner only."""
         return self.path / "keys"
 
-    def make(self) -> None:
-        """Create the folder and those below it."""
+    def make(self, group: int | None = None) -> RunFolder:
+        """Create the folder and those below it, all but the keys for a group to share."""
         with disk_errors(self.path):
-            for folder in (self.parts, self.logs):
-                folder.mkdir(parents=True, exist_ok=True)
+            for folder in (self.path, self.parts, self.logs):
+                make_folder(folder, group)
             self.keys.mkdir(mode=0o700, exist_ok=True)
+        return self
 
 
 def run_folder(store: str | Path, share: Share = WHOLE) -> RunFolder:
@@ -332,6 +334,7 @@ def create_store(
     *,
     source_identity: str,
     versions: Mapping[str, str],
+    group: int | None = None,
 ) -> Store:
     """Create a store with all its metadata; nothing is there until it is whole.
 
@@ -353,6 +356,8 @@ def create_store(
         Identity of the source.
     versions : mapping
         Versions to record.
+    group : int, optional
+        Whom it is shared with.
     """
     header = Header(
         secrets.token_hex(8),
@@ -368,8 +373,8 @@ def create_store(
     )
     temporary = path.with_name(f".{path.name}.{header.id}.tmp")
     with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            make_folder(temporary, group)
             store = Store(temporary, header)
             with writing():
                 _write_metadata(store, coordinates)
