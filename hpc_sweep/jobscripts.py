@@ -12,7 +12,7 @@ import itertools
 import re
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from hpc_sweep import placeholders
 from hpc_sweep.directives import PREFIX, Changes, Size, driver_changes, rewritten, scratch_bytes
@@ -77,6 +77,23 @@ def driver_job(cluster: ClusterSpec, command: Sequence[str], log_folder: str) ->
         prologue=cluster.prologue,
         launcher=cluster.launcher,
     )
+
+
+def with_workers(job: DriverJob, nodes: int, cores: int, workers_bytes: int) -> DriverJob:
+    """Return a driver's job with workers beside it on each of its nodes.
+
+    Parameters
+    ----------
+    job : DriverJob
+        The driver alone.
+    nodes, cores : int
+        Nodes, and cores on each.
+    workers_bytes : int
+        Memory of the workers of one node.
+    """
+    memory_bytes = job.size.memory_bytes + workers_bytes
+    size = replace(job.size, nodes=nodes, cores=cores, memory_bytes=memory_bytes)
+    return replace(job, name="sweep", size=size)
 
 
 def driver_script(kind: str, job: DriverJob) -> str:

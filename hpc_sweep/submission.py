@@ -33,7 +33,7 @@ from hpc_sweep.errors import (
     StoreError,
     SweepError,
 )
-from hpc_sweep.jobscripts import driver_job, driver_script
+from hpc_sweep.jobscripts import driver_job, driver_script, with_workers
 from hpc_sweep.plan import WHOLE, Share
 from hpc_sweep.prepare import Prepared, check_versions, create, group_of, prepare
 from hpc_sweep.spec import ClusterSpec, SweepSpec
@@ -153,18 +153,9 @@ def _scripts(spec: SweepSpec, way: Way, share: str) -> Scripts:
         time_min=cluster.queue.time_min(walltime, spec.cluster.time_min) if way.chain else None,
     )
     if way.drivers or spec.cluster.place == "one_job":
-        workers = cluster.workers_per_job * (cluster.worker_memory_bytes() or 0)
-        job = replace(
-            job,
-            name="sweep",
-            size=replace(
-                job.size,
-                nodes=1 if way.drivers else cluster.jobs,
-                cores=cluster.workers_per_job,
-                memory_bytes=job.size.memory_bytes + workers,
-            ),
-            array=way.drivers if share.startswith("array") else 1,
-        )
+        nodes, cores = 1 if way.drivers else cluster.jobs, cluster.workers_per_job
+        job = with_workers(job, nodes, cores, cores * (cluster.worker_memory_bytes() or 0))
+        job = replace(job, array=way.drivers if share.startswith("array") else 1)
     worker = "" if way.drivers else cluster.job_script()
     return Scripts(driver_script(spec.cluster.kind, job), worker)
 

@@ -127,13 +127,24 @@ def test_a_full_disk(spec: Spec, tmp_path: Path) -> None:
 
 def test_too_few_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda which: (1024, 4096))
-    assert host.open_files(10).verdict is Verdict.OK
-    assert host.open_files(128) == Seen(
-        Verdict.WARN,
-        "soft limit 1,024, hard limit 4,096; 1,224 needed (workers: 128)",
-        "cluster.prologue: ['ulimit -n 1224']",
-    )
-    assert host.open_files(1000).verdict is Verdict.FAIL
+    seen = host.open_files(100, 16)
+    assert seen.verdict is Verdict.OK
+    assert seen.text == "soft limit 1,024, raised up to the hard one of 4,096; 1,856 needed"
+    seen = host.open_files(1000, 16)
+    assert seen.verdict is Verdict.FAIL
+    assert "16,256 open files" in seen.text
+
+
+def test_the_advice_for_a_thousand_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many jobs that import from one network disk; the same on a local disk is well."""
+    monkeypatch.setattr(host, "PRELOADED", ["json"])
+    assert host.environment(1000, 63).verdict is Verdict.OK
+    monkeypatch.setattr(host, "file_system", lambda path: "lustre")
+    assert host.environment(16, 1).verdict is Verdict.OK
+    seen = host.environment(1000, 63)
+    assert seen.verdict is Verdict.WARN
+    assert "1,000 workers in 63 jobs" in seen.text
+    assert "15,000 small reads" in seen.remedy
 
 
 @pytest.mark.parametrize(
@@ -448,6 +459,21 @@ def test_without_a_scheduler(
     assert set(tmp_path.iterdir()) == {file}
 
 
+def test_a_profile_without_a_spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kind is the profile's, whatever commands are here."""
+    machines = tmp_path / "config" / "hpc-sweep" / "machines"
+    machines.mkdir(parents=True)
+    text = "description: mine\nkind: local\nquota_command: echo 99 % used\n"
+    (machines / "mine.yaml").write_text(text)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.chdir(tmp_path)
+    shown = CliRunner().invoke(main, ["doctor", "--set", "cluster.machine=mine", "--json"])
+    assert shown.exit_code == 0, shown.output
+    said = json.loads(shown.stdout)
+    assert said["verdict"] == "warn"
+    assert {c["name"]: c["seen"] for c in said["checks"]}["quota"] == "99 % used"
+
+
 def test_without_a_spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     shown = CliRunner().invoke(main, ["doctor", "--cluster", "local"])
@@ -672,6 +698,21 @@ def test_jobs_that_pend_or_are_refused(spec: Spec, slurm_cluster: Spec) -> None:
     spec["cluster"] = {**slurm_cluster, "memory": "900GB"}
     refused = local(spec, with_job=False)["worker job"]
     assert "Requested node configuration is not available" in refused.seen
+
+
+@pytest.mark.slurm
+def test_driver_and_workers_in_one_job(spec: Spec, slurm_cluster: Spec) -> None:
+    """The job that would be submitted is asked about, and no other one."""
+    whole = {"place": "one_job", "workers": None, "nodes": 3, "workers_per_node": 4}
+    spec["cluster"] = {**slurm_cluster, **whole, "driver": {"memory": "1GB"}}
+    checks = local(spec, with_job=False)
+    assert "worker job" not in checks
+    assert "queue of the workers" not in checks
+    assert checks["driver job"].verdict is Verdict.OK
+    spec["cluster"]["nodes"] = 4
+    refused = local(spec, with_job=False)["driver job"]
+    assert refused.verdict is Verdict.FAIL
+    assert "More processors requested than permitted" in refused.seen
 
 
 @pytest.mark.slurm

@@ -97,10 +97,13 @@ def _without_spec(
     """Return a spec whose cluster and store's folder alone mean something."""
     from hpc_sweep.spec import load_spec
 
+    profile = any(setting.startswith("cluster.machine=") for setting in settings)
+    kind = cluster or (None if profile else _kind_here())
+    wanted = {"kind": kind, "workers": workers}
     raw = {
         "data": {"store": ".", "features": ["none"], "partition_by": ["none"]},
         "models": [{"estimator": "none"}],
-        "cluster": {"kind": cluster or _kind_here(), "workers": workers},
+        "cluster": {key: value for key, value in wanted.items() if value is not None},
         "output": {"store": store or "results.zarr"},
     }
     return load_spec(raw, settings)

@@ -24,6 +24,7 @@ from hpc_sweep.doctor.scheduler import scheduler_checks
 from hpc_sweep.errors import Interrupted, SweepError
 from hpc_sweep.plan import Plan
 from hpc_sweep.prepare import check_versions, prepare
+from hpc_sweep.processes import FILES_PER_CONNECTION, FILES_PER_WORKER
 from hpc_sweep.spec import SweepSpec
 
 QUOTA_S = 60
@@ -85,13 +86,14 @@ def examine(
             text = f"{parent} cannot be written: {error.strerror}"
             remedy = "name an output.store in a folder that you may write"
             return [*checks, look("durable writes", here, lambda: fail(text, remedy))]
+        each = FILES_PER_CONNECTION if isinstance(cluster, JobQueue) else FILES_PER_WORKER
         own = folder / "here"
         own.mkdir()
         checks += [
             look("durable writes", here, partial(host.durable_writes, own)),
             look("space", here, partial(_space, parent, *needed)),
             look("quota", here, partial(_quota, spec, parent)),
-            look("open files", here, partial(host.open_files, cluster.workers)),
+            look("open files", here, partial(host.open_files, cluster.workers, each)),
         ]
         if not isinstance(cluster, JobQueue):
             checks.append(look("local scratch", here, partial(host.scratch, None)))

@@ -18,41 +18,39 @@ from typing import TYPE_CHECKING, Any
 
 from hpc_sweep.doctor.checks import Seen, fail, ok, warn
 from hpc_sweep.doctor.route import own_address
+from hpc_sweep.processes import FILES, PRELOADED, open_files_missing
 
 if TYPE_CHECKING:
     from hpc_sweep.spec import SweepSpec
 
-WORKER_IMPORTS = ("hpc_sweep.work", "sklearn.linear_model", "distributed.cli.dask_worker")
 SLOW_IMPORT_S = 20.0
-MANY_WORKERS = 200
+MANY_JOBS = 50
 NETWORK_DISKS = frozenset(
     {"nfs", "nfs4", "lustre", "gpfs", "beegfs", "ceph", "panfs", "wekafs", "cifs", "9p", "afs"}
 )
 PACK = (
-    "a worker's imports are about 15,000 small reads, and many workers start at once: put the "
-    "environment into one image (apptainer, squashfs), or unpack it to local scratch in "
-    "cluster.prologue"
+    "a job's imports are 15,000 small reads, shared by its workers, and many jobs start at once: "
+    "take more workers_per_node, put the environment into one image (apptainer, squashfs), or "
+    "unpack it to local scratch in cluster.prologue"
 )
 
 WRITES = 10
 SLOW_WRITE_S = 0.25
 LEAST_BYTES = 1_000_000_000
-DESCRIPTORS_PER_WORKER = 8
-DESCRIPTORS_BESIDE = 200
 
 
-def environment(workers: int) -> Seen:
+def environment(workers: int, jobs: int) -> Seen:
     """Import what a worker imports, and tell how long it took."""
     began = time.perf_counter()
-    for name in WORKER_IMPORTS:
+    for name in PRELOADED:
         importlib.import_module(name)
     taken = time.perf_counter() - began
     disk = file_system(Path(sys.prefix))
     text = f"{sys.executable} ({disk}): a worker's imports took {taken:.1f} s"
     if taken > SLOW_IMPORT_S:
         return warn(f"{text}, over {SLOW_IMPORT_S:.0f} s", PACK)
-    if disk in NETWORK_DISKS and workers >= MANY_WORKERS:
-        return warn(f"{text} alone; {workers} workers are asked for", PACK)
+    if disk in NETWORK_DISKS and jobs >= MANY_JOBS:
+        return warn(f"{text} alone; {workers:,} workers in {jobs:,} jobs are asked for", PACK)
     return ok(text)
 
 
@@ -116,21 +114,25 @@ def space(folder: Path, needed_bytes: int, needed_files: int) -> Seen:
     return ok(text)
 
 
-def open_files(workers: int) -> Seen:
-    """Compare the limit of open files with what the workers of one process need."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = DESCRIPTORS_BESIDE + DESCRIPTORS_PER_WORKER * workers
-    limits = f"soft limit {_limit(soft)}, hard limit {_limit(hard)}"
-    text = f"{limits}; {needed:,} needed (workers: {workers})"
-    if 0 <= hard < needed:
-        return fail(text, "fewer workers_per_node, or ask for a higher limit of open files")
-    if 0 <= soft < needed:
-        return warn(text, f"cluster.prologue: ['ulimit -n {needed}']")
-    return ok(text)
+def open_files(workers: int, each: int) -> Seen:
+    """Compare the limit of open files with what one process needs for its workers.
 
-
-def _limit(value: int) -> str:
-    return "none" if value == resource.RLIM_INFINITY else f"{value:,}"
+    Parameters
+    ----------
+    workers : int
+        How many.
+    each : int
+        Open files for each, as `hpc_sweep.processes` counts them.
+    """
+    missing = open_files_missing(workers, each)
+    if missing:
+        return fail(missing, "fewer workers, or fewer workers_per_node")
+    soft, hard = (
+        "none" if limit == resource.RLIM_INFINITY else f"{limit:,}"
+        for limit in resource.getrlimit(resource.RLIMIT_NOFILE)
+    )
+    needed = FILES + each * workers
+    return ok(f"soft limit {soft}, raised up to the hard one of {hard}; {needed:,} needed")
 
 
 def interface(name: str | None, key: str) -> Seen:

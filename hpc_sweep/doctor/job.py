@@ -159,6 +159,7 @@ def node_checks(
             "interfaces": ", ".join(f"{name} ({ip})" for name, ip in addresses().items()),
             "driver": address,
             "workers": cluster.workers,
+            "jobs": cluster.jobs,
             "workers_per_job": cluster.workers_per_job,
             "scratch": _scratch(spec),
         }
@@ -214,17 +215,13 @@ def _scratch(spec: SweepSpec) -> tuple[str | None, int]:
 
 
 def _submit(spec: SweepSpec, cluster: JobQueue, folder: Path) -> SmallJob:
-    """Submit the job as a driver's job is, but to where workers go."""
+    """Submit the job as a driver's is, but to where workers go."""
     wanted = spec.cluster
     command = [sys.executable, "-m", "hpc_sweep.doctor.node", str(folder)]
-    job = replace(
-        driver_job(wanted, command, str(folder)),
-        name="doctor",
-        queue=wanted.queue,
-        account=wanted.account,
-        walltime=WALLTIME,
-        changes=worker_changes(wanted),
-    )
+    job = replace(driver_job(wanted, command, str(folder)), name="doctor", walltime=WALLTIME)
+    if wanted.place == "worker_jobs":
+        changes = worker_changes(wanted)
+        job = replace(job, queue=wanted.queue, account=wanted.account, changes=changes)
     script = folder / "doctor.sh"
     script.write_text(driver_script(cluster.queue.kind, job), encoding="utf-8")
     return SmallJob(cluster.queue, cluster.queue.submit(script))

@@ -20,6 +20,7 @@ from hpc_sweep.doctor import host
 from hpc_sweep.doctor.checks import Check, look
 from hpc_sweep.doctor.messages import await_message, leave
 from hpc_sweep.doctor.route import call, listening, own_address
+from hpc_sweep.processes import FILES_PER_WORKER
 
 PING_S = 150.0
 
@@ -52,7 +53,9 @@ def _checks(request: dict[str, Any], folder: Path) -> list[Check]:
     here = socket.gethostname()
     own = folder / "node"
     own.mkdir()
-    checks = [look("environment", here, partial(host.environment, request["workers"]))]
+    checks = [
+        look("environment", here, partial(host.environment, request["workers"], request["jobs"]))
+    ]
     if request["spec"] is not None:
         from hpc_sweep.spec import SweepSpec
 
@@ -63,7 +66,11 @@ def _checks(request: dict[str, Any], folder: Path) -> list[Check]:
         ]
     checks += [
         look("durable writes", here, partial(host.durable_writes, own)),
-        look("open files", here, partial(host.open_files, request["workers_per_job"])),
+        look(
+            "open files",
+            here,
+            partial(host.open_files, request["workers_per_job"], FILES_PER_WORKER),
+        ),
         look("local scratch", here, partial(host.scratch, *request["scratch"])),
         look("interface", here, partial(host.interface, request["interface"], "cluster.interface")),
     ]

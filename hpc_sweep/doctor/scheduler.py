@@ -14,8 +14,7 @@ from hpc_sweep.clusters.jobqueue import JobQueue
 from hpc_sweep.clusters.queue import QueueSilentError, ask, clock, seconds, submit
 from hpc_sweep.doctor.checks import Check, Seen, fail, look, ok, skipped, warn
 from hpc_sweep.errors import ClusterError, SpecError, listed, nearest
-from hpc_sweep.jobscripts import driver_job, driver_script
-from hpc_sweep.spec import ClusterSpec
+from hpc_sweep.jobscripts import driver_job, driver_script, with_workers
 
 COMMANDS = {
     "slurm": ("sbatch", "squeue", "scancel", "scontrol"),
@@ -91,24 +90,26 @@ def scheduler_checks(cluster: JobQueue, folder: Path, where: str) -> list[Check]
         seen = fail(str(error), "wait until the scheduler answers, or ask the site")
         return [*checks, look("scheduler", where, lambda: seen)]
     spec = cluster.spec
-    roles = {"workers": (spec.queue, spec.walltime)}
+    alone = spec.place == "one_job"  # driver and workers share one job
+    roles = {} if alone else {"workers": (spec.queue, spec.walltime)}
     driver = (spec.driver.queue or spec.queue, spec.driver.walltime or spec.walltime)
-    if driver != roles["workers"]:
+    if driver not in roles.values():
         roles["driver"] = driver
     for role, (queue, walltime) in roles.items():
         name = f"queue of the {role}"
         checks.append(look(name, where, partial(queue_limits, limits, queue, walltime, role)))
-    checks.append(look("job limits", where, partial(job_limits, limits, spec.queue, cluster.jobs)))
+    jobs = 0 if alone else cluster.jobs
+    checks.append(look("job limits", where, partial(job_limits, limits, spec.queue, jobs)))
+    scripts: dict[str, Callable[[], str]] = {"driver job": partial(_driver, cluster, folder)}
+    if not alone:
+        scripts["worker job"] = cluster.job_script
     faults = "; ".join(map(str, cluster.faults()))
     if kind == "slurm" and faults:
-        checks.append(look("worker job", where, lambda: skipped(f"no script yet: {faults}")))
+        checks.append(look("driver job", where, lambda: skipped(f"no script yet: {faults}")))
     elif kind == "slurm":
         checks += [
-            look(f"{role} job", where, partial(preflight, script, folder))
-            for role, script in (
-                ("worker", cluster.job_script),
-                ("driver", partial(_driver_script, kind, spec, folder)),
-            )
+            look(name, where, partial(preflight, script, folder))
+            for name, script in scripts.items()
         ]
     return checks
 
@@ -183,8 +184,14 @@ def refusal(error: Exception) -> str:
     return " ".join(str(error).split()).removeprefix("the queue refused the driver's job: ")
 
 
-def _driver_script(kind: str, spec: ClusterSpec, folder: Path) -> str:
-    return driver_script(kind, driver_job(spec, ["true"], str(folder)))
+def _driver(cluster: JobQueue, folder: Path) -> str:
+    """Return a script as of the driver's job, which does nothing."""
+    job = driver_job(cluster.spec, ["true"], str(folder))
+    if cluster.spec.place == "one_job":
+        cores = cluster.workers_per_job
+        memory_bytes = cores * (cluster.worker_memory_bytes() or 0)
+        job = with_workers(job, cluster.jobs, cores, memory_bytes)
+    return driver_script(cluster.queue.kind, job)
 
 
 def slurm_limits() -> Limits:
