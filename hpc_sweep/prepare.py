@@ -22,6 +22,7 @@ from hpc_sweep.store import (
     create_store,
     group_fault,
     group_id,
+    real_place,
     result_arrays,
     run_folder,
 )
@@ -185,7 +186,7 @@ def _check_sections(sections: Mapping[str, Any]) -> tuple[Source | None, list[Fa
 
 def _existing(spec: SweepSpec, source: Source) -> Store | None:
     """Return the store if there is one of this very sweep, None if there is none."""
-    path = Path(spec.output.store)
+    path = real_place(spec.output.store)
     with disk_errors(path, "read"):
         if not path.exists() or (path.is_dir() and not any(path.iterdir())):
             return None

@@ -203,7 +203,7 @@ def test_a_folder_for_keys_that_somebody_else_made_is_refused(
     os.chown(run / "keys", ANNA, ANNA)
     made = bert.run(sys.executable, "-c", KEYS, run)
     assert made.returncode != 0
-    assert "must be a folder of yours that nobody else can look into" in made.stderr
+    assert "is for your keys, but it is no folder of yours" in made.stderr
     assert not list((run / f"keys-{BERT}").iterdir())
 
 

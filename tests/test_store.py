@@ -312,11 +312,63 @@ def test_a_kill_leaves_nothing_but_what_is_hidden(
     monkeypatch.setattr("hpc_sweep.store.store.zarr.consolidate_metadata", die)
     with pytest.raises(RuntimeError):
         make_store(tmp_path)
-    names = [path.name for path in tmp_path.iterdir()]
-    assert names
-    assert all(name.startswith(".") and name.endswith(".tmp") for name in names)
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith(".results.zarr.")
+    assert left.name.endswith(".tmp")
+    (tmp_path / ".results.zarr.notes.tmp").mkdir()  # somebody else's
+    (tmp_path / left.name.replace("results", "other")).mkdir()  # another sweep's, at work
     monkeypatch.undo()
     assert opened(make_store(tmp_path)).sizes["candidate"] == 3
+    assert not left.exists()
+    assert sum(path.name.endswith(".tmp") for path in tmp_path.iterdir()) == 2
+
+
+def test_all_is_on_the_disk_before_the_name_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    fsync, rename = os.fsync, Path.rename
+
+    def noted_fsync(descriptor: int) -> None:
+        steps.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        fsync(descriptor)
+
+    def noted_rename(self: Path, target: Path) -> Path:
+        inside = {path.name for path in (self, *self.rglob("*"))}
+        assert inside <= set(steps)
+        steps.append("rename")
+        return rename(self, target)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(Path, "rename", noted_rename)
+    make_store(tmp_path)
+    assert steps[-2:] == ["rename", tmp_path.name]
+
+
+# links
+
+
+def test_a_link_leads_to_the_one_run_folder(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    links = tmp_path / "links"
+    links.mkdir()
+    (links / "first.zarr").symlink_to(store.path)
+    (links / "second.zarr").symlink_to(links / "first.zarr")
+    for name in ("first.zarr", "second.zarr"):
+        assert run_folder(links / name) == store.run
+        assert Store.open(links / name).run == store.run
+        assert Store.open(links / name).path == store.path
+
+
+def test_a_link_to_a_store_that_is_not_there_yet(tmp_path: Path) -> None:
+    """A link from a home to a large disk, made before the first run."""
+    (tmp_path / "large").mkdir()
+    (tmp_path / "results.zarr").symlink_to(tmp_path / "large" / "results.zarr")
+    store = make_store(tmp_path)
+    assert store.path == tmp_path / "large" / "results.zarr"
+    assert (tmp_path / "results.zarr").is_symlink()
+    assert store.run.parts.is_relative_to(tmp_path / "large")
+    assert Store.open(tmp_path / "results.zarr").header.id == store.header.id
 
 
 def test_an_empty_folder_may_be_there(tmp_path: Path) -> None:

@@ -39,14 +39,13 @@ def make_certificates(folder: Path) -> Security:
     Raises
     ------
     ClusterError
-        When others can look into it.
+        When it is somebody else's.
     """
     folder.mkdir(mode=0o700, exist_ok=True)
     state = folder.lstat()
-    if state.st_uid != os.geteuid() or not stat.S_ISDIR(state.st_mode) or state.st_mode & 0o077:
-        raise ClusterError(
-            f"{folder} must be a folder of yours that nobody else can look into; remove it"
-        )
+    if state.st_uid != os.geteuid() or not stat.S_ISDIR(state.st_mode):
+        raise ClusterError(f"{folder} is for your keys, but it is no folder of yours; remove it")
+    folder.chmod(0o700)
     remove_certificates(folder)
     made = Security.temporary()
     for name, text in (

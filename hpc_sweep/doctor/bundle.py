@@ -107,8 +107,9 @@ def _worker_script(store: Path) -> Iterator[tuple[str, str]]:
 def _listing(run: RunFolder) -> Iterator[str]:
     """Yield size and name of the files of a run folder, but for the keys'."""
     for path in sorted(run.path.rglob("*")):
-        if _is_plain(path) and run.keys not in path.parents:
-            yield f"{path.stat().st_size:>12} {path.relative_to(run.path)}"
+        inside = path.relative_to(run.path)
+        if _is_plain(path) and not inside.parts[0].startswith(run.keys.name):  # of all accounts
+            yield f"{path.stat().st_size:>12} {inside}"
 
 
 def _is_plain(path: Path) -> bool:

@@ -9,7 +9,7 @@ from hpc_sweep.store.ledger import Ledger
 from hpc_sweep.store.outage import Outage
 from hpc_sweep.store.parts import Part, PartName, Receipt, delete_parts, list_parts, write_part
 from hpc_sweep.store.sharing import give_all, group_access, group_fault, group_id
-from hpc_sweep.store.store import RunFolder, Store, create_store, run_folder
+from hpc_sweep.store.store import RunFolder, Store, create_store, real_place, run_folder
 
 __all__ = [
     "Journal",
@@ -35,6 +35,7 @@ __all__ = [
     "probe",
     "read_events",
     "read_holder",
+    "real_place",
     "result_arrays",
     "run_folder",
     "write_part",

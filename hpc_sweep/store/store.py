@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import secrets
 import shutil
 import warnings
@@ -103,8 +104,14 @@ class RunFolder:
 
 def run_folder(store: str | Path, share: Share = WHOLE) -> RunFolder:
     """Return the run folder of a store, as the driver of a share of it sees it."""
-    path = Path(store)
+    path = real_place(store)
     return RunFolder(path.with_name(path.name + ".run"), share)
+
+
+def real_place(store: str | Path) -> Path:
+    """Return where a store is, so that by whatever link it is named it has one run folder."""
+    path = Path(store).absolute()
+    return path.resolve() if os.path.islink(path) else path  # noqa: PTH114, Path's one raises
 
 
 @dataclass(frozen=True)
@@ -163,7 +170,7 @@ class Store:
         StoreError
             When there is none, or something else is at that path.
         """
-        place = Path(path).absolute()
+        place = real_place(path)
         with disk_errors(place, "read"):
             if not place.exists():
                 raise StoreError(f"{place} does not exist; `hpc-sweep run SPEC` makes it")
@@ -206,7 +213,7 @@ class Store:
         """The arrays along partitions, ``status`` last."""
         return result_arrays(self.spec.metric_labels, self.spec.refit_metric, self.candidates)
 
-    @property
+    @cached_property
     def run(self) -> RunFolder:
         """The run folder beside the store."""
         return run_folder(self.path)
@@ -285,8 +292,12 @@ class Store:
             write_durably(file, json.dumps(metadata, indent=2).encode())
 
     def remove_leftovers(self) -> None:
-        """Remove what a killed writer left: zarr's partial chunks, parts of an earlier store."""
+        """Remove what a killed writer left: unfinished files, parts of an earlier store."""
         with disk_errors(self.path):
+            for folder in (self.path, self.run.path):
+                for file in folder.glob(".*.tmp"):
+                    if "lease" not in file.name:  # that may be another driver's, just now
+                        file.unlink(missing_ok=True)
             for array in self.arrays:
                 for file in (self.path / array.name).glob("*.partial"):
                     file.unlink(missing_ok=True)
@@ -371,14 +382,16 @@ def create_store(
         n_splits,
         dict(versions),
     )
+    path = real_place(path)
     temporary = path.with_name(f".{path.name}.{header.id}.tmp")
     with disk_errors(path):
+        _remove_unfinished(path)
         try:
             make_folder(temporary, group)
             store = Store(temporary, header)
             with writing():
                 _write_metadata(store, coordinates)
-            for file in temporary.rglob("*"):
+            for file in (*temporary.rglob("*"), temporary):
                 sync(file)
             temporary.rename(path)
         except BaseException:
@@ -386,6 +399,15 @@ def create_store(
             raise
         sync(path.parent)
     return Store(path, header)
+
+
+def _remove_unfinished(path: Path) -> None:
+    """Remove what drivers left that were killed while they made this store."""
+    name = re.compile(re.escape(f".{path.name}.") + "[0-9a-f]{16}" + re.escape(".tmp"))
+    if path.parent.is_dir():
+        for folder in path.parent.iterdir():
+            if name.fullmatch(folder.name):
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _write_metadata(store: Store, coordinates: xr.Dataset) -> None:
