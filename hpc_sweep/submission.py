@@ -104,6 +104,7 @@ def driver_spec(spec: SweepSpec, way: Way = Way()) -> SweepSpec:
             "workers_per_node": None,
             "nodes": None,
             "memory": workers.worker_memory_bytes(),
+            "node_memory": None,
             "options": {},  # of another cluster class
         }
     cluster = spec.cluster.model_copy(update=changed)

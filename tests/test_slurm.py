@@ -503,3 +503,26 @@ def test_a_chain_ends_with_what_would_come_again(
     assert "the queue refused the worker jobs: sbatch: error: " in log
     assert "cancelled the queued links" in log
     assert len(driver_jobs(store)) <= 3
+
+
+def test_a_maintenance_stops_the_clock(
+    spec: Spec, slurm_cluster: Spec, write_spec: WriteSpec
+) -> None:
+    """Jobs that an announced maintenance keeps waiting are no reason to give up."""
+    store = Path(spec["output"]["store"])
+    reservation = ["reservationname=works", "starttime=now+5minutes", "duration=60"]
+    more = ["flags=maint,ignore_jobs", "nodes=ALL", "users=nobody"]
+    subprocess.run(["scontrol", "create", *reservation, *more], check=True)
+    try:
+        # patience for 20 s, limits that reach into the maintenance
+        spec["cluster"] = {**slurm_cluster, "start_timeout": 20, "time_min": None}
+        process = start_run(write_spec(spec))
+        wait_for_event(store, "topped_up")
+        waited = 35.0
+        time.sleep(waited)
+        assert process.poll() is None, process.communicate()[0]
+    finally:
+        subprocess.run(["scontrol", "delete", "reservationname=works"], check=True)
+    output = process.communicate(timeout=120)[0]
+    assert process.returncode == 0, output
+    assert "Reserved for maintenance" in output

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import math
 import re
 import shlex
 import shutil
@@ -363,16 +364,20 @@ class JobQueue(Cluster):
         return f"{', '.join(texts)}; logs in {self.folder / 'logs'}"
 
     def _count_quick_ends(self, found: Sequence[JobState]) -> None:
-        """Raise when jobs in a row have ended within their first minute."""
+        """Raise when jobs in a row have ended within their first minute.
+
+        In jobs of a minute or two that may be their planned end.
+        """
+        limit = min(QUICK_S, (self._walltime_s() or math.inf) / 2)
         for state in found:
             if not state.ended or state.job in self._counted:
                 continue
             self._counted.add(state.job)
-            quick = state.ran_s is not None and state.ran_s < QUICK_S
+            quick = state.ran_s is not None and state.ran_s < limit
             self._quick_ends = self._quick_ends + 1 if quick else 0
             if self._quick_ends >= MAX_QUICK_ENDS:
                 raise ClusterError(
-                    f"{self._quick_ends} worker jobs in a row ended within {QUICK_S:.0f} s of "
+                    f"{self._quick_ends} worker jobs in a row ended within {limit:.0f} s of "
                     f"their start, the last one, {state.job}, {state}; "
                     f"{log_tail(self.folder / 'logs', state.job)}"
                 )
