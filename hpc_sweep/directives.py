@@ -233,12 +233,16 @@ def worker_changes(cluster: ClusterSpec) -> Changes:
 
 
 def driver_changes(cluster: ClusterSpec) -> Changes:
-    """Return what it changes in the script of a driver's job, which may hold its workers."""
-    driver, workers = cluster.driver, worker_changes(cluster)
-    if cluster.place == "one_job":
-        return replace(workers, directives=[*workers.directives, *driver.directives])
+    """Return what it changes in the script of a driver's job."""
+    driver = cluster.driver
     resources = cluster.resources if driver.resources is None else driver.resources
-    return replace(workers, resources=resources, directives=driver.directives)
+    return Changes(resources, cluster.skip, driver.directives, cluster.account_option)
+
+
+def shared_changes(cluster: ClusterSpec) -> Changes:
+    """Return what it changes where the driver's job has its workers in it."""
+    workers = worker_changes(cluster)
+    return replace(workers, directives=[*workers.directives, *cluster.driver.directives])
 
 
 def scratch_bytes(cluster: ClusterSpec) -> int:

@@ -15,7 +15,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 from hpc_sweep import placeholders
-from hpc_sweep.directives import PREFIX, Changes, Size, driver_changes, rewritten, scratch_bytes
+from hpc_sweep.directives import (
+    PREFIX,
+    Changes,
+    Size,
+    driver_changes,
+    rewritten,
+    scratch_bytes,
+    shared_changes,
+)
 from hpc_sweep.errors import Fault, SpecError
 from hpc_sweep.spec import WORD, ClusterSpec
 
@@ -79,13 +87,17 @@ def driver_job(cluster: ClusterSpec, command: Sequence[str], log_folder: str) ->
     )
 
 
-def with_workers(job: DriverJob, nodes: int, cores: int, workers_bytes: int) -> DriverJob:
+def with_workers(
+    job: DriverJob, cluster: ClusterSpec, nodes: int, cores: int, workers_bytes: int
+) -> DriverJob:
     """Return a driver's job with workers beside it on each of its nodes.
 
     Parameters
     ----------
     job : DriverJob
         The driver alone.
+    cluster : ClusterSpec
+        How the machine wants its directives.
     nodes, cores : int
         Nodes, and cores on each.
     workers_bytes : int
@@ -93,7 +105,7 @@ def with_workers(job: DriverJob, nodes: int, cores: int, workers_bytes: int) -> 
     """
     memory_bytes = job.size.memory_bytes + workers_bytes
     size = replace(job.size, nodes=nodes, cores=cores, memory_bytes=memory_bytes)
-    return replace(job, name="sweep", size=size)
+    return replace(job, name="sweep", size=size, changes=shared_changes(cluster))
 
 
 def driver_script(kind: str, job: DriverJob) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import math
 import re
@@ -539,6 +540,17 @@ def parse_yaml(text: str) -> Any:
     return YAML(typ="safe", pure=True).load(text)
 
 
+def yaml_text(value: Any) -> str:
+    """Return plain Python values as YAML 1.2 text."""
+    from ruamel.yaml import YAML
+
+    text = io.StringIO()
+    writer = YAML(typ="safe", pure=True)
+    writer.default_flow_style = False
+    writer.dump(value, text)
+    return text.getvalue()
+
+
 def json_like(value: Any) -> Any:
     """Return `value` with tuples, NumPy scalars and dates as JSON has them.
 
@@ -645,6 +657,8 @@ def _validated(
 def with_mounts(cluster: ClusterSpec, data: str, output: str, origin: str) -> ClusterSpec:
     """Return a cluster section in which ``{mounts}`` is what the paths of a sweep make of it.
 
+    Where they make nothing of it, the lines and words that have it are left out.
+
     Parameters
     ----------
     cluster : ClusterSpec
@@ -673,11 +687,15 @@ def with_mounts(cluster: ClusterSpec, data: str, output: str, origin: str) -> Cl
     mounts = join.join(names)
 
     def put(section: Any, fields: Iterable[str]) -> dict[str, Any]:
-        lists = {name: getattr(section, name) for name in fields}
+        lists = {name: getattr(section, name) or [] for name in fields}
         return {
-            name: [placeholders.with_mounts(text, mounts) for text in lines]
+            name: [
+                placeholders.with_mounts(text, mounts)
+                for text in lines
+                if mounts or not placeholders.uses([text], placeholders.MOUNTS)
+            ]
             for name, lines in lists.items()
-            if lines is not None
+            if placeholders.uses(lines, placeholders.MOUNTS)
         }
 
     driver = driver.model_copy(update=put(driver, ("resources", "directives")))

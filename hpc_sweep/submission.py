@@ -14,6 +14,7 @@ from typing import cast
 
 from hpc_sweep.clusters import (
     ENDING,
+    QUEUES,
     JobQueue,
     Queue,
     QueueSilentError,
@@ -36,7 +37,7 @@ from hpc_sweep.errors import (
 from hpc_sweep.jobscripts import driver_job, driver_script, with_workers
 from hpc_sweep.plan import WHOLE, Share
 from hpc_sweep.prepare import Prepared, check_versions, create, group_of, prepare
-from hpc_sweep.spec import ClusterSpec, SweepSpec
+from hpc_sweep.spec import ClusterSpec, SweepSpec, load_spec
 from hpc_sweep.store import (
     Journal,
     Outage,
@@ -123,11 +124,41 @@ def make_scripts(spec: SweepSpec, origin: str = "the spec", way: Way = Way()) ->
     return _scripts(spec, way, f"array/{way.drivers}")
 
 
+def machine_scripts(name: str, folder: Path) -> tuple[SweepSpec, Scripts]:
+    """Return a spec that says nothing but the machine's name, and the scripts that it gives.
+
+    Parameters
+    ----------
+    name : str
+        The machine.
+    folder : Path
+        Where data and store would be.
+
+    Raises
+    ------
+    SpecError
+        As `hpc_sweep.spec.load_machine` does.
+    """
+    spec = load_spec(
+        {
+            "data": {"store": str(folder / "DATA"), "features": ["x"], "partition_by": ["y"]},
+            "models": [{"estimator": "sklearn.linear_model.Ridge"}],
+            "cluster": {"machine": name},
+            "output": {"store": str(folder / "STORE")},
+        }
+    )
+    has_queue = spec.cluster.kind in QUEUES
+    return spec, _scripts(spec, Way(), "") if has_queue else Scripts("", "")
+
+
 def _checked(spec: SweepSpec, origin: str, way: Way) -> Prepared:
     cluster = _job_queue(spec.cluster, run_folder(spec.output.store))
     faults = cluster.faults() if way.drivers else []
     if way.chain and way.drivers:
         faults.append(Fault("--drivers", "has no --chain; submit again to go on"))
+    if way.chain and not spec.cluster.chain:
+        message = "is false, as this machine wants no jobs that queue jobs; submit again to go on"
+        faults.append(Fault("cluster.chain", message))
     if faults:
         raise SpecError(faults, origin)
     prepared = prepare(driver_spec(spec, way), origin, drivers=max(1, way.drivers))
@@ -155,7 +186,8 @@ def _scripts(spec: SweepSpec, way: Way, share: str) -> Scripts:
     )
     if way.drivers or spec.cluster.place == "one_job":
         nodes, cores = 1 if way.drivers else cluster.jobs, cluster.workers_per_job
-        job = with_workers(job, nodes, cores, cores * (cluster.worker_memory_bytes() or 0))
+        memory_bytes = cores * (cluster.worker_memory_bytes() or 0)
+        job = with_workers(job, spec.cluster, nodes, cores, memory_bytes)
         job = replace(job, array=way.drivers if share.startswith("array") else 1)
     worker = "" if way.drivers else cluster.job_script()
     return Scripts(driver_script(spec.cluster.kind, job), worker)

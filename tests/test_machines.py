@@ -184,6 +184,43 @@ def test_mounts_follow_links(own: Path, spec: Spec, tmp_path: Path, data: Path) 
         load_spec(spec)
 
 
+def test_lines_without_mounts_are_left_out(own: Path, spec: Spec) -> None:
+    spec = with_machine(spec, "pbs-project-storage", mounts={"rules": {"/nowhere": "x"}})
+    assert load_spec(spec).cluster.resources[2:] == ["-l jobfs={scratch_gb}GB"]  # type: ignore[index]
+
+
+# --- the command -----------------------------------------------------------------------------
+
+
+def test_list_and_show(own: Path) -> None:
+    (own / "bad.yaml").write_text("kind: slurm\n")
+    (own / "home.yaml").write_text(
+        "description: ours\nkind: slurm\nmemory: 2GB\nskip: [--mem]\ndirectives: [--qos=x]\n"
+    )
+    shown = CliRunner().invoke(main, ["machines"])
+    assert shown.exit_code == 0, shown.output
+    assert f"home: ours\n    {own / 'home.yaml'}" in shown.output
+    assert "bad: malformed: description: is missing" in shown.output
+    listed = json.loads(CliRunner().invoke(main, ["machines", "--json"]).output)
+    assert [one["name"] for one in listed] == sorted(["bad", "home", *SHIPPED])
+    shown = CliRunner().invoke(main, ["machines", "home"])
+    assert "  memory: 2000000000\n" in shown.output
+    one = json.loads(CliRunner().invoke(main, ["machines", "home", "--json"]).output)
+    assert one["file"] == str(own / "home.yaml")
+    assert one["worker"][-1] == "#SBATCH --qos=x"
+    assert not [line for line in one["driver"] + one["worker"] if "--mem" in line]
+    shown = CliRunner().invoke(main, ["machines", "bad"])
+    assert shown.exit_code == 2
+    assert "description: is missing" in shown.output
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_show_what_is_shipped(own: Path, name: str) -> None:
+    shown = CliRunner().invoke(main, ["machines", name])
+    assert shown.exit_code == 0, shown.output
+    assert "{" not in "".join(re.findall("^#(?:SBATCH|PBS) .*", shown.output, re.MULTILINE))
+
+
 # --- scripts ---------------------------------------------------------------------------------
 
 
@@ -227,6 +264,17 @@ def test_whole_nodes(
     assert "#SBATCH --nodes=2" in header
     assert not [line for line in header if "--mem" in line]
     assert "--nworkers 128" in worker
+
+
+def test_no_chain_here(own: Path, spec: Spec, tmp_path: Path) -> None:
+    from ruamel.yaml import YAML
+
+    (own / "here.yaml").write_text("description: x\nkind: slurm\nmemory: 1GB\nchain: false\n")
+    file = tmp_path / "sweep.yaml"
+    YAML(typ="safe", pure=True).dump(with_machine(spec, "here"), file)
+    shown = CliRunner().invoke(main, ["submit", str(file), "--chain", "--dry-run"])
+    assert shown.exit_code == 2
+    assert "cluster.chain: is false" in shown.output
 
 
 def test_launcher_words_are_quoted(

@@ -11,6 +11,7 @@ from hpc_sweep import __version__
 from hpc_sweep.cli.cancel import cancel
 from hpc_sweep.cli.doctor import doctor
 from hpc_sweep.cli.init import init
+from hpc_sweep.cli.machines import machines
 from hpc_sweep.cli.plan import plan
 from hpc_sweep.cli.results import results
 from hpc_sweep.cli.run import run
@@ -80,5 +81,5 @@ def main(debug: bool) -> None:
     """
 
 
-for command in (init, schema, plan, run, submit, status, results, cancel, doctor):
+for command in (init, schema, plan, run, submit, status, results, cancel, doctor, machines):
     main.add_command(command)

@@ -190,7 +190,7 @@ def _driver(cluster: JobQueue, folder: Path) -> str:
     if cluster.spec.place == "one_job":
         cores = cluster.workers_per_job
         memory_bytes = cores * (cluster.worker_memory_bytes() or 0)
-        job = with_workers(job, cluster.jobs, cores, memory_bytes)
+        job = with_workers(job, cluster.spec, cluster.jobs, cores, memory_bytes)
     return driver_script(cluster.queue.kind, job)
 
 
