@@ -108,6 +108,10 @@ class NoWorkersError(ClusterError):
     """No worker came within the time to wait; they may come later."""
 
 
+class BudgetError(ClusterError):
+    """The core-hours that a sweep may use are used up; what is done is kept."""
+
+
 class LeaseError(SweepError, RuntimeError):
     """Another driver works on the same store."""
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from hpc_sweep.budget import forecast
 from hpc_sweep.choices import DONE, STATUS_MEANINGS
 from hpc_sweep.partitions import partition_labels
 from hpc_sweep.store import Ledger, Store, is_known_dead, read_events, read_holder
@@ -91,7 +92,8 @@ def sweep_status(store: str | Path) -> dict[str, Any]:
     dict
         ``store, name, complete, partitions`` (by state), ``fits, fits_done, result_chunks,
         result_chunks_folded, parts, driver`` (who holds the lease, or None; the dead do not
-        count where this host can tell), ``last_event``.
+        count where this host can tell), ``core_hours`` used, ``core_hours_left`` as predicted,
+        ``charges`` by unit, ``last_event``.
     """
     opened = Store.open(store)
     ledger = Ledger.read(opened)
@@ -101,6 +103,7 @@ def sweep_status(store: str | Path) -> dict[str, Any]:
     logs = sorted(run.path.glob("events*.jsonl"))
     last = max((event for log in logs for event in read_events(log)), key=_time, default=None)
     cells = opened.grid.size * len(opened.candidates)
+    known = forecast(opened)
     return {
         "store": str(opened.path),
         "name": opened.spec.name,
@@ -112,6 +115,9 @@ def sweep_status(store: str | Path) -> dict[str, Any]:
         "result_chunks_folded": len(ledger.folded),
         "parts": sum(len(names) for names in ledger.parts.values()),
         "driver": ", ".join(drivers) or None,
+        "core_hours": round(known.spent.core_hours, 6),
+        "core_hours_left": known.remaining_core_hours,
+        "charges": known.spent.charges,
         "last_event": last,
     }
 

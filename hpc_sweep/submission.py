@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
+from hpc_sweep.budget import check_budget
 from hpc_sweep.clusters import (
     ENDING,
     QUEUES,
@@ -164,6 +165,7 @@ def _checked(spec: SweepSpec, origin: str, way: Way) -> Prepared:
     prepared = prepare(driver_spec(spec, way), origin, drivers=max(1, way.drivers))
     if prepared.store is not None:
         check_versions(prepared.store, mixed=way.mixed_versions)
+        check_budget(spec, prepared.store)
     return prepared
 
 

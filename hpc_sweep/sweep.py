@@ -10,9 +10,18 @@ from typing import Any
 
 import xarray as xr
 
-from hpc_sweep.clusters import Ending, current_queue, has_ended, make_cluster, settings
+from hpc_sweep.budget import Budget, check_budget
+from hpc_sweep.clusters import QUEUES, Ending, current_queue, has_ended, make_cluster, settings
 from hpc_sweep.drive import Drive, Progress
-from hpc_sweep.errors import DiskError, StoreError, SweepError
+from hpc_sweep.errors import (
+    BudgetError,
+    DiskError,
+    Fault,
+    Interrupted,
+    SpecError,
+    StoreError,
+    SweepError,
+)
 from hpc_sweep.plan import WHOLE, Plan, Share, Unit
 from hpc_sweep.prepare import Prepared, check_versions, create, group_of, load, prepare
 from hpc_sweep.spec import SweepSpec
@@ -101,10 +110,12 @@ def execute(
         if ledger.is_complete:
             return Outcome(prepared.store, ledger.summary(), None)
         check_versions(prepared.store, mixed=mixed_versions)
+        check_budget(spec, prepared.store)
     elif share != WHOLE:
         raise StoreError(
             f"{spec.output.store} does not exist; hpc-sweep submit --drivers {share.count} makes it"
         )
+    _look_where_this_runs(spec, origin, say)
     run = run_folder(spec.output.store, share)
     group = group_of(spec)
     for_group = bool(group is not None or (prepared.store and prepared.store.spec.output.group))
@@ -176,6 +187,17 @@ def run(
     return execute(loaded, take_over=take_over, mixed_versions=mixed_versions).store.dataset()
 
 
+def _look_where_this_runs(spec: SweepSpec, origin: str, say: Callable[[str], None]) -> None:
+    """Warn of a driver outside a job of the queue that it uses, or refuse it."""
+    if spec.cluster.kind not in QUEUES or current_queue() is not None:
+        return
+    what = "login nodes usually end or forbid long processes; hpc-sweep submit gives it a job"
+    if spec.cluster.outside_jobs == "refuse":
+        message = f"refuses a driver outside a job here: {what}"
+        raise SpecError([Fault("cluster.outside_jobs", message)], origin)
+    say(f"the driver runs outside a job: {what}")
+
+
 def _drive(
     prepared: Prepared,
     run: RunFolder,
@@ -189,6 +211,9 @@ def _drive(
     spec, plan, store = prepared.spec, prepared.plan, ledger.store
     cells = ledger.n_partitions * len(store.candidates)
     progress = Progress(cells, ledger.cells_done())
+    queued = bool(lease.holder.job) and spec.cluster.kind in QUEUES
+    own_cores = int(queued and spec.cluster.place == "worker_jobs")
+    budget = Budget(journal, run, spec.cluster.max_core_hours, own_cores)
     journal.write(
         "run_started",
         host=lease.holder.host,
@@ -198,7 +223,14 @@ def _drive(
         workers=prepared.cluster.workers,
         cells=cells,
         cells_done=progress.cells_done,
+        own_cores=own_cores,
+        **prepared.cluster.charge_facts(),
     )
+
+    def on_tick(progress: Progress) -> None:
+        budget.update(progress.workers)
+        on_progress(progress)
+
     cluster = make_cluster(spec.cluster, run.path, journal.write)
     result = "failed"
     try:
@@ -213,9 +245,9 @@ def _drive(
                 outage=Outage(lambda: probe(store.run.parts), spec.cluster.disk_patience),
                 start_timeout_s=spec.cluster.start_timeout,
                 fits_per_cell=prepared.n_splits,
-                on_progress=on_progress,
+                on_progress=on_tick,
                 stopped=stops.stopped,
-                draining=stops.draining,
+                draining=lambda: stops.draining() or budget.is_used_up(),
                 check_lease=lease.check,
                 on_receipt=_record_versions(store, journal),
             )
@@ -224,6 +256,12 @@ def _drive(
             left = ledger.n_chunks - len(ledger.folded)
             raise SweepError(f"all units are done, but {left} result chunks are not folded")
         result = "complete"
+    except Interrupted as error:
+        result = type(error).__name__
+        if budget.is_used_up() and not stops.draining():
+            result = BudgetError.__name__
+            raise budget.error() from None
+        raise
     except BaseException as error:
         result = type(error).__name__
         raise

@@ -15,9 +15,9 @@ PACKAGE = Path(hpc_sweep.__file__).parent
 FLOORS = {
     0: {"errors", "choices", "machines", "placeholders"},
     1: {"spec", "partitions", "candidates", "estimators", "versions", "processes"},
-    2: {"plan", "directives"},
+    2: {"plan", "directives", "charge"},
     3: {"source", "search", "store", "clusters", "jobscripts"},
-    4: {"drive", "work", "prepare", "stops"},
+    4: {"drive", "work", "prepare", "stops", "budget"},
     5: {"preloaded", "worker", "sweep", "submission", "results", "models", "doctor"},
     6: {"cli"},
     7: {"__init__", "__main__"},

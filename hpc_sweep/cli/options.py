@@ -69,3 +69,11 @@ def loaded_spec(
 def as_json(facts: Any) -> str:
     """Return facts as JSON text."""
     return json.dumps(facts, indent=2, default=str)
+
+
+def core_hours_text(facts: dict[str, Any]) -> str:
+    """Return the core-hours of a sweep in a line: used, predicted, charged."""
+    used, left = facts["core_hours"], facts["core_hours_left"]
+    charges = ", ".join(f"{amount:,.3g} {unit}" for unit, amount in facts["charges"].items())
+    text = f"{used:,.3g} used" + (f" ({charges})" if charges else "")
+    return text + (f", about {left:,.3g} left" if left else "")

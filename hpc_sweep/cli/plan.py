@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hpc_sweep.cli.options import as_json, loaded_spec, spec_options
+from hpc_sweep.cli.options import as_json, core_hours_text, loaded_spec, spec_options
 
 if TYPE_CHECKING:
     from hpc_sweep.prepare import Prepared
@@ -24,9 +24,11 @@ def plan(
     json_: bool,
 ) -> None:
     """Check SPEC and its data, and show what a run would do. Nothing is written."""
+    from hpc_sweep.budget import check_budget
     from hpc_sweep.prepare import prepare
 
     prepared = prepare(loaded_spec(spec, settings, cluster, workers, store), spec)
+    check_budget(prepared.spec, prepared.store)
     facts = plan_facts(prepared)
     click.echo(as_json(facts) if json_ else plan_text(prepared, facts))
 
@@ -54,9 +56,48 @@ def plan_facts(prepared: Prepared) -> dict[str, Any]:
         "source_bytes": made.workload.source_bytes,
         "read_bytes": made.read_bytes,
         "read_factor": round(made.read_factor, 3),
+        **core_hours(prepared),
         "store": prepared.spec.output.store,
         "store_exists": prepared.store is not None,
     }
+
+
+def core_hours(prepared: Prepared) -> dict[str, Any]:
+    """Return what the sweep has used, is going to need, and may use at the most."""
+    from hpc_sweep.budget import forecast
+
+    known, cluster = forecast(prepared.store), prepared.cluster
+    most, how = cluster.most_core_hours() or (None, "")
+    charge = cluster.charge_facts()
+    return {
+        "core_hours": known.spent.core_hours,
+        "core_hours_left": known.remaining_core_hours,
+        "charges": known.spent.charges,
+        "core_hours_at_most": most,
+        "core_hours_at_most_by": how,
+        "max_core_hours": prepared.spec.cluster.max_core_hours,
+        "charge_per_core_hour": charge.get("charge_rate"),
+        "charge_unit": charge.get("charge_unit"),
+    }
+
+
+def _core_hours_text(facts: dict[str, Any]) -> str:
+    """Return used and predicted core-hours, or the most that jobs may use before that is known."""
+    rate, unit = facts["charge_per_core_hour"], facts["charge_unit"]
+
+    def amount(hours: float) -> str:
+        return f"{hours:,.3g}" + ("" if rate is None else f" ({hours * rate:,.3g} {unit})")
+
+    left, most, limit = (
+        facts[name] for name in ("core_hours_left", "core_hours_at_most", "max_core_hours")
+    )
+    texts = [core_hours_text({**facts, "core_hours_left": None})] if facts["core_hours"] else []
+    if left is not None:
+        texts += [f"about {amount(left)} left"] if left else []
+    elif most is not None:
+        texts.append(f"{amount(most)} at the most: {facts['core_hours_at_most_by']}")
+    texts += [] if limit is None else [f"limit {limit:,g}"]
+    return ", ".join(texts)
 
 
 def plan_text(prepared: Prepared, facts: dict[str, Any]) -> str:
@@ -81,9 +122,10 @@ def plan_text(prepared: Prepared, facts: dict[str, Any]) -> str:
         "memory": f"{format_bytes(memory)} projected per worker, of {of}",
         "to read": f"{read}, {times}",
         "files": f"{facts['files']:,} of at most {facts['max_files']:,}",
+        "core-hours": _core_hours_text(facts),
         "store": facts["store"] + (" (exists, goes on)" if facts["store_exists"] else ""),
     }
-    return "\n".join(f"{name + ':':<12}{text}" for name, text in lines.items())
+    return "\n".join(f"{name + ':':<12}{text}" for name, text in lines.items() if text)
 
 
 def _by_model(prepared: Prepared) -> str:

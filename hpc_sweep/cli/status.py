@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from hpc_sweep.cli.options import as_json
+from hpc_sweep.cli.options import as_json, core_hours_text
 
 
 @click.command()
@@ -34,6 +34,7 @@ def _text(facts: dict[str, Any]) -> str:
         "chunks": f"{facts['result_chunks_folded']:,} of {facts['result_chunks']:,} in the store, "
         f"{facts['parts']:,} parts beside it",
         "driver": facts["driver"] or "none",
+        "core-hours": core_hours_text(facts),
     }
     if facts["last_event"]:
         event = dict(facts["last_event"])

@@ -12,6 +12,7 @@ from typing import Any
 import dask
 from distributed import Client
 
+from hpc_sweep.charge import charge_rate
 from hpc_sweep.clusters.queue import Queue
 from hpc_sweep.errors import Fault
 from hpc_sweep.processes import THREADS
@@ -93,6 +94,28 @@ class Cluster(abc.ABC):
         if self.spec.workers is not None:
             return self.spec.workers
         return (self.spec.nodes or 1) * (self.spec.workers_per_node or 1)
+
+    @property
+    def workers_per_job(self) -> int:
+        """Worker processes of one job or node; one core each."""
+        return self.spec.workers_per_node or self.workers
+
+    def charge_facts(self) -> dict[str, Any]:
+        """Return ``charge_rate`` of a worker's core-hour and ``charge_unit``, where known."""
+        charge, cores = self.spec.charge, self.workers_per_job
+        if charge is None:
+            return {}
+        memory = self.job_memory_bytes()
+        return {"charge_rate": charge_rate(charge, cores, memory), "charge_unit": charge.unit}
+
+    def job_memory_bytes(self) -> int | None:
+        """Return the memory that `workers_per_job` workers ask for, or None."""
+        memory = self.worker_memory_bytes()
+        return None if memory is None else memory * self.workers_per_job
+
+    def most_core_hours(self) -> tuple[float, str] | None:
+        """Return what the jobs of one submission may use, and how that comes about."""
+        return None
 
     def worker_memory_bytes(self) -> int | None:
         """Return the memory of one worker process, or None where it is not known."""

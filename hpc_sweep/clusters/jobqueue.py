@@ -115,17 +115,27 @@ class JobQueue(Cluster):
 
     def worker_memory_bytes(self) -> int | None:
         """Return the memory of a worker: given, or a share of the job's."""
-        given, job = super().worker_memory_bytes(), self._job_memory()
+        given, job = super().worker_memory_bytes(), self.job_memory_bytes()
         if given is not None or job is None:
             return given
         return self.share_bytes(job, self.workers_per_job)
 
-    def _job_memory(self) -> int | None:
+    def job_memory_bytes(self) -> int | None:
         """Return the memory that a job asks for, or None where it is not known."""
         if self.spec.memory is not None:
             return int(self.spec.memory) * self.workers_per_job + OTHERS_BYTES
         configured = self.spec.node_memory or self._configured("memory")
         return None if configured is None else int(parse_bytes(configured))
+
+    def most_core_hours(self) -> tuple[float, str] | None:
+        """Return cores × walltime of the driver's job, within which workers are replaced."""
+        driver = self.spec.driver.walltime or self.spec.walltime
+        ends = [seconds(driver) if driver else None, self._walltime_s()]
+        longest = max((end for end in ends if end is not None), default=None)
+        if longest is None:
+            return None
+        cores = self.workers + (self.spec.place == "worker_jobs")
+        return cores * longest / 3600, f"{cores} cores for {clock(longest)}"
 
     def faults(self) -> list[Fault]:
         """Return what is missing before jobs can be submitted."""
@@ -206,7 +216,7 @@ class JobQueue(Cluster):
             "job_name": "hpc-sweep-worker",
             "cores": self.workers_per_job,
             "processes": self.workers_per_job,
-            "memory": f"{self._job_memory() or 0}B",
+            "memory": f"{self.job_memory_bytes() or 0}B",
             "queue": spec.queue,
             "account": spec.account,
             "interface": spec.interface,
@@ -243,7 +253,7 @@ class JobQueue(Cluster):
     def _launcher(self) -> list[str]:
         size = Size(
             self.workers_per_job,
-            self._job_memory() or 0,
+            self.job_memory_bytes() or 0,
             scratch_bytes=scratch_bytes(self.spec),
         )
         return [placeholders.expanded(word, size.values()) for word in self.spec.launcher]

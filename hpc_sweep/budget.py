@@ -1,0 +1,148 @@
+"""What a sweep has used of its core-hours, and what it is going to need."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpc_sweep.charge import Spent, spent
+from hpc_sweep.errors import BudgetError, PlanError
+from hpc_sweep.spec import SweepSpec
+from hpc_sweep.store import Journal, Ledger, RunFolder, Store, read_events
+
+TELL_EVERY_S = 60.0
+"""How often the number of workers is written down though it did not change."""
+
+IN_HAND_S = 60.0
+"""How long what workers have in hand may still take when nothing more is handed out."""
+
+MEASURED_UNITS = 10
+"""From so many finished units on, what the rest needs counts as known."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What was used, and what the rest is going to need.
+
+    Attributes
+    ----------
+    spent : Spent
+        In all runs.
+    remaining_core_hours : float or None
+        For the rest, at the pace so far; None before anything is done.
+    """
+
+    spent: Spent
+    remaining_core_hours: float | None
+
+
+def total_spent(run: Path) -> Spent:
+    """Return what all runs of a sweep have used, by the event logs of its run folder."""
+    return sum((spent(read_events(log)) for log in _logs(run)), Spent())
+
+
+def forecast(store: Store | None) -> Forecast:
+    """Return what a sweep has used and needs; overheads and work done twice are in the pace."""
+    if store is None:
+        return Forecast(Spent(), None)
+    used = total_spent(store.run.path)
+    done, cells = Ledger.read(store).cells_done(), store.grid.size * len(store.candidates)
+    if done == cells:
+        return Forecast(used, 0.0)
+    known = done and used.core_hours
+    return Forecast(used, used.core_hours * (cells - done) / done if known else None)
+
+
+def check_budget(spec: SweepSpec, store: Store | None) -> None:
+    """Refuse a sweep that has used its core-hours, or is known to need more than it may.
+
+    Raises
+    ------
+    PlanError
+        With what was used and is needed against the limit.
+    """
+    limit = spec.cluster.max_core_hours
+    if limit is None or store is None:
+        return
+    found = forecast(store)
+    used, rest = found.spent.core_hours, found.remaining_core_hours or 0.0
+    known = found.spent.units >= MEASURED_UNITS
+    if rest and (used >= limit or (known and used + rest > limit)):
+        raise PlanError(
+            f"the rest needs about {rest:.3g} core-hours; {used:.3g} were used, and "
+            f"cluster.max_core_hours is {limit:g}; raise it, or leave candidates out"
+        )
+
+
+class Budget:
+    """Counts the core-hours of a run while it goes on, and ends it at the limit.
+
+    Parameters
+    ----------
+    journal : Journal
+        Told of the number of workers.
+    run : RunFolder
+        Whose logs say what was used before, and what other drivers use meanwhile.
+    limit : float or None
+        ``cluster.max_core_hours``.
+    own_cores : int
+        Cores of the driver's own job.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        run: RunFolder,
+        limit: float | None,
+        own_cores: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._journal = journal
+        self._run = run
+        self._limit = limit
+        self._own = own_cores
+        self._clock = clock
+        self._before = spent(read_events(run.events)).core_hours
+        self._others = self._others_spent()
+        self._mine = 0.0
+        self._workers = 0
+        self._since = self._told = clock()
+
+    @property
+    def core_hours(self) -> float:
+        """Used in all runs so far."""
+        return self._before + self._others + self._mine
+
+    def update(self, workers: int) -> None:
+        """Take note of how many workers there are."""
+        now = self._clock()
+        self._mine += (self._own + self._workers) * (now - self._since) / 3600
+        self._since = now
+        if workers != self._workers or now - self._told >= TELL_EVERY_S:
+            self._workers, self._told = workers, now
+            self._journal.write("workers", workers=workers)
+            self._others = self._others_spent()
+
+    def is_used_up(self) -> bool:
+        """Return whether to hand out nothing more: what is in hand is going to use the rest."""
+        if self._limit is None:
+            return False
+        in_hand = (self._own + self._workers) * IN_HAND_S / 3600
+        return self.core_hours + min(in_hand, self._limit / 10) >= self._limit
+
+    def error(self) -> BudgetError:
+        """Return what to raise when the run ended because of it."""
+        return BudgetError(
+            f"used {self.core_hours:.3g} core-hours, and cluster.max_core_hours is "
+            f"{self._limit:g}; what is done is kept: raise it to go on from here"
+        )
+
+    def _others_spent(self) -> float:
+        logs = [log for log in _logs(self._run.path) if log != self._run.events]
+        return sum(spent(read_events(log)).core_hours for log in logs)
+
+
+def _logs(run: Path) -> list[Path]:
+    return sorted(run.glob("events*.jsonl"))
