@@ -167,7 +167,8 @@ class Drive:
                     self._collect()
                 elif self.outage.error is not None:
                     if self.draining():
-                        raise self.outage.error
+                        self.outage.probe()  # a disk that still refuses ends a chain
+                        self.outage.error = None
                     time.sleep(TICK_S)
                 elif self.draining() and not self.ledger.is_complete:
                     raise Interrupted("drained before its end; the same command goes on from here")

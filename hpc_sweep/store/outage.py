@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from hpc_sweep.errors import DiskError
 
@@ -17,7 +17,7 @@ class Outage:
     """Whether the disk refuses to work.
 
     It begins with what a task was refused. After a pause, longer each time, the disk is
-    probed; when that passes, work goes on for trial. It is over when such work was done.
+    probed; when that passes, work goes on for trial. It is over when some work was done.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ class Outage:
     _since: float = 0.0
     _next: float = 0.0
     _pause: float = 0.0
-    _trial: bool = field(default=False)
+    _trial: bool = False
 
     @property
     def note(self) -> str:
@@ -89,8 +89,10 @@ class Outage:
         return False
 
     def worked(self) -> bool:
-        """Note that work was done; return whether that ends an outage."""
-        if self.error is None or not self._trial:
-            return False
+        """Note that work was done; return whether that ends an outage.
+
+        Any work does: one node whose mount is stale must not end a run that others go on with.
+        """
+        ended = self.error is not None
         self.error, self._trial = None, False
-        return True
+        return ended
