@@ -92,6 +92,22 @@ def spec(data: Path, tmp_path: Path) -> Spec:
     return small_spec(data, tmp_path / "results.zarr")
 
 
+def slow(spec: Spec) -> Spec:
+    """Make units that take long enough for something to happen in the middle."""
+    spec["models"][1]["param_grid"] = {"svr__C": [1, 10, 100, 1000]}
+    return spec
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the store of the slow sweep made in one go; read only."""
+    from hpc_sweep.spec import load_spec
+    from hpc_sweep.sweep import execute
+
+    spec = slow(small_spec(data, tmp_path_factory.mktemp("whole") / "whole.zarr"))
+    return execute(load_spec(spec)).store.path
+
+
 @pytest.fixture
 def write_spec(tmp_path: Path) -> Callable[[Spec], Path]:
     """Return a function that writes a spec as YAML."""

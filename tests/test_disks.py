@@ -18,6 +18,7 @@ from conftest import (
     equal_stores,
     hpc_sweep,
     make_data,
+    slow,
     small_spec,
     start_run,
     wait_for_units,
@@ -30,24 +31,10 @@ from hpc_sweep.spec import load_spec
 from hpc_sweep.store import Ledger, Outage, Store, fold, hold, probe, read_events, run_folder
 from hpc_sweep.store.outage import FIRST_PAUSE_S, LONGEST_PAUSE_S
 from hpc_sweep.store.parts import read_part
-from hpc_sweep.sweep import execute
 
 WriteSpec = Callable[[Spec], Path]
 UNREADABLE = Path("/proc/self/mem")
 """Reading its beginning is a real I/O error."""
-
-
-def slow(spec: Spec) -> Spec:
-    """Make units that take long enough for the disk to fail in the middle."""
-    spec["models"][1]["param_grid"] = {"svr__C": [1, 10, 100, 1000]}
-    return spec
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the store of the slow sweep made in one go."""
-    spec = slow(small_spec(data, tmp_path_factory.mktemp("whole") / "whole.zarr"))
-    return execute(load_spec(spec)).store.path
 
 
 @pytest.fixture
@@ -130,7 +117,7 @@ def test_a_disk_that_comes_back(
     output = Output(process)
     come_back = refuse(disk)
     output.wait_for(f"waiting for the disk to work again: {words}")
-    time.sleep(3)  # some probes
+    time.sleep(1.5)  # a probe in vain
     come_back()
     assert output.end() == 0, output.text
     events = kinds(store)

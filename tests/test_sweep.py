@@ -22,7 +22,7 @@ from conftest import (
     make_data,
     pending_reads_as_missing,
     repeated_units,
-    small_spec,
+    slow,
     start_run,
     wait_for_units,
 )
@@ -246,18 +246,6 @@ def test_a_missing_file_is_an_error(spec: Spec) -> None:
 def slow_spec(spec: Spec) -> Spec:
     """Make units that take long enough for a kill to come in the middle."""
     return slow(spec)
-
-
-def slow(spec: Spec) -> Spec:
-    spec["models"][1]["param_grid"] = {"svr__C": [1, 10, 100, 1000]}
-    return spec
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the store of `slow_spec` made in one go."""
-    spec = slow(small_spec(data, tmp_path_factory.mktemp("whole") / "whole.zarr"))
-    return execute(load_spec(spec)).store.path
 
 
 @pytest.mark.parametrize("units", [1, 3, 5])
