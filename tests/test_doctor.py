@@ -28,7 +28,7 @@ from hpc_sweep.cli import main
 from hpc_sweep.clusters.certificates import make_certificates
 from hpc_sweep.clusters.queue import JobState
 from hpc_sweep.clusters.slurm import SlurmQueue
-from hpc_sweep.doctor import host, job
+from hpc_sweep.doctor import host, job, scheduler
 from hpc_sweep.doctor.bundle import pack, without_secrets
 from hpc_sweep.doctor.checks import Check, Seen, Verdict, fail, look, ok, worst
 from hpc_sweep.doctor.examine import examine
@@ -218,7 +218,7 @@ def test_a_route_is_really_used(keys: Path) -> None:
 def test_strangers_get_no_answer(keys: Path, tmp_path: Path) -> None:
     """Another certificate is refused on both sides."""
     others = tmp_path / "others"
-    others.mkdir()
+    others.mkdir(mode=0o700)
     make_certificates(others)
     with listening("127.0.0.1", keys) as address:
         seen = call(address, others, "")
@@ -317,6 +317,55 @@ def test_pbs_limits_are_parsed() -> None:
     assert limits.parts["full"].jobs == 3
     assert parse_qstat_full(WRAPPER).parts == {"debug": Part("debug")}
     assert parse_qstat_full("") == Limits()
+
+
+PBSNODES = """\
+n001
+     Mom = n001.cluster
+     ntype = PBS
+     state = job-busy
+     jobs = 71.head/0, 71.head/1
+     resources_available.arch = linux
+     resources_available.host = n001
+     resources_available.mem = 16777216kb
+     resources_available.ncpus = 16
+     resources_assigned.ncpus = 16
+
+fat[0]
+     state = free
+     resources_available.host = fat
+     resources_available.mem = 64gb
+     resources_available.ncpus = 24
+
+fat[1]
+     state = free
+     resources_available.host = fat
+     resources_available.mem = 64gb
+     resources_available.ncpus = 24
+
+huge
+     state = down,offline
+     resources_available.mem = 1tb
+     resources_available.ncpus = 128
+
+head
+     state = free
+"""
+
+
+def test_nodes_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that fits nowhere would wait for ever; parts of a host count together."""
+    monkeypatch.setattr(scheduler, "ask", lambda command: PBSNODES)
+    monkeypatch.setattr(shutil, "which", lambda name, **options: name)
+    gib = 1024**3
+    assert scheduler.nodes_that_fit(8, 16 * gib).text.endswith(": 2 of 3 nodes")
+    assert scheduler.nodes_that_fit(48, 128 * gib).text.endswith(": 1 of 3 nodes")
+    assert scheduler.nodes_that_fit(64, 128 * gib).verdict is Verdict.WARN
+    seen = scheduler.nodes_that_fit(129, gib)
+    assert seen.verdict is Verdict.FAIL
+    assert "the largest 128 cores and 1.1 TB" in seen.text
+    monkeypatch.setattr(scheduler, "ask", lambda command: "node1\n    state = free\n    np = 4\n")
+    assert scheduler.nodes_that_fit(1, 1).verdict is Verdict.SKIPPED
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,14 @@ from typing import Any
 
 from hpc_sweep.clusters.certificates import make_certificates
 from hpc_sweep.clusters.jobqueue import JobQueue
-from hpc_sweep.clusters.queue import JobState, Queue, QueueSilentError, is_for_maintenance, log_tail
+from hpc_sweep.clusters.queue import (
+    ENDING,
+    JobState,
+    Queue,
+    QueueSilentError,
+    is_for_maintenance,
+    log_tail,
+)
 from hpc_sweep.directives import worker_changes
 from hpc_sweep.doctor.checks import Check, Seen, Verdict, fail, look, ok, warn
 from hpc_sweep.doctor.messages import await_message, leave
@@ -56,12 +63,15 @@ class SmallJob:
         Its commands.
     id : str
         The job's id.
+    say : callable
+        Told when its state has changed.
     state : JobState or None
         What the queue said last.
     """
 
     queue: Queue
     id: str
+    say: Callable[[str], None] = lambda text: None
     state: JobState | None = None
     _began: float = field(default_factory=time.monotonic)
     _queries: int = 0
@@ -75,8 +85,11 @@ class SmallJob:
             return now - self._ended_at < SETTLE_S
         if now - self._began >= self._next_query():
             self._queries += 1
+            before = str(self.state)
             if self.look():
                 self._ended_at = now
+            if str(self.state) != before:
+                self.say(f"job {self.id}: {self.state}")
         return True
 
     def _next_query(self) -> float:
@@ -105,10 +118,12 @@ class SmallJob:
         QueueSilentError
             When it could not be cancelled.
         """
-        if answered and self._ends_within((1, 2, 4)):
+        if (answered and self._ends_within((1, 2, 4))) or self.look():
             return
-        if not self.look():
-            self.queue.cancel([self.id])
+        try:
+            if self.state is None or self.state.state not in ENDING:
+                self.queue.cancel([self.id])
+        finally:
             self._ends_within((1, 2, 4, 8, 15))
 
     def _ends_within(self, pauses: Sequence[float]) -> bool:
@@ -167,7 +182,7 @@ def node_checks(
         job = None
         try:
             with _undisturbed():
-                job = _submit(spec, cluster, folder)
+                job = _submit(spec, cluster, folder, say)
             say(f"submitted job {job.id}; waiting up to {wait_s:.0f} s for it to start")
             checks = _conversation(job, folder, where, wait_s)
         except (ClusterError, SpecError) as error:
@@ -214,7 +229,9 @@ def _scratch(spec: SweepSpec) -> tuple[str | None, int]:
     return (None, 0) if scratch is None else (scratch.folder, int(scratch.size or 0))
 
 
-def _submit(spec: SweepSpec, cluster: JobQueue, folder: Path) -> SmallJob:
+def _submit(
+    spec: SweepSpec, cluster: JobQueue, folder: Path, say: Callable[[str], None]
+) -> SmallJob:
     """Submit the job as a driver's is, but to where workers go."""
     wanted = spec.cluster
     command = [sys.executable, "-m", "hpc_sweep.doctor.node", str(folder)]
@@ -224,7 +241,7 @@ def _submit(spec: SweepSpec, cluster: JobQueue, folder: Path) -> SmallJob:
         job = replace(job, queue=wanted.queue, account=wanted.account, changes=changes)
     script = folder / "doctor.sh"
     script.write_text(driver_script(cluster.queue.kind, job), encoding="utf-8")
-    return SmallJob(cluster.queue, cluster.queue.submit(script))
+    return SmallJob(cluster.queue, cluster.queue.submit(script), say)
 
 
 def _conversation(job: SmallJob, folder: Path, where: str, wait_s: float) -> list[Check]:

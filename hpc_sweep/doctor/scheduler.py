@@ -15,11 +15,13 @@ from hpc_sweep.clusters.queue import QueueSilentError, ask, clock, seconds, subm
 from hpc_sweep.doctor.checks import Check, Seen, fail, look, ok, skipped, warn
 from hpc_sweep.errors import ClusterError, SpecError, listed, nearest
 from hpc_sweep.jobscripts import driver_job, driver_script, with_workers
+from hpc_sweep.plan import format_bytes
 
 COMMANDS = {
     "slurm": ("sbatch", "squeue", "scancel", "scontrol"),
     "pbs": ("qsub", "qstat", "qdel"),
 }
+_BYTES = re.compile(r"(\d+)([kmgtp]?)b", re.IGNORECASE)
 LINKS = 3
 """Driver jobs of a chain that are in the queue at the same time."""
 
@@ -44,6 +46,15 @@ class Part:
     closed: str = ""
     walltime_s: float | None = None
     jobs: int | None = None
+
+
+@dataclass(frozen=True)
+class Node:
+    """What a scheduler says of a node: its size, and whether it takes jobs."""
+
+    cores: int
+    memory_bytes: int
+    up: bool
 
 
 @dataclass(frozen=True)
@@ -104,13 +115,17 @@ def scheduler_checks(cluster: JobQueue, folder: Path, where: str) -> list[Check]
     if not alone:
         scripts["worker job"] = cluster.job_script
     faults = "; ".join(map(str, cluster.faults()))
-    if kind == "slurm" and faults:
-        checks.append(look("driver job", where, lambda: skipped(f"no script yet: {faults}")))
+    if faults:
+        checks.append(look("worker job", where, lambda: skipped(f"not known yet: {faults}")))
     elif kind == "slurm":
         checks += [
             look(name, where, partial(preflight, script, folder))
             for name, script in scripts.items()
         ]
+    else:
+        cores, memory_bytes = cluster.workers_per_job, _workers_bytes(cluster)
+        memory_bytes += int(spec.driver.memory) if alone else 0
+        checks.append(look("nodes", where, partial(nodes_that_fit, cores, memory_bytes)))
     return checks
 
 
@@ -188,10 +203,32 @@ def _driver(cluster: JobQueue, folder: Path) -> str:
     """Return a script as of the driver's job, which does nothing."""
     job = driver_job(cluster.spec, ["true"], str(folder))
     if cluster.spec.place == "one_job":
-        cores = cluster.workers_per_job
-        memory_bytes = cores * (cluster.worker_memory_bytes() or 0)
+        cores, memory_bytes = cluster.workers_per_job, _workers_bytes(cluster)
         job = with_workers(job, cluster.spec, cluster.jobs, cores, memory_bytes)
     return driver_script(cluster.queue.kind, job)
+
+
+def _workers_bytes(cluster: JobQueue) -> int:
+    return cluster.workers_per_job * (cluster.worker_memory_bytes() or 0)
+
+
+def nodes_that_fit(cores: int, memory_bytes: int) -> Seen:
+    """Look for nodes that are large enough: PBS takes a job that fits nowhere, and lets it wait."""
+    if shutil.which("pbsnodes") is None:
+        return skipped("no pbsnodes on PATH")
+    nodes = parse_pbsnodes(ask(["pbsnodes", "-a"]))
+    if not nodes:
+        return skipped("pbsnodes tells no sizes")
+    wanted = f"{cores} cores and {format_bytes(memory_bytes)} wanted on a node"
+    fitting = [n for n in nodes if n.cores >= cores and n.memory_bytes >= memory_bytes]
+    remedy = "lower cluster.workers_per_node or cluster.memory"
+    if not fitting:
+        largest = max(nodes, key=lambda node: (node.cores, node.memory_bytes))
+        have = f"{largest.cores} cores and {format_bytes(largest.memory_bytes)}"
+        return fail(f"{wanted}; none has that, the largest {have}", remedy)
+    up = sum(node.up for node in fitting)
+    text = f"{wanted}: {up} of {len(nodes)} nodes"
+    return ok(text) if up else warn(f"{text}, {len(fitting)} that are down", f"wait, or {remedy}")
 
 
 def slurm_limits() -> Limits:
@@ -252,6 +289,23 @@ def parse_qstat_full(queues: str, server: str = "") -> Limits:
     array = whole.get("max_array_size", "")
     default = whole.get("default_queue", "")
     return Limits(parts, default, int(array) if array.isdecimal() else None, _per_user(whole))
+
+
+def parse_pbsnodes(text: str) -> list[Node]:
+    """Return hosts out of ``pbsnodes -a``; the parts of a host are put together."""
+    hosts: dict[str, Node] = {}
+    for block in re.split(r"\n(?=\S)", text):
+        facts = dict(re.findall(r"^\s+([\w.]+) = (.*)$", block, re.MULTILINE))
+        cores = facts.get("resources_available.ncpus", "")
+        memory = _BYTES.fullmatch(facts.get("resources_available.mem", "").strip())
+        if not cores.strip().isdecimal() or memory is None:
+            continue
+        name = facts.get("resources_available.host", block.split("\n", 1)[0].strip())
+        up = not re.search("down|offline|unknown", facts.get("state", ""))
+        size = int(memory[1]) * 1024 ** " kmgtp".index(memory[2].lower() or " ")
+        part = hosts.get(name, Node(0, 0, up))
+        hosts[name] = Node(part.cores + int(cores), part.memory_bytes + size, part.up and up)
+    return list(hosts.values())
 
 
 def _blocks(text: str, word: str) -> list[tuple[str, dict[str, str]]]:
