@@ -78,15 +78,11 @@ def pack(store: Path, file: Path) -> list[str]:
 def _content(store: Path, run: RunFolder) -> Iterator[tuple[str, str]]:
     yield "versions.json", json.dumps(versions(), indent=2)
     yield "files.txt", "\n".join(_listing(run))
-    header = store / "zarr.json"  # the normalised spec and the versions that made the store
-    texts = {"store.json": header, "spec.json": run.spec, "driver.sh": run.script}
-    texts["lease.json"] = run.lease
-    for name, path in texts.items():
-        if _is_plain(path):
-            yield name, _text(path)
     yield from _worker_script(store)
-    if _is_plain(run.events):
-        yield "events.jsonl", _text(run.events)
+    yield "store.json", _text(store / "zarr.json")  # the normalised spec, and who made the store
+    for path in sorted(run.path.iterdir()):  # spec, scripts, leases, events
+        if _is_plain(path) and path.suffix in (".json", ".jsonl", ".sh"):
+            yield path.name, _text(path)
     logs = [path for path in run.logs.rglob("*") if _is_plain(path)]
     logs.sort(key=lambda path: path.stat().st_mtime)
     for path in logs[-MAX_LOGS:]:
@@ -118,10 +114,13 @@ def _is_plain(path: Path) -> bool:
 
 
 def _text(path: Path) -> str:
-    with path.open("rb") as file:
-        size = file.seek(0, io.SEEK_END)
-        file.seek(max(0, size - READ_BYTES))
-        return file.read().decode(errors="replace")
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, io.SEEK_END)
+            file.seek(max(0, size - READ_BYTES))
+            return file.read().decode(errors="replace")
+    except OSError as error:  # a colleague's, or none
+        return f"cannot be read: {error.strerror}"
 
 
 def without_secrets(text: str) -> str:

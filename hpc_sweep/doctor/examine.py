@@ -26,6 +26,7 @@ from hpc_sweep.plan import Plan
 from hpc_sweep.prepare import check_versions, prepare
 from hpc_sweep.processes import FILES_PER_CONNECTION, FILES_PER_WORKER
 from hpc_sweep.spec import SweepSpec
+from hpc_sweep.store import run_folder
 
 QUOTA_S = 60
 FULL_PERCENT = 95.0
@@ -77,8 +78,9 @@ def examine(
         for plan in plans:
             results = plan.grid.size * plan.workload.cell_bytes
             needed = (results + plan.n_files * BLOCK_BYTES, plan.n_files)
-    cluster = make_cluster(spec.cluster, Path(f"{spec.output.store}.run"), lambda *a, **k: None)
-    parent = _existing(Path(spec.output.store).parent)
+    run = run_folder(spec.output.store)
+    cluster = make_cluster(spec.cluster, run.path, lambda *a, **k: None)
+    parent = _existing(run.path.parent)
     with _ending_in_order(), contextlib.ExitStack() as stack:
         try:
             folder = stack.enter_context(_probe_folder(parent))
