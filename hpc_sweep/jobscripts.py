@@ -13,6 +13,7 @@ import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from importlib.resources.abc import Traversable
 
 from hpc_sweep import placeholders
 from hpc_sweep.directives import (
@@ -26,6 +27,8 @@ from hpc_sweep.directives import (
 )
 from hpc_sweep.errors import Fault, SpecError
 from hpc_sweep.spec import WORD, ClusterSpec
+
+TEMPLATES = importlib.resources.files("hpc_sweep") / "templates" / "jobs"
 
 CLOCK = re.compile(r"[0-9:-]+")
 """A walltime; with a comma PBS would read a further resource."""
@@ -108,7 +111,7 @@ def with_workers(
     return replace(job, name="sweep", size=size, changes=shared_changes(cluster))
 
 
-def driver_script(kind: str, job: DriverJob) -> str:
+def driver_script(kind: str, job: DriverJob, templates: Traversable = TEMPLATES) -> str:
     """Return the script of a driver job.
 
     Parameters
@@ -117,13 +120,15 @@ def driver_script(kind: str, job: DriverJob) -> str:
         ``slurm`` or ``pbs``.
     job : DriverJob
         What it is made of.
+    templates : Traversable
+        Folder of the templates.
 
     Raises
     ------
     SpecError
-        When a value could not stand in a directive as it is.
+        When a value could not stand in a directive as it is, or the template is wrong.
     """
-    from jinja2 import Environment, StrictUndefined
+    from jinja2 import Environment, StrictUndefined, TemplateError
 
     words = {
         "cluster.driver.queue": (job.queue, WORD),
@@ -144,14 +149,18 @@ def driver_script(kind: str, job: DriverJob) -> str:
     ]
     if faults:
         raise SpecError(faults)
-    place = importlib.resources.files("hpc_sweep") / "templates" / "jobs" / f"driver-{kind}.sh.j2"
+    place = templates / f"driver-{kind}.sh.j2"
     environment = Environment(  # noqa: S701, shell is no HTML
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined
     )
     sizes = job.size.values()
     launcher = [placeholders.expanded(word, sizes) for word in job.launcher]
     values = {**asdict(job), "command": shlex.join([*launcher, *job.command])}
-    text = environment.from_string(place.read_text(encoding="utf-8")).render(values)
+    try:
+        text = environment.from_string(place.read_text(encoding="utf-8")).render(values)
+    except (OSError, TemplateError) as error:
+        message = f"cannot be filled in: {error}; fields are {', '.join(values)}"
+        raise SpecError([Fault(place.name, message)], f"the template {place}") from None
     shebang, *lines = text.split("\n")
     header = list(itertools.takewhile(lambda line: line.startswith(PREFIX[kind]), lines))
     directives = rewritten(kind, header, job.changes, job.size)

@@ -152,6 +152,7 @@ def body(kind: str, script: str) -> list[str]:
 @example(values={"options.job_name": ("", "\n#SBATCH --wrap=ran\n")})
 @example(values={"options.local_directory": ("", "$(ran)")})
 @example(values={"options.interface": ("", "; ran")})
+@example(values={"options.resource_spec": ("", "a")})
 @example(values={"options.shebang": ("", "\nran\n")})
 @example(values={"output.store": ("", "; ran")})
 @example(values={"data.store": ("", "; ran"), "launcher.0": ("", "{mounts}")})

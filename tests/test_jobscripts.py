@@ -112,6 +112,73 @@ def test_dry_run_prints_both_and_writes_nothing(
     assert set(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize("text", ["#!/bin/bash\nexec {{ comand }}\n", "{% if %}", None])
+def test_a_wrong_template(tmp_path: Path, text: str | None) -> None:
+    """One message with the file and the fields that there are."""
+    if text is not None:
+        (tmp_path / "driver-slurm.sh.j2").write_text(text)
+    with pytest.raises(SpecError) as caught:
+        driver_script("slurm", job(), tmp_path)
+    assert f"the template {tmp_path}/driver-slurm.sh.j2 has 1 fault" in str(caught.value)
+    assert "fields are command, log_folder" in str(caught.value)
+
+
+REJECTIONS = [
+    (
+        "slurm",
+        1,
+        "sbatch: error: Batch job submission failed: Invalid account or account/partition",
+    ),
+    ("slurm", 1, "sbatch: error: Access/permission denied"),
+    ("pbs", 170, "qsub: Unknown queue"),
+    ("pbs", 166, "qsub: Illegal attribute or resource value Resource_List.walltime"),
+    ("pbs", 188, "qsub: Job violates queue and/or server resource limits"),
+    ("pbs", 187, "qsub: Unknown resource Resource_List.storage"),
+]
+"""Words of Slurm with accounting and of OpenPBS, as recorded on them."""
+
+
+@pytest.mark.parametrize(("kind", "code", "words"), REJECTIONS)
+def test_what_a_queue_refuses(
+    spec: Spec,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    code: int,
+    words: str,
+) -> None:
+    """One message with the queue's own words, and exit code 3."""
+    from ruamel.yaml import YAML
+
+    command = tmp_path / "bin" / {"slurm": "sbatch", "pbs": "qsub"}[kind]
+    command.parent.mkdir()
+    command.write_text(f"#!/bin/sh\necho '{words}' >&2\nexit {code}\n")
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", str(command.parent))
+    spec["cluster"] = {"kind": kind, "workers": 2, "memory": "1GB", "account": "nobodys"}
+    file = tmp_path / "sweep.yaml"
+    YAML(typ="safe", pure=True).dump(spec, file)
+    shown = CliRunner().invoke(main, ["submit", str(file)])
+    assert shown.exit_code == 3
+    assert shown.stderr == f"error: the queue refused the driver's job: {words}\n"
+
+
+def test_submit_without_a_scheduler(
+    spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ruamel.yaml import YAML
+
+    monkeypatch.setenv("PATH", str(tmp_path))
+    spec["cluster"] = {"kind": "pbs", "workers": 2, "memory": "1GB"}
+    file = tmp_path / "sweep.yaml"
+    YAML(typ="safe", pure=True).dump(spec, file)
+    before = set(tmp_path.rglob("*"))
+    shown = CliRunner().invoke(main, ["submit", str(file)])
+    assert shown.exit_code == 2
+    assert "cluster.kind: pbs needs qsub, which is not on PATH here" in shown.stderr
+    assert set(tmp_path.rglob("*")) == before
+
+
 def test_submit_needs_a_queue(spec: Spec, tmp_path: Path) -> None:
     from ruamel.yaml import YAML
 

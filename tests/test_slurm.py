@@ -24,8 +24,8 @@ from conftest import (
     wait_for_units,
     wait_until_queue_is_empty,
 )
+from ruamel.yaml import YAML
 
-from hpc_sweep.plan import Share
 from hpc_sweep.spec import load_spec
 from hpc_sweep.store import read_events, run_folder
 from hpc_sweep.sweep import execute
@@ -337,72 +337,66 @@ def test_a_driver_that_is_told_to_drain(
     assert not repeated_units(store)[1]
 
 
-def test_submit_is_refused(spec: Spec, slurm_cluster: Spec, write_spec: WriteSpec) -> None:
-    driver = {"queue": "nonesuch"}
+@pytest.mark.parametrize(
+    ("driver", "words"),
+    [
+        ({"queue": "nonesuch"}, "Invalid partition name specified"),
+        ({"walltime": "30-00:00:00"}, "Requested time limit is invalid"),
+        ({"memory": "900GB"}, "Requested node configuration is not available"),
+    ],
+)
+def test_submit_is_refused(
+    spec: Spec, slurm_cluster: Spec, write_spec: WriteSpec, driver: Spec, words: str
+) -> None:
     spec["cluster"] = {**slurm_cluster, "driver": driver}
     done = hpc_sweep("submit", write_spec(spec))
     assert done.returncode == 3
     assert done.stderr.startswith("error: the queue refused the driver's job: sbatch: error: ")
-    assert "Invalid partition name specified" in done.stderr
+    assert words in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
-def test_one_job(
+def test_submit_on_a_machine(
     spec: Spec,
-    slurm: Any,
     slurm_cluster: Spec,
     write_spec: WriteSpec,
-    larger_data: Path,
-    uninterrupted: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Driver and workers share a job of three nodes; one of the others dies."""
+    """A profile decides the directives of both jobs, and what is in front of python."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    file = tmp_path / "config" / "hpc-sweep" / "machines" / "here.yaml"
+    file.parent.mkdir(parents=True)
+    profile = {
+        **slurm_cluster,
+        "description": "the throwaway Slurm",
+        "queue": "short",
+        "walltime": "00:04:00",
+        "account": "p42",
+        "account_option": "--comment",
+        "resources": ["--nodes={nodes}", "--ntasks=1", "--mem-per-cpu={memory_mib}M"],
+        "directives": ["--time=00:03:00", "--exclude=node3"],
+        "skip": ["--time-min"],
+        "launcher": ["env", "MARK=it's $(touch touched)"],
+        "scratch": {"folder": "/tmp/$SLURM_JOB_ID"},
+        "driver": {"memory": "700MB"},
+    }
+    YAML(typ="safe", pure=True).dump(profile, file)
+    spec["cluster"] = {"machine": "here", "workers": 1}
     store = Path(spec["output"]["store"])
-    cluster = {**slurm_cluster, "workers_per_node": 2, "driver": {"memory": "1GB"}}
-    spec_file = write_spec({**larger(spec, larger_data), "cluster": cluster})
-    job = submit(spec_file, "--one-job", "--nodes", 3)
-    wait_for_event(store, "unit_done")
-    assert list(job_states().values()).count("RUNNING") == 1
-    started = [e["worker"] for e in read_events(run_folder(store).events) if "worker" in e]
-    nodes = {name.split("-")[1] for name in started if name.startswith("worker-")}
-    assert nodes == {"node1", "node2", "node3"}
-    batch = next(e["host"] for e in read_events(run_folder(store).events) if "host" in e)
-    slurm.kill_node(max(nodes - {batch}))
-    try:
-        assert wait_for_end(job, 240) == "COMPLETED"
-    finally:
-        slurm.start_node(max(nodes - {batch}))
-    equal_stores(store, uninterrupted)
-
-
-def test_four_drivers(
-    spec: Spec, slurm_cluster: Spec, write_spec: WriteSpec, larger_data: Path, uninterrupted: Path
-) -> None:
-    """An array of drivers with a share each: two are killed, and resumed by the same command."""
-    store = Path(spec["output"]["store"])
-    cluster = {**slurm_cluster, "driver": {"memory": "1GB"}}
-    spec_file = write_spec({**larger(spec, larger_data), "cluster": cluster})
-    jobs = submit(spec_file, "--drivers", 4)
-    shares = [run_folder(store, Share(index, 4)) for index in range(1, 5)]
-    for share in shares[1:3]:
-        end = time.monotonic() + 100
-        while not any(e["event"] == "unit_done" for e in read_events(share.events)):
-            assert time.monotonic() < end
-            time.sleep(0.02)
-        index = shares.index(share) + 1
-        subprocess.run(["scancel", "--full", "--signal=KILL", f"{jobs}_{index}"], check=True)
-    for index in (1, 4):
-        assert wait_for_end(f"{jobs}_{index}") == "COMPLETED"
-    assert wait_for_end(f"{jobs}_2") == wait_for_end(f"{jobs}_3") == "CANCELLED"
-    assert not hpc_sweep("status", store).stdout.startswith("sweep:      small: complete")
-    jobs = submit(spec_file, "--drivers", 4)
-    for index in range(1, 5):
-        assert wait_for_end(f"{jobs}_{index}") == "COMPLETED"
-    equal_stores(store, uninterrupted)
-    assert hpc_sweep("status", store).stdout.startswith("sweep:      small: complete")
-    done = [e["unit"] for s in shares for e in read_events(s.events) if e["event"] == "unit_done"]
-    assert len(done) == len(set(done))
-    logs = "".join(path.read_text() for path in run_folder(store).logs.glob("*.log"))
-    assert "result chunks are left to other drivers" in logs
-    assert "286 done, 2 empty of 288 partitions" in logs
+    job = submit(write_spec(spec))
+    file.unlink()  # nodes may not see it
+    assert wait_for_end(job) == "COMPLETED"
+    worker = next(
+        e["job"] for e in read_events(run_folder(store).events) if e["event"] == "job_submitted"
+    )
+    for one, limit, memory in ((job, "00:04:00", "668M"), (worker, "00:03:00", "1240M")):
+        command = ["scontrol", "show", "job", one]
+        shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        for words in ("Partition=short", "Comment=p42", f"TimeLimit={limit}", f"={memory}"):
+            assert words in shown, f"{words} of {one}"
+        assert ("ExcNodeList=node3" in shown) == (one == worker)
+    assert not list(tmp_path.rglob("touched"))
 
 
 # --- chains ----------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ from hpc_sweep.clusters.queue import (
     with_margin,
 )
 from hpc_sweep.directives import Changes, Size, scratch_bytes, worker_changes
-from hpc_sweep.errors import ClusterError, Fault
+from hpc_sweep.errors import ClusterError, Fault, SpecError
 from hpc_sweep.processes import FILES_PER_CONNECTION, open_files_missing, raise_open_files
 from hpc_sweep.spec import ClusterSpec
 
@@ -205,7 +205,12 @@ class JobQueue(Cluster):
             options.pop(key, None)
         with tempfile.TemporaryDirectory() as folder:
             logs = options.get("log_directory")
-            made = job("tls://SCHEDULER:PORT", "NAME", **{**options, "log_directory": folder})
+            options["log_directory"] = folder
+            try:
+                made = job("tls://SCHEDULER:PORT", "NAME", **options)
+            except TypeError as error:
+                message = f"dask-jobqueue does not take it: {error}"
+                raise SpecError([Fault("cluster.options", message)]) from None
             return str(made.job_script()).replace(folder, str(logs))
 
     def options(self, security: Any) -> dict[str, Any]:
