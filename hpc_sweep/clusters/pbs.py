@@ -40,8 +40,7 @@ class PbsQueue(Queue):
 
     def nodes(self) -> list[str]:
         """Read the job's list of nodes, which names one once for each of its chunks."""
-        names = Path(os.environ["PBS_NODEFILE"]).read_text().split()
-        return list(dict.fromkeys(names))
+        return list(dict.fromkeys(_nodefile()))
 
     def launcher(self, node: str, cpus: int) -> list[str]:
         """Return PBS's own launcher, which keeps the job in charge of what it starts, or ssh."""
@@ -50,8 +49,7 @@ class PbsQueue(Queue):
         if shutil.which("pbs_tmrsh"):
             return ["pbs_tmrsh", node]
         if shutil.which("pbsdsh"):
-            lines = Path(os.environ["PBS_NODEFILE"]).read_text().split()
-            return ["pbsdsh", "-n", str(lines.index(node)), "--"]
+            return ["pbsdsh", "-n", str(_nodefile().index(node)), "--"]
         return ["ssh", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=accept-new", node]
 
     def submit(
@@ -105,6 +103,14 @@ class Pbs(JobQueue):
         """Return what ``resource-spec`` writes out."""
         given = self._written_out("resource_spec")
         return None if given is None else [f"-l {given}"]
+
+
+def _nodefile() -> list[str]:
+    """Return the lines of the job's list of nodes; this host where PBS left none."""
+    try:
+        return Path(os.environ["PBS_NODEFILE"]).read_text().split()
+    except (KeyError, OSError):
+        return [socket.gethostname()]
 
 
 def parse_qstat(text: str) -> list[JobState]:
