@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
-from hpc_sweep.budget import check_budget
+from hpc_sweep.budget import check_budget, forecast
 from hpc_sweep.clusters import (
     ENDING,
     QUEUES,
@@ -24,6 +24,7 @@ from hpc_sweep.clusters import (
     make_cluster,
     make_queue,
     seconds,
+    with_margin,
 )
 from hpc_sweep.errors import (
     ClusterError,
@@ -43,6 +44,7 @@ from hpc_sweep.store import (
     Journal,
     Outage,
     RunFolder,
+    Store,
     group_access,
     hold,
     probe,
@@ -231,9 +233,9 @@ def submit(spec: SweepSpec, origin: str = "the spec", way: Way = Way()) -> list[
         if way.drivers:
             _make_store(prepared, run)
             return _submit_drivers(spec, queue, run, way)
-        jobs = [_submit_link(queue, run, None)]
+        jobs = [_submit_link(spec, queue, run, None)]
         if way.chain:
-            jobs.append(_submit_link(queue, run, jobs[0]))
+            jobs.append(_submit_link(spec, queue, run, jobs[0]))
     return jobs
 
 
@@ -246,7 +248,7 @@ def _make_store(prepared: Prepared, run: RunFolder) -> None:
 
 def _submit_drivers(spec: SweepSpec, queue: Queue, run: RunFolder, way: Way) -> list[str]:
     try:
-        return [_submit_link(queue, run, None)]
+        return [_submit_link(spec, queue, run, None, way.drivers)]
     except ClusterError as error:
         if way.drivers == 1 or "array" not in str(error).lower():
             raise
@@ -254,7 +256,7 @@ def _submit_drivers(spec: SweepSpec, queue: Queue, run: RunFolder, way: Way) -> 
     for index in range(1, way.drivers + 1):
         script = _scripts(spec, way, f"{index}/{way.drivers}").driver
         write_durably(run.script, script.encode())
-        jobs.append(_submit_link(queue, run, None))
+        jobs.append(_submit_link(spec, queue, run, None, way.drivers))
     return jobs
 
 
@@ -298,7 +300,7 @@ def chain_link(spec: SweepSpec, say: Callable[[str], None]) -> Iterator[None]:
     mine = queue.current_job()
     try:
         _wait_for_disk(run, spec.cluster.disk_patience, say)
-        _queue_successor(queue, run, mine, say)
+        _queue_successor(spec, queue, mine, say)
         yield
     except (Interrupted, NoWorkersError) as error:
         if _added_nothing(run):
@@ -326,10 +328,26 @@ def _wait_for_disk(run: RunFolder, patience_s: float, say: Callable[[str], None]
             time.sleep(1.0)
 
 
-def _submit_link(queue: Queue, run: RunFolder, after: str | None) -> str:
-    job = queue.submit(run.script, after)
+def _submit_link(
+    spec: SweepSpec, queue: Queue, run: RunFolder, after: str | None, drivers: int = 0
+) -> str:
+    job = queue.submit(run.script, after, _shorter_walltime_s(spec, drivers))
     Journal(run.events).write("driver_submitted", job=job, kind=queue.kind, after=after)
     return job
+
+
+def _shorter_walltime_s(spec: SweepSpec, drivers: int) -> float | None:
+    """Return what the rest of a sweep is predicted to need, where it is less than asked for."""
+    asked = seconds(spec.cluster.driver.walltime or spec.cluster.walltime or "")
+    if asked is None or not Path(spec.output.store).exists():
+        return None
+    rest = forecast(Store.open(spec.output.store)).remaining_core_hours
+    if rest is None:
+        return None
+    workers = _job_queue(spec.cluster, run_folder(spec.output.store))
+    cores = drivers * workers.workers_per_job if drivers else workers.workers
+    needed = with_margin(rest * 3600 / cores)
+    return needed if needed < asked else None
 
 
 def _other_links(queue: Queue, run: RunFolder, mine: str) -> list[str]:
@@ -342,12 +360,13 @@ def _other_links(queue: Queue, run: RunFolder, mine: str) -> list[str]:
     return [job for job in jobs if job in alive]
 
 
-def _queue_successor(queue: Queue, run: RunFolder, mine: str, say: Callable[[str], None]) -> None:
+def _queue_successor(spec: SweepSpec, queue: Queue, mine: str, say: Callable[[str], None]) -> None:
     """Queue one more link unless `MAX_SUCCESSORS` wait already."""
+    run = run_folder(spec.output.store)
     try:
         waiting = _other_links(queue, run, mine)
         if len(waiting) < MAX_SUCCESSORS:
-            job = _submit_link(queue, run, waiting[-1] if waiting else mine)
+            job = _submit_link(spec, queue, run, waiting[-1] if waiting else mine)
             say(f"queued job {job} to go on after this one")
     except (ClusterError, QueueSilentError) as error:
         say(f"no successor could be queued from here: {error}")

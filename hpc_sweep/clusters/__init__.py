@@ -9,7 +9,7 @@ from typing import Any
 from hpc_sweep.clusters.base import Cluster, Say, settings
 from hpc_sweep.clusters.ending import Ending, seconds_to_work
 from hpc_sweep.clusters.jobqueue import JobQueue
-from hpc_sweep.clusters.queue import ENDING, Queue, QueueSilentError, clock, seconds
+from hpc_sweep.clusters.queue import ENDING, Queue, QueueSilentError, clock, seconds, with_margin
 from hpc_sweep.errors import Fault, SpecError
 from hpc_sweep.spec import ClusterSpec
 
@@ -43,6 +43,7 @@ __all__ = [
     "seconds",
     "seconds_to_work",
     "settings",
+    "with_margin",
 ]
 
 
