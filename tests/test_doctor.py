@@ -52,6 +52,10 @@ from hpc_sweep.versions import versions
 WriteSpec = Callable[[Spec], Path]
 
 
+BESIDE = {Verdict.SKIPPED, Verdict.WARN}
+"""What a machine that is slow or full may come to, beside ok."""
+
+
 def by_name(checks: Sequence[Check]) -> dict[str, Check]:
     return {check.name: check for check in checks}
 
@@ -81,14 +85,14 @@ def copy(whole: Path, tmp_path: Path) -> Path:
 def test_a_laptop_is_well(spec: Spec, tmp_path: Path) -> None:
     before = sorted(tmp_path.rglob("*"))
     checks = local(spec)
-    assert {check.verdict for check in checks.values()} <= {Verdict.OK, Verdict.SKIPPED}
+    assert {check.verdict for check in checks.values()} <= {Verdict.OK, *BESIDE}
     assert "720 fits" in checks["plan"].seen
     assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_the_store_need_not_have_a_folder_yet(spec: Spec, tmp_path: Path) -> None:
     spec["output"]["store"] = str(tmp_path / "new" / "newer" / "results.zarr")
-    assert local(spec)["durable writes"].verdict is Verdict.OK
+    assert local(spec)["durable writes"].verdict is not Verdict.FAIL
     assert not (tmp_path / "new").exists()
 
 
@@ -167,7 +171,7 @@ def test_quota(spec: Spec, command: str, verdict: Verdict, words: str) -> None:
 
 def test_scratch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("JOBFS", str(tmp_path))
-    assert host.scratch("$JOBFS").verdict is Verdict.OK
+    assert host.scratch("$JOBFS").verdict is not Verdict.FAIL
     assert host.scratch("$JOBFS/absent").verdict is Verdict.FAIL
     assert list(tmp_path.iterdir()) == []
     assert "counts as memory" in host.scratch("/dev/shm").remedy
@@ -377,6 +381,9 @@ def test_nodes_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
         ("debug", "01:00:01", Verdict.FAIL, "longest 01:00:00"),
         ("closed", None, Verdict.FAIL, "its state is DOWN"),
         ("debgu", None, Verdict.FAIL, "did you mean 'debug'"),
+        ("closed,long", "02:00:00", Verdict.OK, "long: walltime 02:00:00"),
+        ("long,absent", "02:00:00", Verdict.FAIL, "no queue 'absent'"),
+        ("long@server", "02:00:00", Verdict.OK, "long: walltime 02:00:00"),
     ],
 )
 def test_queue_limits(
@@ -390,7 +397,9 @@ def test_queue_limits(
 
 def test_no_queue_is_the_default() -> None:
     limits = parse_qstat_full(QUEUES)
-    assert queue_limits(limits, None, None, "driver").remedy.startswith("set cluster.driver.queue")
+    assert queue_limits(limits, None, None, "driver").verdict is Verdict.SKIPPED
+    seen = queue_limits(limits, "stopped", None, "driver")
+    assert seen.remedy == "set cluster.driver.queue to one of workq, or wait"
 
 
 def test_job_limits() -> None:
@@ -664,7 +673,9 @@ def test_on_slurm(spec: Spec, slurm_cluster: Spec, write_spec: WriteSpec, tmp_pa
     done = hpc_sweep("doctor", file, "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     checks = json.loads(done.stdout)["checks"]
-    assert {check["verdict"] for check in checks} == {"ok", "skipped"}, checks
+    slow = {"durable writes", "space", "environment", "local scratch"}  # a busy or small machine
+    assert {c["verdict"] for c in checks if c["name"] not in slow} == {"ok", "skipped"}, checks
+    assert not [check for check in checks if check["verdict"] == "fail"]
     on_node = {check["name"] for check in checks if check["where"].startswith("node")}
     assert on_node == {
         *("small job", "shared folder", "clock", "versions", "environment", "data", "models"),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hpc_sweep.clusters.jobqueue import JobQueue
 from hpc_sweep.clusters.queue import QueueSilentError, ask, clock, seconds, submit
-from hpc_sweep.doctor.checks import Check, Seen, fail, look, ok, skipped, warn
+from hpc_sweep.doctor.checks import Check, Seen, Verdict, fail, look, ok, skipped, warn
 from hpc_sweep.errors import ClusterError, SpecError, listed, nearest
 from hpc_sweep.jobscripts import driver_job, driver_script, with_workers
 from hpc_sweep.plan import format_bytes
@@ -145,14 +145,23 @@ def commands(kind: str) -> Seen:
 
 
 def queue_limits(limits: Limits, name: str | None, walltime: str | None, role: str) -> Seen:
-    """Compare what is asked for with what a queue allows."""
+    """Compare what is asked for with what a queue allows; of several the best one counts."""
+    if not (name or limits.default):
+        return skipped("no queue is named, and none is known to be the default")
     key = "cluster.queue" if role == "workers" else "cluster.driver.queue"
-    place = name or limits.default
-    if not place:
-        return fail("no queue is the default", f"set {key}; there are {listed(limits.parts)}")
-    if place not in limits.parts:
-        hint = nearest(place, limits.parts)
-        return fail(f"no queue '{place}'{hint}", f"set {key} to one of {listed(limits.parts)}")
+    # Slurm takes several partitions, PBS a queue of another server
+    places = [
+        part.partition("@")[0] or limits.default for part in (name or limits.default).split(",")
+    ]
+    unknown = [place for place in places if place not in limits.parts]
+    if unknown:
+        hint = nearest(unknown[0], limits.parts)
+        return fail(f"no queue '{unknown[0]}'{hint}", f"set {key} to one of {listed(limits.parts)}")
+    seen = [_of_queue(limits, place, walltime, key) for place in places]
+    return next((each for each in seen if each.verdict is Verdict.OK), seen[0])
+
+
+def _of_queue(limits: Limits, place: str, walltime: str | None, key: str) -> Seen:
     part = limits.parts[place]
     if part.closed:
         open_ = [other.name for other in limits.parts.values() if not other.closed]
