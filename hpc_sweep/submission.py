@@ -232,10 +232,11 @@ def submit(spec: SweepSpec, origin: str = "the spec", way: Way = Way()) -> list[
         write_durably(run.script, scripts.driver.encode())
         if way.drivers:
             _make_store(prepared, run)
-            return _submit_drivers(spec, queue, run, way)
-        jobs = [_submit_link(spec, queue, run, None)]
-        if way.chain:
-            jobs.append(_submit_link(spec, queue, run, jobs[0]))
+    if way.drivers:
+        return _submit_drivers(spec, queue, run, way)
+    jobs = [_submit_link(spec, queue, run, None)]
+    if way.chain:
+        jobs.append(_submit_link(spec, queue, run, jobs[0]))
     return jobs
 
 

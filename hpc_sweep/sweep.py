@@ -120,20 +120,16 @@ def execute(
     group = group_of(spec)
     for_group = bool(group is not None or (prepared.store and prepared.store.spec.output.group))
     stops = Stops(Ending(current_queue()))
-    with (
-        group_access(for_group),
-        hold(
-            run.make(group).lease,
-            take_over=take_over,
-            rivals=run.rivals,
-            has_ended=has_ended,
-            say=say,
-        ) as lease,
-        stops.signals(),
-    ):
-        store = prepared.store or create(prepared)
-        if group is not None:
-            give_all(store.path, group)
+    with contextlib.ExitStack() as stack:
+        # only while files are made: jobs and workers keep what the user's umask says
+        with group_access(for_group):
+            place = run.make(group).lease
+            held = hold(place, take_over=take_over, rivals=run.rivals, has_ended=has_ended, say=say)
+            lease = stack.enter_context(held)
+            stack.enter_context(stops.signals())
+            store = prepared.store or create(prepared)
+            if group is not None:
+                give_all(store.path, group)
         if share == WHOLE:
             store.remove_leftovers()
         ledger = Ledger.read(store, share)
@@ -249,7 +245,7 @@ def _drive(
                 stopped=stops.stopped,
                 draining=lambda: stops.draining() or budget.is_used_up(),
                 check_lease=lease.check,
-                on_receipt=_record_versions(store, journal),
+                on_receipt=_record_versions(store, journal, context.for_group),
             )
             drive.run(_units(plan, ledger))
         if not ledger.is_complete:
@@ -277,14 +273,15 @@ def _drive(
     return progress
 
 
-def _record_versions(store: Store, journal: Journal) -> Callable[[Receipt], None]:
+def _record_versions(store: Store, journal: Journal, for_group: bool) -> Callable[[Receipt], None]:
     """Return a function that records versions of scikit-learn that the store does not know."""
     header = store.header
     known = {header.versions.get("scikit-learn"), *header.mixed_versions}
 
     def record(receipt: Receipt) -> None:
         if receipt.scikit_learn not in known:
-            with contextlib.suppress(DiskError):  # the next receipt tries again
+            # what the disk refuses is tried again at the next receipt
+            with contextlib.suppress(DiskError), group_access(for_group):
                 store.record_version(receipt.scikit_learn)
                 journal.write("version_mixed", scikit_learn=receipt.scikit_learn)
                 known.add(receipt.scikit_learn)

@@ -81,6 +81,12 @@ def write(spec: Spec, place: Path) -> Path:
     return path
 
 
+def umask() -> int:
+    before = os.umask(0o077)
+    os.umask(before)
+    return before
+
+
 def what_is_not_shared(folder: Path, group: int = GROUP) -> list[str]:
     """Return files and folders that the group cannot write, or of another group; not keys."""
     wrong = []
@@ -150,6 +156,34 @@ def test_an_unknown_group(spec: Spec) -> None:
     assert not run_folder(spec["output"]["store"]).path.exists()
     mine = grp.getgrgid(os.getegid()).gr_name
     assert f"did you mean '{mine}'" in group_fault(f"{mine}x")
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from hpc_sweep.store import hold
+with hold(Path(sys.argv[1]) / "lease.json"):
+    print("held", flush=True)
+    time.sleep(float(sys.argv[2]))
+"""
+
+
+def test_a_lease_is_taken_over_from_an_account_that_shares_nothing_but_the_folder(
+    anna: Account, bert: Account
+) -> None:
+    """Linux refuses hard links to files that one cannot write."""
+    anna.home.chmod(0o777)
+    process = anna.start(sys.executable, "-c", HOLD, anna.home, 60)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    (anna.home / "lease.json").chmod(0o644)
+    held = bert.run(sys.executable, "-c", HOLD, anna.home, 0)
+    assert "LeaseError: another driver works on this store" in held.stderr
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    held = bert.run(sys.executable, "-c", HOLD, anna.home, 0)
+    assert held.stdout == "held\n", held.stderr
+    assert list(anna.home.iterdir()) == []
 
 
 KEYS = """
@@ -265,7 +299,9 @@ def test_what_does_not_define_the_results_never_blocks_a_resume(spec: Spec, tmp_
     header["attributes"]["hpc_sweep"] = json.dumps(made)
     (store.path / "zarr.json").write_text(json.dumps(header))
     assert what_is_not_shared(store.path, number)
-    outcome = execute(load_spec(spec))
+    before, umasks = umask(), set()
+    outcome = execute(load_spec(spec), on_progress=lambda progress: umasks.add(umask()))
+    assert umasks == {before}  # what Dask and jobs write is not for the group
     assert outcome.progress is not None
     assert outcome.progress.cells_this_run == 12 * 5
     assert what_is_not_shared(store.path, number) == []

@@ -12,6 +12,9 @@ from typing import IO, Any
 
 from hpc_sweep.errors import disk_errors
 
+MOST_KEPT_BYTES = 1_000_000
+"""Lines that a disk refused are kept up to here; later ones are lost."""
+
 
 class Journal:
     """Appends events to a file.
@@ -37,7 +40,8 @@ class Journal:
         clock = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(moment))
         line = {"time": f"{clock}.{int(moment % 1 * 1000):03d}Z", "event": event, **facts}
         with self._lock, contextlib.suppress(OSError):
-            self._kept += json.dumps(line).encode() + b"\n"
+            if len(self._kept) < MOST_KEPT_BYTES:
+                self._kept += json.dumps(line).encode() + b"\n"
             whole, self._whole = self._whole, False
             with self.path.open("ab+") as file:
                 file.write(self._kept if whole else _gap(file) + self._kept)

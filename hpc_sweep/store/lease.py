@@ -158,6 +158,7 @@ class Lease:
 
     def start(self) -> None:
         """Start the heartbeat."""
+        self._beat_once(0)
         self._thread.start()
 
     def check(self) -> None:
@@ -176,10 +177,13 @@ class Lease:
 
     def _beat(self) -> None:
         count = 0
-        while not self._stopped.wait(HEARTBEAT_S if count else 0):
+        while not self._stopped.wait(HEARTBEAT_S):
             count += 1
-            with contextlib.suppress(OSError):  # a disk that refuses must not end the run here
-                _write_in_place(_beat_file(self.path, self.holder), f"{count:012}")
+            self._beat_once(count)
+
+    def _beat_once(self, count: int) -> None:
+        with contextlib.suppress(OSError):  # a disk that refuses must not end the run here
+            _write_in_place(_beat_file(self.path, self.holder), f"{count:012}")
 
 
 def check_nonce(path: Path, nonce: str) -> None:
@@ -244,11 +248,11 @@ def _remove(path: Path, claim: Path, other: Holder) -> bool:
     same time none removes what another one has just put there.
     """
     try:
-        os.link(path, claim)
-    except (FileExistsError, FileNotFoundError):
+        claim.touch(exist_ok=False)
+    except FileExistsError:
         return False
     try:
-        if read_holder(claim) != other:
+        if read_holder(path) != other:
             return False
         path.unlink(missing_ok=True)
         _beat_file(path, other).unlink(missing_ok=True)

@@ -99,6 +99,8 @@ class RunFolder:
             for folder in (self.path, self.parts, self.logs):
                 make_folder(folder, group)
             self.keys.mkdir(mode=0o700, exist_ok=True)
+            if not self.events.exists():
+                self.events.touch()  # now, for whom its folder is for
         return self
 
 
