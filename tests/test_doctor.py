@@ -764,6 +764,22 @@ def test_jobs_that_pend_or_are_refused(spec: Spec, slurm_cluster: Spec) -> None:
 
 
 @pytest.mark.slurm
+def test_inside_a_job(spec: Spec, slurm_cluster: Spec, write_spec: WriteSpec) -> None:
+    """A submitted driver is on a node: routes between two nodes, not the login node's interface."""
+    cluster = {**slurm_cluster, "directives": ["--exclude=node1"]}
+    file = write_spec({**spec, "cluster": cluster})
+    srun = ["srun", "--partition=debug", "--mem=1G", "--nodelist=node1"]
+    command = [sys.executable, "-m", "hpc_sweep", "doctor", str(file), "--json"]
+    done = subprocess.run([*srun, *command], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+    for name in ("route to the driver", "route to a worker"):
+        assert checks[name]["seen"].startswith("connected to 10.77."), checks[name]
+    assert checks["driver's interface"]["where"] == "node1"
+    assert checks["small job"]["where"] in ("node2", "node3")
+
+
+@pytest.mark.slurm
 def test_driver_and_workers_in_one_job(spec: Spec, slurm_cluster: Spec) -> None:
     """The job that would be submitted is asked about, and no other one."""
     whole = {"place": "one_job", "workers": None, "nodes": 3, "workers_per_node": 4}

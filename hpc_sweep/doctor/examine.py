@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from hpc_sweep.clusters import JobQueue, make_cluster
+from hpc_sweep.clusters import JobQueue, current_queue, make_cluster
 from hpc_sweep.doctor import host
 from hpc_sweep.doctor.checks import Check, Seen, fail, look, ok, skipped, warn
 from hpc_sweep.doctor.job import node_checks
@@ -70,6 +70,9 @@ def examine(
         On SIGINT, SIGTERM and SIGHUP; the job is cancelled before.
     """
     here = socket.gethostname()
+    if current_queue() is not None:  # as for a driver in a job: this is no login node
+        cluster_spec = spec.cluster.model_copy(update={"scheduler_interface": None})
+        spec = spec.model_copy(update={"cluster": cluster_spec})
     checks: list[Check] = []
     needed = (0, spec.output.max_files)
     if with_data:
