@@ -108,6 +108,7 @@ class Budget:
         self._others = self._others_spent()
         self._mine = 0.0
         self._workers = 0
+        self._used_up = False
         self._since = self._told = clock()
 
     @property
@@ -126,11 +127,15 @@ class Budget:
             self._others = self._others_spent()
 
     def is_used_up(self) -> bool:
-        """Return whether to hand out nothing more: what is in hand is going to use the rest."""
-        if self._limit is None:
-            return False
-        in_hand = (self._own + self._workers) * IN_HAND_S / 3600
-        return self.core_hours + min(in_hand, self._limit / 10) >= self._limit
+        """Return whether to hand out nothing more: what is in hand is going to use the rest.
+
+        That stays so when workers go.
+        """
+        if self._limit is not None:
+            in_hand = (self._own + self._workers) * IN_HAND_S / 3600
+            most = self.core_hours + min(in_hand, self._limit / 10)
+            self._used_up = self._used_up or most >= self._limit
+        return self._used_up
 
     def error(self) -> BudgetError:
         """Return what to raise when the run ended because of it."""

@@ -168,6 +168,8 @@ def rewritten(kind: str, lines: Sequence[str], changes: Changes, size: Size) -> 
         kept = [_with_account(kind, pair, changes.account_option) for pair in kept]
     values = size.values()
     usual = {option for text in RESOURCES[kind] for option, _ in split(kind, text)}
+    if changes.resources is not None:
+        usual.add("-l place")  # PBS takes it with select only
     resources = RESOURCES[kind] if changes.resources is None else changes.resources
     kept = [pair for pair in kept if pair[0] not in usual]
     kept += [pair for pair in _expanded(kind, resources, values) if pair[0] not in skip]

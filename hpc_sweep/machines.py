@@ -5,6 +5,7 @@ A profile is a partial ``cluster`` section in a file of its own, with a ``descri
 
 from __future__ import annotations
 
+import contextlib
 import importlib.resources
 import os
 import re
@@ -34,14 +35,11 @@ def profiles() -> dict[str, Traversable]:
     shipped = importlib.resources.files("hpc_sweep") / "templates" / "machines"
     found: dict[str, Traversable] = {}
     for folder in (shipped, own_folder()):
-        if folder.is_dir():
-            files = sorted(folder.iterdir(), key=lambda file: file.name)
-            names = (file.name.removesuffix(_SUFFIX) for file in files)
-            found.update(
-                (name, file)
-                for name, file in zip(names, files, strict=True)
-                if file.name.endswith(_SUFFIX) and _NAME.fullmatch(name)
-            )
+        with contextlib.suppress(OSError):  # most users have no folder of their own
+            for file in folder.iterdir():
+                name = file.name.removesuffix(_SUFFIX)
+                if name != file.name and _NAME.fullmatch(name):
+                    found[name] = file
     return dict(sorted(found.items()))
 
 

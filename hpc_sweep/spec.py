@@ -520,14 +520,24 @@ def _read_machine(file: Traversable) -> dict[str, Any]:
 
 
 def _lay_machine(raw: dict[str, Any]) -> list[Fault]:
-    """Lay the machine's profile under the spec's cluster section; return what is wrong."""
+    """Lay the machine's profile under the spec's cluster section; return what is wrong.
+
+    A spec that says ``kind: local`` runs anywhere, so its machine is not looked at.
+    """
     section = raw.get("cluster")
     if not isinstance(section, dict) or not isinstance(section.get("machine"), str):
         return []
-    file = machines.find(section["machine"])
+    name, kind = section["machine"], section.get("kind")
+    if kind == "local":
+        return []
+    file = machines.find(name)
     if file is None:
-        return [_unknown_machine(section["machine"])]
+        return [_unknown_machine(name)]
     profile = _read_machine(file)
+    theirs = profile.get("kind", "local")
+    if kind not in (None, theirs):
+        message = f"{kind!r} is not what machine {name!r} has, {theirs!r}; leave one of them out"
+        return [Fault("cluster.kind", message)]
     del profile["description"]
     raw["cluster"] = machines.laid_under(profile, section)
     return []

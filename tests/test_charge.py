@@ -114,10 +114,12 @@ def test_a_budget_counts_while_it_runs(tmp_path: Path) -> None:
         budget.update(2)
     assert budget.core_hours == pytest.approx(1 + 3)
     assert budget.is_used_up()
+    budget.update(0)
+    assert budget.is_used_up()
+    budget.update(2)
     assert "used 4 core-hours, and cluster.max_core_hours is 4" in str(budget.error())
     events = list(read_events(folder.events))
-    assert len(events) == 61
-    assert {event["workers"] for event in events} == {2}
+    assert [event["workers"] for event in events] == [2] * 61 + [0, 2]
 
 
 def test_the_limit_ends_a_run_and_a_higher_one_goes_on(

@@ -81,6 +81,12 @@ def test_resources_as_the_site_writes_them() -> None:
     made = lines("pbs", Changes(resources=resources))
     assert not [text for text in made if "select" in text]
     assert made[-3:] == ["-l ncpus=96", "-l mem=362397MB", "-l jobfs=100GB"]
+    scattered = ["#PBS -l place=scatter", "#PBS -q normal"]
+    assert rewritten("pbs", scattered, Changes(resources=resources[:1]), SIZE) == [
+        "#PBS -q normal",
+        "#PBS -l ncpus=96",
+    ]
+    assert "#PBS -l place=scatter" in rewritten("pbs", scattered, Changes(), SIZE)
     assert lines("slurm", Changes(resources=[]))[-1] == "-t 02:00:00"
 
 

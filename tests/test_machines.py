@@ -62,6 +62,15 @@ def test_a_machine_named_later(own: Path, spec: Spec) -> None:
     assert load_spec(once) == once
 
 
+def test_local_needs_no_machine(own: Path, spec: Spec) -> None:
+    """The same spec runs on a laptop that knows nothing of the machine."""
+    for name in ("whole-node", "absent"):
+        cluster = load_spec(with_machine(spec, name, kind="local")).cluster
+        assert (cluster.kind, cluster.workers_per_node, cluster.nodes) == ("local", None, None)
+    with pytest.raises(SpecError, match="'pbs' is not what machine 'whole-node' has, 'slurm'"):
+        load_spec(with_machine(spec, "whole-node", kind="pbs"))
+
+
 def test_the_drivers_job_needs_no_profile(own: Path, spec: Spec) -> None:
     """The compute node may not see the home of the user who submitted."""
     file = own / "here.yaml"

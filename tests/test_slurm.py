@@ -521,3 +521,21 @@ def test_a_maintenance_stops_the_clock(
     output = process.communicate(timeout=120)[0]
     assert process.returncode == 0, output
     assert "Reserved for maintenance" in output
+
+
+def test_core_hours_end_a_chain(
+    spec: Spec, slurm_cluster: Spec, write_spec: WriteSpec, larger_data: Path
+) -> None:
+    """At the limit the link ends, and no other one follows."""
+    store = Path(spec["output"]["store"])
+    cluster = {**slurm_cluster, "max_core_hours": 0.003}  # eleven seconds of one core
+    first = submit(write_spec({**larger(spec, larger_data), "cluster": cluster}), "--chain")
+    assert wait_for_end(first) == "FAILED"
+    log = (run_folder(store).logs / f"driver-{first}.log").read_text()
+    assert "core-hours, and cluster.max_core_hours is 0.003; what is done is kept" in log
+    states = job_states()
+    links = driver_jobs(store)
+    assert len(links) == 3
+    assert {states[job] for job in links[1:]} == {"CANCELLED"}
+    last = list(read_events(run_folder(store).events))[-1]
+    assert last["result"] == "BudgetError"
