@@ -210,7 +210,8 @@ def keys(tmp_path: Path) -> Path:
 
 
 def test_a_route_is_really_used(keys: Path) -> None:
-    with listening("127.0.0.1", keys) as address:
+    with listening("lo", keys) as address:
+        assert address is not None
         assert call(address, keys, "").verdict is Verdict.OK
         assert call(address, keys, "").verdict is Verdict.OK
     seen = call(address, keys, "another interface")
@@ -224,14 +225,17 @@ def test_strangers_get_no_answer(keys: Path, tmp_path: Path) -> None:
     others = tmp_path / "others"
     others.mkdir(mode=0o700)
     make_certificates(others)
-    with listening("127.0.0.1", keys) as address:
+    with listening("lo", keys) as address:
+        assert address is not None
         seen = call(address, others, "")
         assert seen.verdict is Verdict.FAIL
         assert "certificate" in seen.text
         assert call(address, keys, "").verdict is Verdict.OK
 
 
-def test_an_interface_that_is_not_there() -> None:
+def test_an_interface_that_is_not_there(keys: Path) -> None:
+    with listening("ib0x", keys) as address:
+        assert address is None
     assert own_address("lo") == "127.0.0.1"
     seen = host.interface("ib0x", "cluster.interface")
     assert seen.verdict is Verdict.FAIL
@@ -777,6 +781,19 @@ def test_inside_a_job(spec: Spec, slurm_cluster: Spec, write_spec: WriteSpec) ->
         assert checks[name]["seen"].startswith("connected to 10.77."), checks[name]
     assert checks["driver's interface"]["where"] == "node1"
     assert checks["small job"]["where"] in ("node2", "node3")
+
+
+@pytest.mark.slurm
+def test_a_full_disk_on_a_queue(spec: Spec, slurm_cluster: Spec, tmp_path: Path) -> None:
+    """All other checks are made all the same."""
+    spec["cluster"] = slurm_cluster
+    with small_disk(tmp_path) as disk:
+        spec["output"]["store"] = str(disk / "results.zarr")
+        fill(disk)
+        checks = local(spec)
+    assert checks["durable writes"].verdict is Verdict.FAIL
+    assert checks["queue of the workers"].verdict is Verdict.OK
+    assert checks["small job"].seen == "its files cannot be written"
 
 
 @pytest.mark.slurm

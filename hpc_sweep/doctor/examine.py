@@ -18,10 +18,10 @@ from pathlib import Path
 
 from hpc_sweep.clusters import JobQueue, current_queue, make_cluster
 from hpc_sweep.doctor import host
-from hpc_sweep.doctor.checks import Check, Seen, fail, look, ok, skipped, warn
+from hpc_sweep.doctor.checks import Check, Seen, Verdict, fail, look, ok, skipped, warn
 from hpc_sweep.doctor.job import node_checks
 from hpc_sweep.doctor.scheduler import scheduler_checks
-from hpc_sweep.errors import Interrupted, SweepError
+from hpc_sweep.errors import ClusterError, Interrupted, SweepError
 from hpc_sweep.plan import Plan
 from hpc_sweep.prepare import check_versions, prepare
 from hpc_sweep.processes import FILES_PER_CONNECTION, FILES_PER_WORKER
@@ -87,13 +87,13 @@ def examine(
     with _ending_in_order(), contextlib.ExitStack() as stack:
         try:
             folder = stack.enter_context(_probe_folder(parent))
+            own = folder / "here"
+            own.mkdir()
         except OSError as error:
             text = f"{parent} cannot be written: {error.strerror}"
             remedy = "name an output.store in a folder that you may write"
             return [*checks, look("durable writes", here, lambda: fail(text, remedy))]
         each = FILES_PER_CONNECTION if isinstance(cluster, JobQueue) else FILES_PER_WORKER
-        own = folder / "here"
-        own.mkdir()
         checks += [
             look("durable writes", here, partial(host.durable_writes, own)),
             look("space", here, partial(_space, parent, *needed)),
@@ -110,14 +110,21 @@ def examine(
         key = "cluster.scheduler_interface (or cluster.interface)"
         checks.append(look("driver's interface", here, partial(host.interface, name, key)))
         checks += scheduler_checks(cluster, own, here)
+        written = next(check for check in checks if check.name == "durable writes")
         if not with_job:
             checks.append(look("small job", here, lambda: skipped("--no-job")))
         elif shutil.which(cluster.queue.submit_command) is None:
             checks.append(look("small job", here, lambda: skipped("there is no way to submit it")))
+        elif written.verdict is Verdict.FAIL:
+            checks.append(look("small job", here, lambda: skipped("its files cannot be written")))
         else:
-            checks += node_checks(
-                spec, cluster, folder, here, with_data=with_data, wait_s=wait_s, say=say
-            )
+            try:
+                checks += node_checks(
+                    spec, cluster, folder, here, with_data=with_data, wait_s=wait_s, say=say
+                )
+            except (ClusterError, OSError) as error:  # of its files and keys
+                broken = fail(str(error), "what the message says")
+                checks.append(look("small job", here, lambda: broken))
     return checks
 
 

@@ -9,6 +9,7 @@ import importlib
 import os
 import resource
 import shutil
+import socket
 import statistics
 import sys
 import tempfile
@@ -136,11 +137,14 @@ def open_files(workers: int, each: int) -> Seen:
 
 
 def interface(name: str | None, key: str) -> Seen:
-    """Look for the network interface that the spec names."""
+    """Look for the network interface that the spec names, and listen on it."""
     try:
         address = own_address(name)
+        socket.create_server((address, 0)).close()
     except LookupError as error:
         return fail(str(error), f"set {key} to one of them")
+    except OSError as error:
+        return fail(f"{name or 'default route'}: nothing can listen there: {error}", f"set {key}")
     return ok(f"{name or 'default route'}: {address}")
 
 

@@ -26,7 +26,7 @@ from hpc_sweep.clusters.queue import (
 from hpc_sweep.directives import worker_changes
 from hpc_sweep.doctor.checks import Check, Seen, Verdict, fail, look, ok, warn
 from hpc_sweep.doctor.messages import await_message, leave
-from hpc_sweep.doctor.route import addresses, call, listening, own_address
+from hpc_sweep.doctor.route import addresses, call, listening
 from hpc_sweep.doctor.scheduler import refusal
 from hpc_sweep.errors import ClusterError, SpecError
 from hpc_sweep.jobscripts import driver_job, driver_script
@@ -89,7 +89,7 @@ class SmallJob:
             if self.look():
                 self._ended_at = now
             if str(self.state) != before:
-                self.say(f"job {self.id}: {self.state}")
+                self.say(f"job {self.id}: {self.state}".removesuffix(" (None)"))
         return True
 
     def _next_query(self) -> float:
@@ -167,7 +167,7 @@ def node_checks(
     keys = folder / "keys"
     keys.mkdir(mode=0o700)
     make_certificates(keys)
-    with _listening(driver, keys) as address:
+    with listening(driver, keys) as address:
         request = {
             "spec": spec.model_dump_json() if with_data else None,
             "interface": nodes,
@@ -210,17 +210,6 @@ def _end(job: SmallJob, folder: Path, say: Callable[[str], None]) -> None:
         job.end(answered=(folder / "answer.json").exists())
     except QueueSilentError as error:
         say(f"job {job.id} was not cancelled, it ends within {WALLTIME}: {error}")
-
-
-@contextlib.contextmanager
-def _listening(interface: str | None, keys: Path) -> Iterator[tuple[str, int] | None]:
-    try:
-        address = own_address(interface)
-    except LookupError:  # a check of its own says so
-        yield None
-        return
-    with listening(address, keys) as place:
-        yield place
 
 
 def _scratch(spec: SweepSpec) -> tuple[str | None, int]:

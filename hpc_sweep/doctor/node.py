@@ -5,12 +5,10 @@ It says hello before it imports anything heavy, so that a slow file system shows
 
 from __future__ import annotations
 
-import contextlib
 import json
 import socket
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -19,7 +17,7 @@ from typing import Any
 from hpc_sweep.doctor import host
 from hpc_sweep.doctor.checks import Check, look
 from hpc_sweep.doctor.messages import await_message, leave
-from hpc_sweep.doctor.route import call, listening, own_address
+from hpc_sweep.doctor.route import call, listening
 from hpc_sweep.processes import FILES_PER_WORKER
 
 PING_S = 150.0
@@ -28,25 +26,13 @@ PING_S = 150.0
 def main(folder: Path) -> None:
     """Answer the request in a folder."""
     request = json.loads((folder / "request.json").read_text(encoding="utf-8"))
-    with _listening(request["interface"], folder / "keys") as address:
+    with listening(request["interface"], folder / "keys") as address:
         leave(folder / "hello.json", {"host": socket.gethostname(), "address": address})
         ping = await_message(folder / "ping.json", PING_S)
         leave(folder / "pong.json", {"time": time.time(), "seen": ping is not None})
         checks = _checks(request, folder)
         answer = {"checks": [asdict(check) for check in checks], "versions": _versions()}
         leave(folder / "answer.json", answer)
-
-
-@contextlib.contextmanager
-def _listening(interface: str | None, keys: Path) -> Iterator[tuple[str, int] | None]:
-    """Listen on an interface; gives None where it does not exist, which is a check of its own."""
-    try:
-        address = own_address(interface)
-    except LookupError:
-        yield None
-        return
-    with listening(address, keys) as place:
-        yield place
 
 
 def _checks(request: dict[str, Any], folder: Path) -> list[Check]:

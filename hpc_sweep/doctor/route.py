@@ -54,15 +54,25 @@ def _towards_the_world() -> str:
 
 
 @contextlib.contextmanager
-def listening(address: str, keys: Path) -> Iterator[tuple[str, int]]:
-    """Answer calls while the context lasts; gives host and port."""
+def listening(interface: str | None, keys: Path) -> Iterator[tuple[str, int] | None]:
+    """Answer calls while the context lasts; gives host and port.
+
+    Gives None where nothing can listen on the interface, which `host.interface` tells.
+    """
+    try:
+        server = socket.create_server((own_address(interface), 0))
+    except (LookupError, OSError):
+        yield None
+        return
     context = _context(ssl.PROTOCOL_TLS_SERVER, keys)
-    with socket.create_server((address, 0)) as server:
-        thread = threading.Thread(target=_answer, args=(server, context), daemon=True)
+    thread = threading.Thread(target=_answer, args=(server, context), daemon=True)
+    with server:
         thread.start()
-        yield address, server.getsockname()[1]
-        server.shutdown(socket.SHUT_RDWR)  # ends accept()
-        thread.join()
+        try:
+            yield server.getsockname()
+        finally:
+            server.shutdown(socket.SHUT_RDWR)  # ends accept()
+            thread.join()
 
 
 def _answer(server: socket.socket, context: ssl.SSLContext) -> None:
