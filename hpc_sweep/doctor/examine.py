@@ -21,7 +21,7 @@ from hpc_sweep.doctor import host
 from hpc_sweep.doctor.checks import Check, Seen, Verdict, fail, look, ok, skipped, warn
 from hpc_sweep.doctor.job import node_checks
 from hpc_sweep.doctor.scheduler import scheduler_checks
-from hpc_sweep.errors import ClusterError, Interrupted, SweepError
+from hpc_sweep.errors import Interrupted, SweepError
 from hpc_sweep.plan import Plan
 from hpc_sweep.prepare import check_versions, prepare
 from hpc_sweep.processes import FILES_PER_CONNECTION, FILES_PER_WORKER
@@ -74,13 +74,9 @@ def examine(
         cluster_spec = spec.cluster.model_copy(update={"scheduler_interface": None})
         spec = spec.model_copy(update={"cluster": cluster_spec})
     checks: list[Check] = []
-    needed = (0, spec.output.max_files)
+    plans: list[Plan] = []
     if with_data:
-        plans: list[Plan] = []
         checks.append(look("plan", here, partial(_plan, spec, plans)))
-        for plan in plans:
-            results = plan.grid.size * plan.workload.cell_bytes
-            needed = (results + plan.n_files * BLOCK_BYTES, plan.n_files)
     run = run_folder(spec.output.store)
     cluster = make_cluster(spec.cluster, run.path, lambda *a, **k: None)
     parent = _existing(run.path.parent)
@@ -96,7 +92,7 @@ def examine(
         each = FILES_PER_CONNECTION if isinstance(cluster, JobQueue) else FILES_PER_WORKER
         checks += [
             look("durable writes", here, partial(host.durable_writes, own)),
-            look("space", here, partial(_space, parent, *needed)),
+            look("space", here, partial(_space, spec, plans, parent)),
             look("quota", here, partial(_quota, spec, parent)),
             look("open files", here, partial(host.open_files, cluster.workers, each)),
         ]
@@ -111,21 +107,18 @@ def examine(
         checks.append(look("driver's interface", here, partial(host.interface, name, key)))
         checks += scheduler_checks(cluster, own, here)
         written = next(check for check in checks if check.name == "durable writes")
+        why_not = ""
         if not with_job:
-            checks.append(look("small job", here, lambda: skipped("--no-job")))
+            why_not = "--no-job"
         elif shutil.which(cluster.queue.submit_command) is None:
-            checks.append(look("small job", here, lambda: skipped("there is no way to submit it")))
+            why_not = "there is no way to submit it"
         elif written.verdict is Verdict.FAIL:
-            checks.append(look("small job", here, lambda: skipped("its files cannot be written")))
-        else:
-            try:
-                checks += node_checks(
-                    spec, cluster, folder, here, with_data=with_data, wait_s=wait_s, say=say
-                )
-            except (ClusterError, OSError) as error:  # of its files and keys
-                broken = fail(str(error), "what the message says")
-                checks.append(look("small job", here, lambda: broken))
-    return checks
+            why_not = "its files cannot be written"
+        if why_not:
+            return [*checks, look("small job", here, lambda: skipped(why_not))]
+        return checks + node_checks(
+            spec, cluster, folder, here, with_data=with_data, wait_s=wait_s, say=say
+        )
 
 
 def _plan(spec: SweepSpec, plans: list[Plan]) -> Seen:
@@ -141,8 +134,13 @@ def _plan(spec: SweepSpec, plans: list[Plan]) -> Seen:
     return ok(f"{prepared.plan.workload.n_fits:,} fits in {prepared.plan.n_units():,} units")
 
 
-def _space(folder: Path, needed_bytes: int, needed_files: int) -> Seen:
-    return host.space(folder, needed_bytes, needed_files + FILES_BESIDE)
+def _space(spec: SweepSpec, plans: list[Plan], folder: Path) -> Seen:
+    """Compare what is free with what the plan needs, if there is one."""
+    n_bytes, n_files = 0, spec.output.max_files
+    for plan in plans:
+        n_files = plan.n_files
+        n_bytes = plan.grid.size * plan.workload.cell_bytes + n_files * BLOCK_BYTES
+    return host.space(folder, n_bytes, n_files + FILES_BESIDE)
 
 
 def _quota(spec: SweepSpec, folder: Path) -> Seen:

@@ -165,33 +165,46 @@ def node_checks(
     """
     nodes, driver = cluster.interfaces()
     keys = folder / "keys"
-    keys.mkdir(mode=0o700)
-    make_certificates(keys)
-    with listening(driver, keys) as address:
-        request = {
-            "spec": spec.model_dump_json() if with_data else None,
-            "interface": nodes,
-            "interfaces": ", ".join(f"{name} ({ip})" for name, ip in addresses().items()),
-            "driver": address,
-            "workers": cluster.workers,
-            "jobs": cluster.jobs,
-            "workers_per_job": cluster.workers_per_job,
-            "scratch": _scratch(spec),
-        }
-        leave(folder / "request.json", request)
-        job = None
-        try:
-            with _undisturbed():
-                job = _submit(spec, cluster, folder, say)
-            say(f"submitted job {job.id}; waiting up to {wait_s:.0f} s for it to start")
-            checks = _conversation(job, folder, where, wait_s)
-        except (ClusterError, SpecError) as error:
-            remedy = "change what the message names in the cluster section"
-            return [Check("small job", where, Verdict.FAIL, refusal(error), remedy)]
-        finally:
-            if job is not None:
-                _end(job, folder, say)
-        return checks if _driver_may_be_here(spec) else [_without_route(c) for c in checks]
+    try:
+        keys.mkdir(mode=0o700)
+        make_certificates(keys)
+        with listening(driver, keys) as address:
+            request = {
+                "spec": spec.model_dump_json() if with_data else None,
+                "interface": nodes,
+                "interfaces": ", ".join(f"{name} ({ip})" for name, ip in addresses().items()),
+                "driver": address,
+                "workers": cluster.workers,
+                "jobs": cluster.jobs,
+                "workers_per_job": cluster.workers_per_job,
+                "scratch": _scratch(spec),
+            }
+            leave(folder / "request.json", request)
+            checks = _submitted(spec, cluster, folder, where, wait_s, say)
+    except (ClusterError, SpecError, OSError) as error:
+        remedy = "change what the message names in the cluster section"
+        return [Check("small job", where, Verdict.FAIL, refusal(error), remedy)]
+    return checks if _driver_may_be_here(spec) else [_without_route(c) for c in checks]
+
+
+def _submitted(
+    spec: SweepSpec,
+    cluster: JobQueue,
+    folder: Path,
+    where: str,
+    wait_s: float,
+    say: Callable[[str], None],
+) -> list[Check]:
+    """Submit the job, return what came of it, and see it end."""
+    job = None
+    try:
+        with _undisturbed():
+            job = _submit(spec, cluster, folder, say)
+        say(f"submitted job {job.id}; waiting up to {wait_s:.0f} s for it to start")
+        return _conversation(job, folder, where, wait_s)
+    finally:
+        if job is not None:
+            _end(job, folder, say)
 
 
 @contextlib.contextmanager
