@@ -34,7 +34,6 @@ from hpc_sweep.errors import (
     NoWorkersError,
     SpecError,
     StoreError,
-    SweepError,
 )
 from hpc_sweep.jobscripts import driver_job, driver_script, with_workers
 from hpc_sweep.plan import WHOLE, Share
@@ -311,7 +310,7 @@ def chain_link(spec: SweepSpec, say: Callable[[str], None]) -> Iterator[None]:
                 "need more time than a link has; raise cluster.driver.walltime"
             ) from error
         raise
-    except SweepError as error:
+    except Exception as error:
         _end_chain(queue, run, mine, say, type(error).__name__)
         raise
     _end_chain(queue, run, mine, say, "the sweep is complete")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
 import shutil
+import signal
 import subprocess
 import threading
 import time
@@ -50,11 +53,12 @@ def slow_spec(spec: Spec, disk: Path) -> Spec:
     return {**slow(spec), "output": {"store": str(disk / "results.zarr")}}
 
 
-class Output:
-    """What a process prints, as it comes."""
+class Run:
+    """A run in a process of its own, and what it prints, as it comes."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.process = process
+    def __init__(self, spec_file: Path, store: Path) -> None:
+        self.process = start_run(spec_file)
+        self.store = store
         self.text = ""
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
@@ -72,13 +76,36 @@ class Output:
             assert self.process.poll() is None, self.text
             time.sleep(0.05)
 
+    @contextlib.contextmanager
+    def paused_in_the_middle(self) -> Iterator[None]:
+        """Pause the run and its workers when a unit is done."""
+        wait_for_units(self.store, 1, self.process)
+        os.killpg(self.process.pid, signal.SIGSTOP)
+        yield
+        os.killpg(self.process.pid, signal.SIGCONT)
+
     def end(self) -> int:
         """Wait for the process, and return its exit code."""
         code = self.process.wait(timeout=180)
         self._thread.join()
+        return code
+
+    def close(self) -> None:
+        """Leave nothing behind, however the test ended."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.end()
         assert self.process.stdout is not None
         self.process.stdout.close()
-        return code
+
+
+@pytest.fixture
+def running(disk: Path) -> Iterator[Callable[[Path, Path], Run]]:
+    """Return a function that starts a run; it is gone before the disk is."""
+    with contextlib.ExitStack() as stack:
+        yield lambda spec_file, store: stack.enter_context(
+            contextlib.closing(Run(spec_file, store))
+        )
 
 
 def half_written(folder: Path) -> list[Path]:
@@ -108,18 +135,18 @@ def test_a_disk_that_comes_back(
     disk: Path,
     write_spec: WriteSpec,
     uninterrupted: Path,
+    running: Callable[[Path, Path], Run],
     refuse: Callable[[Path], Callable[[], None]],
     words: str,
 ) -> None:
     store = Path(slow_spec["output"]["store"])
-    process = start_run(write_spec(slow_spec))
-    wait_for_units(store, 1, process)
-    output = Output(process)
-    come_back = refuse(disk)
-    output.wait_for(f"waiting for the disk to work again: {words}")
+    run = running(write_spec(slow_spec), store)
+    with run.paused_in_the_middle():
+        come_back = refuse(disk)
+    run.wait_for(f"waiting for the disk to work again: {words}")
     time.sleep(1.5)  # a probe in vain
     come_back()
-    assert output.end() == 0, output.text
+    assert run.end() == 0, run.text
     events = kinds(store)
     assert events.count("disk_refuses") == events.count("disk_works") >= 1
     assert "unit_lost" not in events
@@ -129,24 +156,27 @@ def test_a_disk_that_comes_back(
 
 
 def test_a_disk_that_stays_full(
-    slow_spec: Spec, disk: Path, write_spec: WriteSpec, uninterrupted: Path
+    slow_spec: Spec,
+    disk: Path,
+    write_spec: WriteSpec,
+    uninterrupted: Path,
+    running: Callable[[Path, Path], Run],
 ) -> None:
     """It ends within its patience with one message; what is done is kept."""
     store = Path(slow_spec["output"]["store"])
     slow_spec["cluster"]["disk_patience"] = 4
     spec_file = write_spec(slow_spec)
-    process = start_run(spec_file)
-    wait_for_units(store, 1, process)
-    output = Output(process)
-    fill(disk)
-    output.wait_for("waiting for the disk to work again")
+    run = running(spec_file, store)
+    with run.paused_in_the_middle():
+        fill(disk)
+    run.wait_for("waiting for the disk to work again")
     begin = time.monotonic()
-    assert output.end() == EXIT_CLUSTER, output.text
+    assert run.end() == EXIT_CLUSTER, run.text
     assert time.monotonic() - begin < 4 + 15  # ending the workers takes its time
-    message = output.text.splitlines()[-1]
+    message = run.text.splitlines()[-1]
     assert message.startswith("error: [Errno 28] No space left on device: cannot write ")
     assert message.endswith("(waited 4 s for the disk, cluster.disk_patience)")
-    assert "Traceback" not in output.text
+    assert "Traceback" not in run.text
     assert not half_written(disk)
     done = Ledger.read(Store.open(store)).cells_done()
     assert 0 < done < 48 * 7
@@ -168,7 +198,11 @@ def test_a_disk_that_is_full_from_the_beginning(
 
 
 def test_data_that_cannot_be_read_for_a_while(
-    spec: Spec, tmp_path: Path, write_spec: WriteSpec, uninterrupted: Path
+    spec: Spec,
+    tmp_path: Path,
+    write_spec: WriteSpec,
+    uninterrupted: Path,
+    running: Callable[[Path, Path], Run],
 ) -> None:
     """An I/O error of the input is no failure of its partitions."""
     own = make_data(tmp_path / "own.zarr")
@@ -177,12 +211,11 @@ def test_data_that_cannot_be_read_for_a_while(
     chunk.symlink_to(UNREADABLE)
     spec = slow(spec)
     spec["data"]["store"] = str(own)
-    process = start_run(write_spec(spec))
-    output = Output(process)
-    output.wait_for("waiting for the disk to work again: Input/output error: cannot read ")
+    run = running(write_spec(spec), Path(spec["output"]["store"]))
+    run.wait_for("waiting for the disk to work again: Input/output error: cannot read ")
     shutil.copy(kept, tmp_path / "copy")
     (tmp_path / "copy").replace(chunk)
-    assert output.end() == 0, output.text
+    assert run.end() == 0, run.text
     equal_stores(Path(spec["output"]["store"]), uninterrupted)
 
 
