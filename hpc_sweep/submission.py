@@ -26,6 +26,7 @@ from hpc_sweep.clusters import (
     seconds,
     with_margin,
 )
+from hpc_sweep.directives import PREFIX
 from hpc_sweep.errors import (
     ClusterError,
     DiskError,
@@ -193,6 +194,9 @@ def _scripts(spec: SweepSpec, way: Way, share: str) -> Scripts:
         job = with_workers(job, spec.cluster, nodes, cores, memory_bytes)
         job = replace(job, array=way.drivers if share.startswith("array") else 1)
     worker = "" if way.drivers else cluster.job_script()
+    if spec.cluster.place == "one_job":  # which is no job, so that its directives say nothing
+        lines = worker.splitlines(keepends=True)
+        worker = "".join(line for line in lines if not line.startswith(PREFIX[spec.cluster.kind]))
     return Scripts(driver_script(spec.cluster.kind, job), worker)
 
 
