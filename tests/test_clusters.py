@@ -23,7 +23,7 @@ from conftest import (
     wait_until_queue_is_empty,
 )
 
-from hpc_sweep.clusters import KINDS, make_cluster
+from hpc_sweep.clusters import KINDS, make_cluster, make_queue
 from hpc_sweep.clusters.certificates import make_certificates, remove_certificates
 from hpc_sweep.clusters.jobqueue import JobQueue
 from hpc_sweep.clusters.pbs import Pbs, parse_qstat
@@ -267,6 +267,22 @@ def test_pbs_tells_the_time_used_late() -> None:
     job = {"job_state": "R", "stime": started, "resources_used": used, "Resource_List": asked}
     (state,) = parse_qstat(json.dumps({"Jobs": {"4.host": job}}))
     assert state.left_s == pytest.approx(3300, abs=3)
+
+
+def test_pbs_without_history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for qstat of a server that keeps none, and knows one of two jobs."""
+    stub = tmp_path / "qstat"
+    stub.write_text(
+        "#!/bin/bash\n"
+        '[[ $1 == -x ]] && { echo "qstat: job_history_enable is not set" >&2; exit 1; }\n'
+        '[[ " $* " == *" 3.host "* ]] && { echo "qstat: Unknown Job Id 3.host" >&2; exit 153; }\n'
+        """echo '{"Jobs": {"4.host": {"job_state": "R"}}}'\n"""
+    )
+    stub.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert make_queue("pbs").states(["3.host", "4.host"]) == [
+        JobState("4.host", "RUNNING", "", ended=False)
+    ]
 
 
 @pytest.mark.parametrize("text", ["", "qstat: cannot connect"])

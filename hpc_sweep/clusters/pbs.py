@@ -74,15 +74,18 @@ class PbsQueue(Queue):
 
         Jobs that ended are unknown where the server keeps no history.
         """
-        left = list(jobs)
+        left, history = list(jobs), ["-x"]
         while left:
             try:
-                return parse_qstat(ask(["qstat", "-x", "-f", "-F", "json", *left]))
+                return parse_qstat(ask(["qstat", *history, "-f", "-F", "json", *left]))
             except QueueSilentError as error:
                 unknown = [job for job in left if f"Unknown Job Id {job}" in str(error)]
-                if not unknown:
+                if unknown:
+                    left = [job for job in left if job not in unknown]
+                elif history and "history" in str(error):
+                    history = []
+                else:
                     raise
-                left = [job for job in left if job not in unknown]
         return []
 
 
