@@ -464,8 +464,14 @@ def load_spec(
         wanted = "a mapping with data, models and output"
         raw, folder, origin = _read_yaml(path, str(path), wanted), path.parent, str(spec)
         raw.setdefault("name", path.stem)
+    faults: list[Fault] = []
     for setting in settings:
-        _override(raw, setting)
+        try:
+            _override(raw, setting)
+        except SpecError as error:
+            faults += error.faults
+    if faults:
+        raise SpecError(faults, "--set")
     if store is not None and isinstance(raw.get("output") or {}, dict):
         raw["output"] = raw.get("output") or {}
         raw["output"]["store"] = str(_expanded(store, "output.store", origin).absolute())

@@ -760,3 +760,13 @@ def test_mutated_files_raise_nothing_but_spec_errors(
 def test_any_override_raises_nothing_but_spec_errors(setting: str) -> None:
     with contextlib.suppress(SpecError):
         load_spec(minimal(), [setting])
+
+
+def test_all_bad_settings_are_reported() -> None:
+    with pytest.raises(SpecError) as caught:
+        load_spec(minimal(), ["search.cv", "search.cv=[", "models.7.name=x"])
+    assert [fault.path for fault in caught.value.faults] == [
+        "search.cv",
+        "search.cv",
+        "models.7.name",
+    ]
