@@ -219,10 +219,12 @@ def _undisturbed() -> Iterator[None]:
 
 
 def _end(job: SmallJob, folder: Path, say: Callable[[str], None]) -> None:
+    answered = (folder / "answer.json").exists()
     try:
-        job.end(answered=(folder / "answer.json").exists())
+        job.end(answered=answered)
     except QueueSilentError as error:
-        say(f"job {job.id} was not cancelled, it ends within {WALLTIME}: {error}")
+        if not answered:  # else it has done its work, and ends by itself
+            say(f"job {job.id} was not cancelled, it ends within {WALLTIME}: {error}")
 
 
 def _scratch(spec: SweepSpec) -> tuple[str | None, int]:
