@@ -10,6 +10,7 @@ Strategy = Literal["grid"]
 Models = Literal["none", "on_demand"]
 JobPlace = Literal["worker_jobs", "one_job"]
 OutsideJobs = Literal["warn", "refuse"]
+Security = Literal["tls", "none"]
 TableFormat = Literal["table", "csv", "json"]
 
 TABLE_FORMATS: tuple[str, ...] = get_args(TableFormat)

@@ -30,6 +30,7 @@ from hpc_sweep.choices import (
     Models,
     Outputs,
     OutsideJobs,
+    Security,
     Strategy,
 )
 from hpc_sweep.errors import Fault, SpecError, listed, nearest
@@ -346,6 +347,12 @@ class ClusterSpec(Section):
     address: Line | None = Field(None, description="external: tcp://… or tls://…")
     scheduler_file: Annotated[Line, AfterValidator(_place)] | None = Field(
         None, description="external: in place of address"
+    )
+    security: Security = Field(
+        "tls", description="between driver and workers: tls, or none (whoever reaches it is you)"
+    )
+    dashboard: bool = Field(
+        False, description="serve Dask's pages on the loopback of the driver's host"
     )
     tls: TlsSpec | None = Field(None, description="external: certificates for tls://")
     options: dict[str, Any] = Field(
@@ -804,6 +811,11 @@ def _machine_faults(cluster: ClusterSpec, root: str) -> Iterable[Fault]:
 
 def _cluster_faults(cluster: ClusterSpec) -> Iterable[Fault]:
     yield from _machine_faults(cluster, "cluster.")
+    if cluster.tls is not None and cluster.kind != "external":
+        message = f"is for kind external; a {cluster.kind} cluster makes its own certificates"
+        yield Fault("cluster.tls", message)
+    if cluster.tls is not None and cluster.security == "none":
+        yield Fault("cluster.security", "is none, but cluster.tls has certificates; drop one")
     if cluster.kind == "external" and bool(cluster.address) == bool(cluster.scheduler_file):
         yield Fault("cluster.address", "external needs one of address and scheduler_file")
 

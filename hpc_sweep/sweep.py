@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,15 @@ from typing import Any
 import xarray as xr
 
 from hpc_sweep.budget import Budget, check_budget
-from hpc_sweep.clusters import QUEUES, Ending, current_queue, has_ended, make_cluster, settings
+from hpc_sweep.clusters import (
+    QUEUES,
+    Ending,
+    current_queue,
+    dashboard_lines,
+    has_ended,
+    make_cluster,
+    settings,
+)
 from hpc_sweep.drive import Drive, Progress
 from hpc_sweep.errors import (
     BudgetError,
@@ -145,7 +154,7 @@ def execute(
             str(lease.path),
             for_group,
         )
-        progress = _drive(prepared, run, ledger, lease, stops, context, on_progress)
+        progress = _drive(prepared, run, ledger, lease, stops, context, on_progress, say)
         if share == WHOLE:
             store.remove_leftovers()
     return Outcome(store, ledger.summary(), progress)
@@ -180,7 +189,13 @@ def run(
         The results, lazily opened. What is done already is not done again.
     """
     loaded = load(spec, settings, store=store)
-    return execute(loaded, take_over=take_over, mixed_versions=mixed_versions).store.dataset()
+    done = execute(
+        loaded,
+        take_over=take_over,
+        mixed_versions=mixed_versions,
+        say=lambda text: warnings.warn(text, stacklevel=2),
+    )
+    return done.store.dataset()
 
 
 def _look_where_this_runs(spec: SweepSpec, origin: str, say: Callable[[str], None]) -> None:
@@ -202,6 +217,7 @@ def _drive(
     stops: Stops,
     context: Context,
     on_progress: Callable[[Progress], None],
+    say: Callable[[str], None],
 ) -> Progress:
     journal = Journal(run.events)
     spec, plan, store = prepared.spec, prepared.plan, ledger.store
@@ -230,9 +246,15 @@ def _drive(
     cluster = make_cluster(spec.cluster, run.path, journal.write)
     result = "failed"
     try:
-        with settings(), contextlib.closing(cluster):
+        for text in cluster.warnings():
+            say(f"warning: {text}")
+        with settings(spec.cluster.dashboard), contextlib.closing(cluster):
+            client = cluster.start()
+            port = cluster.dashboard_port()
+            for text in dashboard_lines(port, current_queue()) if port is not None else ():
+                say(text)
             drive = Drive(
-                client=cluster.start(),
+                client=client,
                 cluster=cluster,
                 ledger=ledger,
                 tasks=context,

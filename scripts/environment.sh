@@ -18,7 +18,7 @@ VENV_INSTALLED="$VENV/hpc-sweep-installed"
 
 say() { printf '%s\n' "$*" >&2; }
 
-# find_python: prints the path of an interpreter of version 3.11 or later.
+# find_python: prints the path of an interpreter of version 3.11.1 or later.
 find_python() {
     local names=(python3 python3.13 python3.12 python3.11) name place found=""
     [[ -z "${PYTHON:-}" ]] || names=("$PYTHON")
@@ -27,7 +27,7 @@ find_python() {
             found+=$'\n'"  $name: not found"
         elif ! "$place" -c 'import sys' 2>/dev/null; then # such as a pyenv shim of nothing
             found+=$'\n'"  $name: $place does not run"
-        elif "$place" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+        elif "$place" -c 'import sys; sys.exit(sys.version_info < (3, 11, 1))'; then
             # Not a shim, which may choose another one elsewhere, nor an active environment's.
             "$place" -c 'import sys; print(sys._base_executable)'
             return
@@ -35,7 +35,7 @@ find_python() {
             found+=$'\n'"  $name: $place is version $(version_of "$place")"
         fi
     done
-    say "error: this needs Python 3.11 or later; found:$found"
+    say "error: this needs Python 3.11.1 or later; found:$found"
     say "Choose another: PYTHON=/path/to/python3 bash $(printf '%q' "$0")"
     return 2
 }
@@ -104,8 +104,8 @@ venv_fits() {
 # adopt_venv: uses a .venv that the user made, as far as it can be used; never removes it.
 adopt_venv() {
     local python="$VENV/bin/python" remedy="remove it, or move it away"
-    if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
-        say "error: $VENV is not an environment of Python 3.11 or later: $remedy"
+    if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11, 1))' 2>/dev/null; then
+        say "error: $VENV is not an environment of Python 3.11.1 or later: $remedy"
     elif ! "$python" -c 'import pip' 2>/dev/null; then
         say "error: $VENV has no pip: add it, or $remedy"
     elif [[ -n "${PYTHON:-}" && "$(origin_of "$PYTHON")" != "$(origin_of "$python")" ]]; then

@@ -43,6 +43,12 @@ def override_options(command: Command) -> Command:
     return command
 
 
+dashboard_option = click.option(
+    "--dashboard",
+    is_flag=True,
+    help="Serve Dask's dashboard on the loopback of the driver's host, which its users can read.",
+)
+
 mixed_versions_option = click.option(
     "--mixed-versions",
     is_flag=True,

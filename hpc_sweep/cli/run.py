@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hpc_sweep.cli.options import loaded_spec, mixed_versions_option, spec_options
+from hpc_sweep.cli.options import (
+    dashboard_option,
+    loaded_spec,
+    mixed_versions_option,
+    spec_options,
+)
 from hpc_sweep.errors import EXIT_OK, EXIT_PARTITIONS
 
 if TYPE_CHECKING:
@@ -21,6 +26,7 @@ if TYPE_CHECKING:
 @click.option(
     "--take-over", is_flag=True, help="Take the store from another driver; be sure it is dead."
 )
+@dashboard_option
 @mixed_versions_option
 @click.option("--chain", is_flag=True, hidden=True, help="Be a link of submit --chain.")
 @click.option("--share", hidden=True, help="Be one of submit --drivers: I/K, or array/K.")
@@ -33,6 +39,7 @@ def run(
     workers: int | None,
     store: str | None,
     take_over: bool,
+    dashboard: bool,
     mixed_versions: bool,
     chain: bool,
     share: str | None,
@@ -44,6 +51,8 @@ def run(
     from hpc_sweep.submission import parse_share
     from hpc_sweep.sweep import execute
 
+    if dashboard:
+        settings += ("cluster.dashboard=true",)
     loaded = loaded_spec(spec, settings, cluster, workers, store)
 
     def announce(prepared: Prepared, ledger: Ledger) -> None:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import click
 
-from hpc_sweep.cli.options import loaded_spec, mixed_versions_option, spec_options
+from hpc_sweep.cli.options import (
+    dashboard_option,
+    loaded_spec,
+    mixed_versions_option,
+    spec_options,
+)
 
 
 @click.command()
@@ -18,6 +23,7 @@ from hpc_sweep.cli.options import loaded_spec, mixed_versions_option, spec_optio
     help="Driver and workers together in one job, in place of jobs for the workers.",
 )
 @click.option("--nodes", type=click.IntRange(min=1), help="Nodes of that job, or worker jobs.")
+@dashboard_option
 @mixed_versions_option
 @click.option(
     "--drivers",
@@ -35,6 +41,7 @@ def submit(
     chain: bool,
     one_job: bool,
     nodes: int | None,
+    dashboard: bool,
     mixed_versions: bool,
     drivers: int | None,
     dry_run: bool,
@@ -51,6 +58,8 @@ def submit(
         settings += ("cluster.place=one_job",)
     if nodes is not None:
         settings += (f"cluster.nodes={nodes}", "cluster.workers=null")
+    if dashboard:
+        settings += ("cluster.dashboard=true",)
     loaded = loaded_spec(spec, settings, cluster, workers, store)
     way = Way(chain, drivers or 0, mixed_versions)
     if dry_run:
@@ -69,5 +78,7 @@ def submit(
         click.echo(f"submitted the driver as job {job}; its log comes into {place}.run/logs/")
         if others:
             click.echo(f"job {others[0]} goes on after it, and queues the next")
+    if loaded.cluster.dashboard:
+        click.echo("the log says how to reach the dashboard once the driver runs")
     click.echo(f"watch:  hpc-sweep status {place}")
     click.echo(f"cancel: hpc-sweep cancel {place}")

@@ -10,6 +10,7 @@ from hpc_sweep.clusters.base import Cluster, Say, settings
 from hpc_sweep.clusters.ending import Ending, seconds_to_work
 from hpc_sweep.clusters.jobqueue import JobQueue
 from hpc_sweep.clusters.queue import ENDING, Queue, QueueSilentError, clock, seconds, with_margin
+from hpc_sweep.clusters.security import dashboard_lines
 from hpc_sweep.errors import Fault, SpecError
 from hpc_sweep.spec import ClusterSpec
 
@@ -37,6 +38,7 @@ __all__ = [
     "QueueSilentError",
     "clock",
     "current_queue",
+    "dashboard_lines",
     "has_ended",
     "make_cluster",
     "make_queue",

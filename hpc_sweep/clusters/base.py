@@ -14,6 +14,7 @@ from distributed import Client
 
 from hpc_sweep.charge import charge_rate
 from hpc_sweep.clusters.queue import Queue
+from hpc_sweep.clusters.security import OPEN
 from hpc_sweep.errors import Fault
 from hpc_sweep.processes import THREADS
 from hpc_sweep.spec import ClusterSpec
@@ -23,11 +24,12 @@ SETTINGS: dict[str, Any] = {
     # counts the deaths
     "distributed.scheduler.worker-saturation": 1.0,
     "distributed.scheduler.allowed-failures": 0,
-    # loopback is not private on a shared node: no dashboard, no pages
-    "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],
 }
 """Dask's configuration in the driver's process, where the scheduler runs."""
+
+NO_PAGES: dict[str, Any] = {"distributed.scheduler.http.routes": []}
+"""Where nobody asked for the dashboard: loopback is not private on a shared node."""
 
 WORKER_ENVIRONMENT = {"DASK_DISTRIBUTED__WORKER__HTTP__ROUTES": "[]", **THREADS}
 """Environment of workers: one thread a process."""
@@ -130,6 +132,18 @@ class Cluster(abc.ABC):
         """Return what is wrong with the spec for this kind, before anything is started."""
         return []
 
+    def warnings(self) -> list[str]:
+        """Return what the user should know before anything is started."""
+        if self.spec.security == "tls":
+            return []
+        return [OPEN.format(what="the Dask cluster (cluster.security: none)")]
+
+    def dashboard_port(self) -> int | None:
+        """Return where a dashboard that was asked for listens, on this host's loopback."""
+        if not self.spec.dashboard or self._client is None:
+            return None
+        return int(self._client.scheduler_info()["services"]["dashboard"])
+
     @abc.abstractmethod
     def start(self) -> Client:
         """Start the cluster and return a client; workers may come later.
@@ -175,7 +189,7 @@ class Cluster(abc.ABC):
 
 
 @contextlib.contextmanager
-def settings() -> Iterator[None]:
+def settings(dashboard: bool = False) -> Iterator[None]:
     """Context in which Dask is configured as the driver needs it."""
-    with dask.config.set(SETTINGS):
+    with dask.config.set({**SETTINGS, **({} if dashboard else NO_PAGES)}):
         yield

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from distributed import Client, Security
 
 from hpc_sweep.clusters.base import Cluster
+from hpc_sweep.clusters.security import OPEN, foreign_faults
 from hpc_sweep.errors import ClusterError, Fault
 
 CONNECT_S = 30
@@ -29,12 +31,25 @@ class External(Cluster):
         if spec.address and not spec.address.startswith(("tcp://", "tls://")):
             message = f"'{spec.address}' must begin with tcp:// or tls://"
             faults.append(Fault("cluster.address", message))
-        if spec.address and spec.address.startswith("tls://") and spec.tls is None:
-            faults.append(Fault("cluster.tls", "a tls:// address needs ca_file, cert and key"))
+        faults += foreign_faults(spec, self._address())
         for name, file in (spec.tls.model_dump() if spec.tls else {}).items():
             if not Path(file).is_file():
                 faults.append(Fault(f"cluster.tls.{name}", f"'{file}' does not exist"))
         return faults
+
+    def warnings(self) -> list[str]:
+        """Return whether what is said to that scheduler can be overheard."""
+        address = self._address() or ""
+        return [OPEN.format(what=f"the cluster at {address}")] if address[:6] == "tcp://" else []
+
+    def _address(self) -> str | None:
+        """Return the scheduler's address, as far as it is known now."""
+        if self.spec.scheduler_file is None:
+            return self.spec.address
+        try:
+            return str(json.loads(Path(self.spec.scheduler_file).read_text())["address"])
+        except (OSError, ValueError, KeyError, TypeError):  # it may still be written
+            return None
 
     def start(self) -> Client:
         """Connect."""

@@ -7,6 +7,7 @@ import importlib
 from distributed import Client
 
 from hpc_sweep.clusters.base import Cluster
+from hpc_sweep.clusters.security import OPEN, foreign_faults
 from hpc_sweep.errors import ClusterError, Fault, nearest
 
 
@@ -23,7 +24,24 @@ class Importable(Cluster):
         if not callable(getattr(module, name, None)):
             near = nearest(name, dir(module))
             return [Fault("cluster.kind", f"'{module_name}' has no class '{name}'{near}")]
-        return []
+        protocol, security = (self.spec.options.get(key) for key in ("protocol", "security"))
+        faults = foreign_faults(self.spec, None)
+        if str(protocol or "").startswith("tls") and not security:
+            message = f"'{protocol}' needs security: true beside it, or no worker can connect"
+            faults.append(Fault("cluster.options.protocol", message))
+        if security and str(protocol or "tls").startswith("tcp"):
+            message = f"'{protocol}' is not encrypted, but there is security; write tls://"
+            faults.append(Fault("cluster.options.protocol", message))
+        return faults
+
+    def warnings(self) -> list[str]:
+        """Return whether others may have a say."""
+        if self.spec.options.get("security"):
+            return []
+        return [
+            f"{OPEN.format(what=self.spec.kind)}, unless it sees to that by itself; where it takes "
+            "them, cluster.options: {protocol: 'tls://', security: true}"
+        ]
 
     def start(self) -> Client:
         """Make the cluster, ask for workers, connect."""

@@ -17,14 +17,14 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import dask
 from dask.utils import parse_bytes
-from distributed import Client
+from distributed import Client, Security
 
 from hpc_sweep import placeholders
 from hpc_sweep.clusters import ending
@@ -47,6 +47,7 @@ from hpc_sweep.clusters.queue import (
     seconds,
     with_margin,
 )
+from hpc_sweep.clusters.security import security_faults
 from hpc_sweep.directives import Changes, Size, scratch_bytes, worker_changes
 from hpc_sweep.errors import ClusterError, Fault, SpecError
 from hpc_sweep.processes import FILES_PER_CONNECTION, open_files_missing, raise_open_files
@@ -158,6 +159,13 @@ class JobQueue(Cluster):
         missing = open_files_missing(self.workers, FILES_PER_CONNECTION)
         if missing:
             faults.append(Fault("cluster.workers", missing))
+        names = ("worker-extra-args", "scheduler-options")
+        theirs = [(f"jobqueue.{self.queue.kind}.{name}", self._configured(name)) for name in names]
+        given = [
+            (f"cluster.options.{name}", self.spec.options.get(name))
+            for name in ("worker_extra_args", "scheduler_options")
+        ]
+        faults += security_faults(self.spec, *theirs, *given)
         return [*faults, *self._option_faults()]
 
     def _option_faults(self) -> list[Fault]:
@@ -180,7 +188,7 @@ class JobQueue(Cluster):
         with _keeping_sigint():
             make, job = self.classes()
         try:
-            options = self.options(make_certificates(keys_folder(self.folder)))
+            options = self.options(self._security(make_certificates))
             self._cluster = make(job_cls=job, **{**options, **self.spec.options})
             self._client = Client(self._cluster)
         except Exception as error:
@@ -188,6 +196,13 @@ class JobQueue(Cluster):
             raise ClusterError(f"the Dask scheduler did not start: {error}") from error
         self._cluster.scale(jobs=self.jobs)
         return self._client
+
+    @property
+    def _protocol(self) -> str:
+        return "tls://" if self.spec.security == "tls" else "tcp://"
+
+    def _security(self, get: Callable[[Path], Security]) -> Security | None:
+        return get(keys_folder(self.folder)) if self.spec.security == "tls" else None
 
     @abc.abstractmethod
     def classes(self) -> tuple[Any, Any]:
@@ -200,14 +215,14 @@ class JobQueue(Cluster):
         """
         with _keeping_sigint():
             _, job = self.classes()
-        options = {**self.options(certificates(keys_folder(self.folder))), **self.spec.options}
+        options = {**self.options(self._security(certificates)), **self.spec.options}
         for key in ("scheduler_options", "silence_logs"):
             options.pop(key, None)
         with tempfile.TemporaryDirectory() as folder:
             logs = options.get("log_directory")
             options["log_directory"] = folder
             try:
-                made = job("tls://SCHEDULER:PORT", "NAME", **options)
+                made = job(f"{self._protocol}SCHEDULER:PORT", "NAME", **options)
             except TypeError as error:
                 message = f"dask-jobqueue does not take it: {error}"
                 raise SpecError([Fault("cluster.options", message)]) from None
@@ -226,7 +241,7 @@ class JobQueue(Cluster):
             "account": spec.account,
             "interface": spec.interface,
             "log_directory": str(self.folder / "logs"),
-            "protocol": "tls://",
+            "protocol": self._protocol,
             "security": security,
             "python": f"exec {shlex.join([*self._launcher(), self._python()])}",
             "worker_command": "hpc_sweep.worker",
@@ -237,6 +252,7 @@ class JobQueue(Cluster):
             "worker_extra_args": [
                 *(self._configured("worker-extra-args") or ()),
                 *("--nworkers", str(self.workers_per_job), "--no-dashboard"),
+                *("--dashboard-address", "127.0.0.1:0"),
                 "--preload hpc_sweep.clusters.ending",
             ],
             "silence_logs": "error",
@@ -244,7 +260,7 @@ class JobQueue(Cluster):
         }
         scheduler: dict[str, Any] = {
             **(self._configured("scheduler-options") or {}),
-            "dashboard": False,
+            "dashboard": spec.dashboard,
             "dashboard_address": "127.0.0.1:0",
         }
         if spec.scheduler_interface is not None:

@@ -14,6 +14,7 @@ from distributed.system import MEMORY_LIMIT
 from distributed.utils import get_mp_context
 
 from hpc_sweep.clusters.base import WORKER_ENVIRONMENT, Cluster
+from hpc_sweep.clusters.security import security_faults
 from hpc_sweep.errors import ClusterError, Fault
 from hpc_sweep.processes import (
     open_files_missing,
@@ -42,7 +43,8 @@ class Local(Cluster):
     def faults(self) -> list[Fault]:
         """Return whether there are more workers than this process can look after."""
         missing = open_files_missing(self.workers)
-        return [Fault("cluster.workers", missing)] if missing else []
+        faults = [Fault("cluster.workers", missing)] if missing else []
+        return [*faults, *security_faults(self.spec)]
 
     def start(self) -> Client:
         """Start the processes."""
@@ -51,10 +53,9 @@ class Local(Cluster):
             "threads_per_worker": 1,
             "memory_limit": self.worker_memory_bytes(),
             "host": "127.0.0.1",
-            "protocol": "tls://",
-            "security": Security.temporary(),
+            **self._security(),
             "dashboard_address": "127.0.0.1:0",
-            "scheduler_kwargs": {"dashboard": False},
+            "scheduler_kwargs": {"dashboard": self.spec.dashboard},
             "silence_logs": logging.CRITICAL,  # what goes wrong comes back with tasks
             # a fork server that runs already has the environment of its start
             "env": {**os.environ, **WORKER_ENVIRONMENT},
@@ -72,6 +73,11 @@ class Local(Cluster):
             self.close()
             raise ClusterError(f"the local Dask cluster did not start: {error}") from error
         return self._client
+
+    def _security(self) -> dict[str, Any]:
+        if self.spec.security == "none":
+            return {"protocol": "tcp://", "security": Security()}
+        return {"protocol": "tls://", "security": Security.temporary()}
 
     def close(self) -> None:
         """End the processes."""

@@ -37,6 +37,7 @@ class PbsQueue(Queue):
     submit_command = "qsub"
     job_variable = "PBS_JOBID"
     index_variable = "PBS_ARRAY_INDEX"
+    submit_host_variable = "PBS_O_HOST"
 
     def nodes(self) -> list[str]:
         """Read the job's list of nodes, which names one once for each of its chunks."""

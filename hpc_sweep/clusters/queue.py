@@ -65,12 +65,15 @@ class Queue(abc.ABC):
     job_variable, index_variable : str
         Environment variables that hold the id of the job that a process is in, and its index in
         an array of jobs.
+    submit_host_variable : str
+        The one with the host that the job was submitted from.
     """
 
     kind: str
     submit_command: str
     job_variable: str
     index_variable: str
+    submit_host_variable: str
 
     @abc.abstractmethod
     def nodes(self) -> list[str]:

@@ -29,6 +29,7 @@ class SlurmQueue(Queue):
     submit_command = "sbatch"
     job_variable = "SLURM_JOB_ID"
     index_variable = "SLURM_ARRAY_TASK_ID"
+    submit_host_variable = "SLURM_SUBMIT_HOST"
 
     def name(self) -> str:
         """Return the cluster's name after the kind: ids of two clusters are the same numbers."""

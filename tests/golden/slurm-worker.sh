@@ -19,4 +19,4 @@ export OMP_NUM_THREADS=1
 export OPENBLAS_NUM_THREADS=1
 export HPC_SWEEP_JOB_END="${SLURM_JOB_END_TIME:-$(date -d "$(squeue --noheader --jobs=$SLURM_JOB_ID --format=%e)" +%s 2>/dev/null || echo $(($(date +%s) + 7200)))}"
 module load python
-exec /opt/env/bin/python -m hpc_sweep.worker tls://SCHEDULER:PORT --name NAME --nthreads 1 --memory-limit 2000000000 --death-timeout 60 --nworkers 4 --no-dashboard --preload hpc_sweep.clusters.ending --protocol tls:// --tls-ca-file FOLDER/keys/ca.pem --tls-cert FOLDER/keys/cert.pem --tls-key FOLDER/keys/key.pem
+exec /opt/env/bin/python -m hpc_sweep.worker tls://SCHEDULER:PORT --name NAME --nthreads 1 --memory-limit 2000000000 --death-timeout 60 --nworkers 4 --no-dashboard --dashboard-address 127.0.0.1:0 --preload hpc_sweep.clusters.ending --protocol tls:// --tls-ca-file FOLDER/keys/ca.pem --tls-cert FOLDER/keys/cert.pem --tls-key FOLDER/keys/key.pem
