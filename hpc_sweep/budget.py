@@ -89,6 +89,8 @@ class Budget:
         ``cluster.max_core_hours``.
     own_cores : int
         Cores of the driver's own job.
+    apart : bool
+        Whether workers have other cores than these.
     """
 
     def __init__(
@@ -97,12 +99,14 @@ class Budget:
         run: RunFolder,
         limit: float | None,
         own_cores: int,
+        apart: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._journal = journal
         self._run = run
         self._limit = limit
         self._own = own_cores
+        self._apart = apart
         self._clock = clock
         self._before = spent(read_events(run.events)).core_hours
         self._others = self._others_spent()
@@ -116,10 +120,14 @@ class Budget:
         """Used in all runs so far."""
         return self._before + self._others + self._mine
 
+    @property
+    def _cores(self) -> int:
+        return self._own + (self._workers if self._apart else 0)
+
     def update(self, workers: int) -> None:
         """Take note of how many workers there are."""
         now = self._clock()
-        self._mine += (self._own + self._workers) * (now - self._since) / 3600
+        self._mine += self._cores * (now - self._since) / 3600
         self._since = now
         if workers != self._workers or now - self._told >= TELL_EVERY_S:
             self._workers, self._told = workers, now
@@ -132,7 +140,7 @@ class Budget:
         That stays so when workers go.
         """
         if self._limit is not None:
-            in_hand = (self._own + self._workers) * IN_HAND_S / 3600
+            in_hand = self._cores * IN_HAND_S / 3600
             most = self.core_hours + min(in_hand, self._limit / 10)
             self._used_up = self._used_up or most >= self._limit
         return self._used_up

@@ -20,7 +20,7 @@ class Spent:
     Attributes
     ----------
     core_hours : float
-        Of workers, and of a driver that has a job of its own.
+        Of workers, and of the driver's job.
     charges : mapping of str to float
         What machines charged for that, by their units.
     units : int
@@ -65,26 +65,29 @@ def spent(events: Iterable[Mapping[str, Any]]) -> Spent:
     Parameters
     ----------
     events : iterable of mapping
-        In order: ``run_started`` with ``own_cores``, ``charge_rate`` and ``charge_unit``, then
-        counts of ``workers`` whenever they change, until ``run_ended``.
+        In order: ``run_started`` with ``own_cores`` of the driver's job, ``workers_apart`` from
+        it, ``charge_rate`` and ``charge_unit``, then counts of ``workers`` whenever they change,
+        until ``run_ended``.
     """
     total = Spent()
     cores = own = 0
     rate: float | None = None
-    unit, since = "", None
+    apart, unit, since = True, "", None
     for event in events:
         kind, now = event.get("event"), _seconds(event.get("time"))
         if now is None or kind in NOT_OF_A_RUN:
             continue
         if kind == "run_started":
             cores = own = int(event.get("own_cores", 0))
+            apart = bool(event.get("workers_apart", True))
             rate, unit, since = event.get("charge_rate"), str(event.get("charge_unit", "")), now
         elif since is not None:
             hours = cores * max(0.0, now - since) / 3600
             charges = {} if rate is None else {unit: hours * rate}
             total += Spent(hours, charges, units=int(kind == "unit_done"))
             since = None if kind == "run_ended" else now
-            cores = own + event["workers"] if isinstance(event.get("workers"), int) else cores
+            if apart and isinstance(event.get("workers"), int):
+                cores = own + event["workers"]
     return total
 
 

@@ -223,9 +223,11 @@ def _drive(
     spec, plan, store = prepared.spec, prepared.plan, ledger.store
     cells = ledger.n_partitions * len(store.candidates)
     progress = Progress(cells, ledger.cells_done())
-    queued = bool(lease.holder.job) and spec.cluster.kind in QUEUES
-    own_cores = int(queued and spec.cluster.place == "worker_jobs")
-    budget = Budget(journal, run, spec.cluster.max_core_hours, own_cores)
+    # the cores of one job for all are charged whether workers are there or not
+    within = spec.cluster.kind == "local" or spec.cluster.place == "one_job"
+    apart = not (lease.holder.job and within)
+    own_cores = prepared.cluster.workers if not apart else int(bool(lease.holder.job))
+    budget = Budget(journal, run, spec.cluster.max_core_hours, own_cores, apart)
     journal.write(
         "run_started",
         host=lease.holder.host,
@@ -236,6 +238,7 @@ def _drive(
         cells=cells,
         cells_done=progress.cells_done,
         own_cores=own_cores,
+        workers_apart=apart,
         **prepared.cluster.charge_facts(),
     )
 

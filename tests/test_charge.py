@@ -53,6 +53,12 @@ def test_spent_by_the_log() -> None:
     assert found.charges == {"SU": pytest.approx(2 * seconds[0] / 3600)}
     assert found.units == 3
     assert spent([]).core_hours == 0
+    whole = [
+        at(0, "run_started", own_cores=8, workers_apart=False),
+        at(900, "workers", workers=8),
+        at(3600, "run_ended"),
+    ]
+    assert spent(whole).core_hours == 8.0
 
 
 @pytest.mark.parametrize(
@@ -105,7 +111,7 @@ def test_a_budget_counts_while_it_runs(tmp_path: Path) -> None:
     folder.make()
     other = [at(0, "run_started"), at(0, "workers", workers=3), at(1200, "run_ended")]
     (folder.path / "events-1-of-2.jsonl").write_text("\n".join(map(json.dumps, other)))
-    budget = Budget(Journal(folder.events), folder, 4.0, 1, clock)
+    budget = Budget(Journal(folder.events), folder, 4.0, 1, clock=clock)
     budget.update(2)
     assert not budget.is_used_up()
     for minute in range(1, 61):
