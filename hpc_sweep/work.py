@@ -24,7 +24,7 @@ from sklearn.base import clone
 from hpc_sweep.candidates import Candidate
 from hpc_sweep.choices import DONE, EMPTY, FAILED
 from hpc_sweep.clusters import seconds_to_work
-from hpc_sweep.errors import ClusterError, disk_cause, disk_error
+from hpc_sweep.errors import ClusterError, SpecError, StoreError, disk_cause, disk_error
 from hpc_sweep.estimators import (
     build_estimator,
     build_scorers,
@@ -170,6 +170,17 @@ def open_bench(store: str, spec_text: str) -> Bench:
     return Bench(opened, open_source(spec.data), models, settings, seeded)
 
 
+def _bench(context: Context) -> Bench:
+    """Open what the driver has seen already: if this fails, it is for where this worker is."""
+    try:
+        return open_bench(context.store, context.spec)
+    except (StoreError, SpecError) as error:
+        raise ClusterError(
+            f"the worker {get_worker().address} does not see what the driver sees: {error}; data "
+            "and store must be on a file system that all nodes have"
+        ) from error
+
+
 def build_models(spec: SweepSpec) -> tuple[Model, ...]:
     """Build the models of a spec with their splitters and scorers."""
     models = []
@@ -224,7 +235,7 @@ def evaluate_unit(context: Context, unit: Unit) -> Receipt:
             "differ)"
         )
     until = begin + min(context.unit_seconds, seconds_to_work())
-    bench = open_bench(context.store, context.spec)
+    bench = _bench(context)
     results: list[tuple[Evaluation, int, int, NDArray[np.int8]]] = []
     for partition, arrays in _partitions(bench, unit):
         results.append(_evaluate_partition(bench, unit, partition, arrays))
@@ -372,7 +383,7 @@ def _part(bench: Bench, results: Sequence[tuple[Evaluation, int, int, NDArray[np
 def give_up(context: Context, unit: Unit, reason: str) -> Receipt:
     """Leave a part that says why a unit cannot be done; nothing is read or fitted."""
     begin = time.perf_counter()
-    bench = open_bench(context.store, context.spec)
+    bench = _bench(context)
     order = bench.store.grid.reading_order(bench.store.header.chunks, unit.chunk)
     labels = bench.labels(order[unit.start])
     count = unit.last - unit.first

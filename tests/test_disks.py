@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -241,6 +242,18 @@ def test_a_chain_ends_with_a_disk_that_stays_away(
     assert "(waited 3 s for the disk, cluster.disk_patience)" in log.read_text()
     assert "cancelled the queued links" in log.read_text()
     assert kinds(store).count("run_started") == 1
+
+
+@pytest.mark.slurm
+def test_data_that_nodes_do_not_see(spec: Spec, slurm_cluster: Spec, write_spec: WriteSpec) -> None:
+    """It lies in the /tmp of the submit host; each node has its own."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        data = shutil.copytree(spec["data"]["store"], Path(folder) / "data.zarr")
+        spec["data"]["store"], spec["cluster"] = str(data), slurm_cluster
+        refused = hpc_sweep("run", write_spec(spec))
+    assert refused.returncode == EXIT_CLUSTER
+    assert "does not see what the driver sees" in refused.stderr
+    assert f"'{data}' does not exist" in refused.stderr
 
 
 # what is read
