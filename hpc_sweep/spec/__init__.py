@@ -1,0 +1,35 @@
+"""The spec: what users write, validated; all faults at once.
+
+The YAML is read as YAML 1.2 (``1e-3`` is a number, ``1:00:00`` is text), with duplicate
+keys refused.
+"""
+
+from __future__ import annotations
+
+from hpc_sweep.spec.loading import absolute, load_machine, load_spec
+from hpc_sweep.spec.sections import (
+    OWN_NAMES,
+    ChargeSpec,
+    ClusterSpec,
+    DataSpec,
+    OutputSpec,
+    SweepSpec,
+)
+from hpc_sweep.spec.words import WORD
+from hpc_sweep.spec.yaml import json_like, parse_yaml, yaml_text
+
+__all__ = [
+    "OWN_NAMES",
+    "WORD",
+    "ChargeSpec",
+    "ClusterSpec",
+    "DataSpec",
+    "OutputSpec",
+    "SweepSpec",
+    "absolute",
+    "json_like",
+    "load_machine",
+    "load_spec",
+    "parse_yaml",
+    "yaml_text",
+]

@@ -1,0 +1,158 @@
+"""What is wrong with a spec, in the words of users: dotted key, value, remedy."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import pydantic
+from pydantic import BaseModel
+
+from hpc_sweep.choices import CLUSTER_KINDS
+from hpc_sweep.errors import Fault, nearest
+from hpc_sweep.spec.sections import OWN_NAMES, ClusterSpec, ModelSpec, Section, SweepSpec
+
+
+def cross_faults(spec: SweepSpec) -> Iterable[Fault]:
+    """Yield faults that no single key shows."""
+    data, cluster, search = spec.data, spec.cluster, spec.search
+    for name in sorted(set(data.features) & set(spec.targets)):
+        yield Fault("data.features", f"'{name}' is also the target; take it out of one of them")
+    if data.outputs == "separate" and not spec.targets:
+        yield Fault("data.outputs", "'separate' needs data.target")
+    for place in ("partition_by", "sample_dims"):
+        for name in getattr(data, place) or ():
+            if name in OWN_NAMES:
+                yield Fault(f"data.{place}", f"'{name}' is a name of ours in the store; rename it")
+    if isinstance(search.cv, dict) and not isinstance(search.cv.get("class"), str):
+        yield Fault("search.cv", "a mapping needs class: the splitter's import path")
+    if isinstance(search.refit, str) and search.refit not in spec.metrics:
+        known = ", ".join(spec.metrics)
+        yield Fault("search.refit", f"'{search.refit}' is not among the metrics ({known})")
+    if len(spec.metrics) > 1 and not isinstance(search.refit, str):
+        known = ", ".join(spec.metrics)
+        yield Fault("search.refit", f"name the metric that chooses the best: one of {known}")
+    yield from model_faults(spec.models)
+    yield from _cluster_faults(cluster)
+
+
+def model_faults(models: Sequence[ModelSpec]) -> Iterable[Fault]:
+    """Yield faults of models and their grids."""
+    for index, model in enumerate(models):
+        if (model.estimator is None) == (model.pipeline is None):
+            yield Fault(f"models.{index}", "give either estimator or pipeline")
+        grids = model.param_grid if isinstance(model.param_grid, list) else [model.param_grid]
+        if isinstance(model.param_grid, list) and not model.param_grid:
+            yield Fault(f"models.{index}.param_grid", "is empty; leave it out for the defaults")
+        for grid in grids:
+            for key, values in grid.items():
+                if not values:
+                    path = f"models.{index}.param_grid.{key}"
+                    yield Fault(path, "is an empty list; give at least one value")
+
+
+def machine_faults(cluster: ClusterSpec, root: str) -> Iterable[Fault]:
+    """Yield faults that a cluster section and a machine profile may have alike."""
+    if cluster.kind not in CLUSTER_KINDS and ":" not in cluster.kind:
+        allowed, hint = ", ".join(CLUSTER_KINDS), nearest(cluster.kind, CLUSTER_KINDS)
+        message = f"'{cluster.kind}' is none of {allowed}, or package.module:Class{hint}"
+        yield Fault(f"{root}kind", message)
+    charge = cluster.charge
+    if charge and (charge.per_core_hour is None) == (charge.per_node_hour is None):
+        yield Fault(f"{root}charge", "give either per_core_hour or per_node_hour")
+    if cluster.workers is not None and cluster.nodes is not None:
+        yield Fault(f"{root}nodes", "give workers, or nodes with workers_per_node, not both")
+    if cluster.memory is not None and cluster.node_memory is not None:
+        yield Fault(f"{root}node_memory", "give memory or node_memory, not both")
+
+
+def _cluster_faults(cluster: ClusterSpec) -> Iterable[Fault]:
+    yield from machine_faults(cluster, "cluster.")
+    if cluster.tls is not None and cluster.kind != "external":
+        message = f"is for kind external; a {cluster.kind} cluster makes its own certificates"
+        yield Fault("cluster.tls", message)
+    if cluster.tls is not None and cluster.security == "none":
+        yield Fault("cluster.security", "is none, but cluster.tls has certificates; drop one")
+    if cluster.kind == "external" and bool(cluster.address) == bool(cluster.scheduler_file):
+        yield Fault("cluster.address", "external needs one of address and scheduler_file")
+
+
+def faults_of(error: pydantic.ValidationError, root: type[Section]) -> list[Fault]:
+    """Translate pydantic's errors.
+
+    The members of a union complain each: the deepest complaint is about what was meant,
+    and those about one place are put together.
+    """
+    found: dict[tuple[int | str, ...], list[Any]] = {}
+    for item in error.errors():
+        found.setdefault(_spec_keys(item["loc"], root), []).append(item)
+    return [
+        Fault(".".join(map(str, keys)), _fault_text(items, keys, root))
+        for keys, items in found.items()
+        if not any(other[: len(keys)] == keys != other for other in found)
+    ]
+
+
+def _spec_keys(location: tuple[int | str, ...], root: type[Section]) -> tuple[int | str, ...]:
+    """Drop what pydantic puts into a location: after a union, the name of the member."""
+    keys: list[int | str] = []
+    annotation: Any = root
+    in_member = False
+    for key in location:
+        if len(_members(annotation)) > 1 and not in_member:
+            in_member = True
+        elif key != "[key]":
+            keys.append(key)
+            annotation = _below(annotation, key)
+            in_member = False
+    return tuple(keys)
+
+
+def _members(annotation: Any) -> list[Any]:
+    """Return the alternatives of an annotation but None, unwrapped from Annotated and unions."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _members(get_args(annotation)[0])
+    if origin in (Union, types.UnionType):
+        parts = [part for part in get_args(annotation) if part is not types.NoneType]
+        return [member for part in parts for member in _members(part)]
+    return [annotation]
+
+
+def _below(annotation: Any, key: int | str) -> Any:
+    """Return the annotation at `key` of `annotation`, or None."""
+    for member in _members(annotation):
+        if isinstance(member, type) and issubclass(member, BaseModel):
+            if key in member.model_fields:
+                return member.model_fields[str(key)].annotation
+        elif get_origin(member) is list and isinstance(key, int):
+            return get_args(member)[0]
+        elif get_origin(member) is dict and isinstance(key, str):
+            return get_args(member)[1]
+    return None
+
+
+def _fault_text(items: Sequence[Any], keys: tuple[int | str, ...], root: type[Section]) -> str:
+    fitting = [item for item in items if not item["type"].endswith(("_type", "_parsing"))]
+    item = (fitting or items)[0]
+    value, kind = item["input"], item["type"]
+    if kind == "missing":
+        return "is missing"
+    if kind == "extra_forbidden":
+        annotation: Any = root
+        for key in keys[:-1]:
+            annotation = _below(annotation, key)
+        fields = [f for member in _members(annotation) for f in getattr(member, "model_fields", ())]
+        return f"unknown key; known here: {', '.join(fields)}{nearest(str(keys[-1]), fields)}"
+    hint = ""
+    if kind == "literal_error" and isinstance(value, str):
+        hint = nearest(value, item["ctx"]["expected"].replace("'", "").split(" or "))
+    message = ", or ".join(_message(item) for item in fitting or items)
+    shown = repr(value)
+    return f"{shown if len(shown) < 60 else shown[:57] + '...'}: {message}{hint}"
+
+
+def _message(item: Any) -> str:
+    message = str(item["msg"]).removeprefix("Value error, ")
+    return message[:1].lower() + message[1:]
