@@ -230,6 +230,12 @@ def test_show_what_is_shipped(own: Path, name: str) -> None:
     assert "{" not in "".join(re.findall("^#(?:SBATCH|PBS) .*", shown.output, re.MULTILINE))
 
 
+def test_schema() -> None:
+    found = json.loads(CliRunner().invoke(main, ["schema", "--machine"]).output)
+    assert found["required"] == ["description"]
+    assert {"queue", "mounts", "charge"} <= set(found["properties"])
+
+
 # --- scripts ---------------------------------------------------------------------------------
 
 

@@ -1,4 +1,4 @@
-"""``hpc-sweep schema``: the spec's JSON Schema."""
+"""``hpc-sweep schema``: JSON Schemas of specs and machine profiles."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from hpc_sweep.cli.options import as_json
 
 
 @click.command()
-def schema() -> None:
+@click.option("--machine", is_flag=True, help="That of a machine profile.")
+def schema(machine: bool) -> None:
     """Print the JSON Schema of a spec, for editors that complete and check YAML."""
-    from hpc_sweep.spec import SweepSpec
+    from hpc_sweep.spec import MachineProfile, SweepSpec
 
-    found = SweepSpec.model_json_schema()
+    found = (MachineProfile if machine else SweepSpec).model_json_schema()
     found["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     click.echo(as_json(found))

@@ -12,6 +12,7 @@ from hpc_sweep.spec.sections import (
     ChargeSpec,
     ClusterSpec,
     DataSpec,
+    MachineProfile,
     OutputSpec,
     SweepSpec,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "ChargeSpec",
     "ClusterSpec",
     "DataSpec",
+    "MachineProfile",
     "OutputSpec",
     "SweepSpec",
     "absolute",
