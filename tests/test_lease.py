@@ -425,7 +425,7 @@ def test_the_queue_is_not_asked_about_a_process_that_lives_here(
 
 
 JOB = """#!/bin/bash
-exec {python} -c '
+exec "{python}" -c '
 import sys, time
 from pathlib import Path
 from hpc_sweep.store import hold

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -299,8 +301,11 @@ def test_launcher_words_are_quoted(
     spec["cluster"] = {"kind": "slurm", "workers": 2, "memory": "1GB", "launcher": launcher}
     for script in dry_run(spec, tmp_path, monkeypatch):
         last = script.strip().splitlines()[-1]
-        assert last.startswith("exec apptainer exec --bind=/")
-        assert " 'my image.sif' '1x{y}' /" in last
+        words = shlex.split(last)
+        assert words[:3] == ["exec", "apptainer", "exec"]
+        assert words[3].startswith("--bind=/")
+        assert words[4:6] == ["my image.sif", "1x{y}"]
+        assert words[6] == sys.executable
 
 
 def test_the_users_jobqueue_yaml_still_counts(

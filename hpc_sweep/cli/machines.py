@@ -53,11 +53,12 @@ def _table(found: list[dict[str, str]]) -> str:
 def _resolved(name: str) -> dict[str, Any]:
     from pathlib import Path
 
-    from hpc_sweep.spec import load_machine
+    from hpc_sweep.spec import WORD, load_machine
     from hpc_sweep.submission import machine_scripts
 
     profile, file = load_machine(name)
-    spec, scripts = machine_scripts(name, Path.cwd())
+    here = Path.cwd()  # a path with a space could not go into the scripts
+    spec, scripts = machine_scripts(name, here if WORD.fullmatch(str(here)) else Path("/data"))
     return {
         "name": name,
         "description": profile["description"],
@@ -79,5 +80,5 @@ def _text(shown: dict[str, Any]) -> str:
     lines = [f"# {shown['name']}: {shown['description']}", f"# {shown['file']}", cluster]
     for job in ("driver", "worker"):
         if shown[job]:
-            lines += [f"# the {job}'s job, with data and store in this folder", *shown[job], ""]
+            lines += [f"# the {job}'s job, with data and store in one folder", *shown[job], ""]
     return "\n".join(lines).rstrip()

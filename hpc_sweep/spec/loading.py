@@ -190,13 +190,15 @@ def _with_mounts(cluster: ClusterSpec, data: str, output: str, origin: str) -> C
         When a path cannot be named.
     """
     driver, fields = cluster.driver, ("resources", "directives", "launcher")
-    texts = [*(text for name in fields for text in getattr(cluster, name) or ())]
-    texts += [*driver.directives, *(driver.resources or ())]
-    if not placeholders.uses(texts, placeholders.MOUNTS):
+    directives = [*cluster.directives, *(cluster.resources or ())]
+    directives += [*driver.directives, *(driver.resources or ())]
+    named = placeholders.uses(directives, placeholders.MOUNTS)
+    if not named and not placeholders.uses(cluster.launcher, placeholders.MOUNTS):
         return cluster
     rules, join = cluster.mounts.rules, cluster.mounts.join
     names = machines.mount_names(machines.sweep_folders(data, output), rules)
-    odd = [name for name in names if not WORD.fullmatch(name) or join in name]
+    # words of the launcher are quoted, directives are not
+    odd = [name for name in names if join in name or (named and not WORD.fullmatch(name))]
     if odd:
         message = f"{odd[0]!r} cannot be named in {{mounts}}: letters, digits and ._/@=- can"
         raise SpecError([Fault("cluster.mounts", message)], origin)
