@@ -6,7 +6,6 @@
 #SBATCH --cpus-per-task=1
 #SBATCH --mem=4G
 #SBATCH --time=24:00:00
-#SBATCH --signal=B:USR1@150
 # The driver of a sweep as a job of its own, to copy and change:
 #
 #   sbatch scripts/submit-slurm.sh sweep.yaml [--workers 48 …]
