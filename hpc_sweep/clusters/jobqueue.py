@@ -280,12 +280,12 @@ class JobQueue(Cluster):
         return [placeholders.expanded(word, size.values()) for word in self.spec.launcher]
 
     def _changes(self) -> Changes:
-        """Return how the machine wants the directives of worker jobs.
+        """Return how the machine wants the directives of worker jobs, which have one log each.
 
         The user's ``job-directives-skip`` counts by option too.
         """
         changes = worker_changes(self.spec)
-        skip = [*(self._configured("job-directives-skip") or ()), *changes.skip]
+        skip = ["-e", *(self._configured("job-directives-skip") or ()), *changes.skip]
         resources = changes.resources
         if resources is None:
             resources = self.usual_resources()
@@ -308,7 +308,7 @@ class JobQueue(Cluster):
     def _timed(self, walltime_s: float | None) -> dict[str, Any]:
         """Return the options of a worker job that its walltime decides."""
         spec = self.spec
-        directives = [*(self._configured("job-extra-directives") or ())]
+        directives = [*self.queue.joined_log, *(self._configured("job-extra-directives") or ())]
         walltime, end = spec.walltime, ""
         if walltime_s is not None:
             walltime = clock(walltime_s)

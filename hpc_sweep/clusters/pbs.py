@@ -38,6 +38,7 @@ class PbsQueue(Queue):
     job_variable = "PBS_JOBID"
     index_variable = "PBS_ARRAY_INDEX"
     submit_host_variable = "PBS_O_HOST"
+    joined_log = ("-j oe",)
 
     def nodes(self) -> list[str]:
         """Read the job's list of nodes, which names one once for each of its chunks."""

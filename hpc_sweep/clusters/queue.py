@@ -67,6 +67,8 @@ class Queue(abc.ABC):
         an array of jobs.
     submit_host_variable : str
         The one with the host that the job was submitted from.
+    joined_log : sequence of str
+        Directives by which errors go into the log of the output, once ``-e`` is left out.
     """
 
     kind: str
@@ -74,6 +76,7 @@ class Queue(abc.ABC):
     job_variable: str
     index_variable: str
     submit_host_variable: str
+    joined_log: Sequence[str] = ()
 
     @abc.abstractmethod
     def nodes(self) -> list[str]:

@@ -4,8 +4,8 @@
 #PBS -q compute
 #PBS -A p42
 #PBS -l walltime=02:00:00
-#PBS -e FOLDER/logs/
 #PBS -o FOLDER/logs/
+#PBS -j oe
 #PBS -l select=1:ncpus=4:mem=7916mb
 #PBS -r n
 export DASK_DISTRIBUTED__WORKER__HTTP__ROUTES='[]'

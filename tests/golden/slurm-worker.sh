@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
 
 #SBATCH -J hpc-sweep-worker
-#SBATCH -e FOLDER/logs/hpc-sweep-worker-%J.err
 #SBATCH -o FOLDER/logs/hpc-sweep-worker-%J.out
 #SBATCH -p compute
 #SBATCH -A p42
