@@ -200,6 +200,11 @@ def _scripts(spec: SweepSpec, way: Way, share: str) -> Scripts:
     return Scripts(driver_script(spec.cluster.kind, job), worker)
 
 
+def warnings_of(spec: SweepSpec) -> list[str]:
+    """Return what the user should know about the cluster before it is started."""
+    return _job_queue(spec.cluster, run_folder(spec.output.store)).warnings()
+
+
 def submit(spec: SweepSpec, origin: str = "the spec", way: Way = Way()) -> list[str]:
     """Submit the driver as a job of its own.
 

@@ -51,7 +51,7 @@ def submit(
     Nothing stays on the login node. Submit again to go on after a walltime or a kill, or let
     --chain do that.
     """
-    from hpc_sweep.submission import Way, make_scripts
+    from hpc_sweep.submission import Way, make_scripts, warnings_of
     from hpc_sweep.submission import submit as submit_driver
 
     if one_job:
@@ -70,6 +70,8 @@ def submit(
             click.echo(f"# --- {each} ---\n{scripts.worker}", nl=False)
         return
     job, *others = submit_driver(loaded, spec, way)
+    for text in warnings_of(loaded):
+        click.echo(f"warning: {text}", err=True)
     place = loaded.output.store
     if drivers:
         jobs = ", ".join([job, *others])
