@@ -11,7 +11,8 @@ import multiprocessing
 import os
 import resource
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from multiprocessing import forkserver, resource_tracker
 
 from hpc_sweep.errors import ClusterError
@@ -29,6 +30,9 @@ THREADS = {
 
 # Arrow's allocator starts a thread when it is loaded, which a fork would not have
 _QUIET = {"JE_ARROW_MALLOC_CONF": "background_thread:false"}
+
+CONNECT_S = 10.0
+"""How long a fork server may take to die."""
 
 FILES = 256
 FILES_PER_WORKER = 16
@@ -58,6 +62,7 @@ def start_fork_server() -> None:
     the environment of its start.
     """
     multiprocessing.get_context("forkserver").set_forkserver_preload(PRELOADED)
+    forkserver.connect_to_new_process = _connect_patiently
     environment = {**THREADS, **_QUIET}
     before = {name: os.environ.get(name) for name in environment}
     os.environ.update(environment)
@@ -69,6 +74,24 @@ def start_fork_server() -> None:
                 del os.environ[name]
             else:
                 os.environ[name] = text
+
+
+_connect = forkserver.connect_to_new_process
+
+
+def _connect_patiently(fds: Sequence[int]) -> tuple[int, int]:
+    """Ask for a fork; again when the server is dying, which is known only once it is dead.
+
+    A nanny whose worker dies with the server asks in that very moment, and but once.
+    """
+    end = time.monotonic() + CONNECT_S
+    while True:
+        try:
+            return _connect(fds)
+        except (ConnectionError, FileNotFoundError):
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.05)
 
 
 def open_files_missing(workers: int, each: int = FILES_PER_WORKER) -> str:

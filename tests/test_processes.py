@@ -7,10 +7,12 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import dask
 import numpy as np
 import psutil
 import pytest
@@ -27,6 +29,7 @@ from conftest import (
 from distributed import Client
 from threadpoolctl import threadpool_info
 
+from hpc_sweep import processes
 from hpc_sweep.clusters import make_cluster, settings
 from hpc_sweep.errors import ClusterError
 from hpc_sweep.processes import FILES, FILES_PER_WORKER, open_files_missing, raise_open_files
@@ -101,6 +104,42 @@ def test_a_killed_fork_server(
     assert not [worker for worker in before if worker.is_running()]
     whole = {**small_spec(data, tmp_path / "whole.zarr"), "models": spec["models"]}
     equal_stores(store, execute(load_spec(whole)).store.path)
+
+
+def test_a_fork_server_that_is_just_dying(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: list[Any] = [ConnectionRefusedError(), FileNotFoundError(), (3, 4)]
+
+    def connect(fds: list[int]) -> tuple[int, int]:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        found: tuple[int, int] = answer
+        return found
+
+    monkeypatch.setattr("hpc_sweep.processes._connect", connect)
+    assert processes._connect_patiently([1]) == (3, 4)
+    monkeypatch.setattr("hpc_sweep.processes.CONNECT_S", 0)
+    answers[:] = [ConnectionRefusedError()] * 9
+    with pytest.raises(ConnectionRefusedError):
+        processes._connect_patiently([1])
+
+
+def test_a_nanny_that_is_gone_is_replaced(tmp_path: Path) -> None:
+    spec = ClusterSpec(kind="local", workers=2, memory="1GB")
+    cluster = make_cluster(spec, tmp_path, lambda event, **facts: None)
+    with settings(), dask.config.set({"distributed.deploy.lost-worker-timeout": "1s"}):
+        client = cluster.start()
+        try:
+            nanny = cluster._cluster.workers[0]
+            cluster._cluster.sync(nanny.close)
+            end = time.monotonic() + 60
+            while len(client.nthreads()) > 1 or 0 in cluster._cluster.workers:
+                assert time.monotonic() < end
+                time.sleep(0.1)
+            cluster.top_up()
+            client.wait_for_workers(2, timeout=60)
+        finally:
+            cluster.close()
 
 
 def limited(soft: int, hard: int) -> dict[str, Any]:

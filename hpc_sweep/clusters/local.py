@@ -74,6 +74,10 @@ class Local(Cluster):
             raise ClusterError(f"the local Dask cluster did not start: {error}") from error
         return self._client
 
+    def top_up(self, remaining_s: float | None = None) -> None:
+        """Start workers whose nanny could not."""
+        self._cluster.scale(self.workers)
+
     def _security(self) -> dict[str, Any]:
         if self.spec.security == "none":
             return {"protocol": "tcp://", "security": Security()}
