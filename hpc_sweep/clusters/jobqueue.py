@@ -255,7 +255,7 @@ class JobQueue(Cluster):
                 *("--dashboard-address", "127.0.0.1:0"),
                 "--preload hpc_sweep.clusters.ending",
             ],
-            "silence_logs": "error",
+            "silence_logs": "critical",  # the journal tells of deaths
             **self._timed(self._walltime_s()),
         }
         scheduler: dict[str, Any] = {
