@@ -420,6 +420,8 @@ class ThrowawaySlurm:
         )
         self.conf.write_text(text)
         self.conf.with_name("cgroup.conf").write_text(CGROUP_CONF)
+        # jobs of Slurm's qsub get PBS_JOBID and its like from this plugin
+        self.conf.with_name("plugstack.conf").write_text("optional spank_pbs.so\n")
         hosts = ["127.0.0.1 localhost", f"10.77.{record.octet}.1 login {socket.gethostname()}"]
         hosts += [f"{node.address} {node.name}" for node in record.nodes(self._tag).values()]
         self.conf.with_name("hosts").write_text("\n".join(hosts) + "\n")

@@ -26,6 +26,7 @@ from conftest import (
 )
 from ruamel.yaml import YAML
 
+from hpc_sweep.plan import Share
 from hpc_sweep.spec import load_spec
 from hpc_sweep.store import read_events, run_folder
 from hpc_sweep.sweep import execute
@@ -397,6 +398,80 @@ def test_submit_on_a_machine(
             assert words in shown, f"{words} of {one}"
         assert ("ExcNodeList=node3" in shown) == (one == worker)
     assert not list(tmp_path.rglob("touched"))
+
+
+def test_one_job(
+    spec: Spec,
+    slurm: Any,
+    slurm_cluster: Spec,
+    write_spec: WriteSpec,
+    larger_data: Path,
+    uninterrupted: Path,
+) -> None:
+    """Driver and workers share a job of three nodes; one of the others dies."""
+    store = Path(spec["output"]["store"])
+    cluster = {**slurm_cluster, "workers_per_node": 2, "driver": {"memory": "1GB"}}
+    spec_file = write_spec({**larger(spec, larger_data), "cluster": cluster})
+    job = submit(spec_file, "--one-job", "--nodes", 3)
+    wait_for_event(store, "unit_done")
+    assert list(job_states().values()).count("RUNNING") == 1
+    started = [e["worker"] for e in read_events(run_folder(store).events) if "worker" in e]
+    nodes = {name.split("-")[1] for name in started if name.startswith("worker-")}
+    assert nodes == {"node1", "node2", "node3"}
+    batch = next(e["host"] for e in read_events(run_folder(store).events) if "host" in e)
+    slurm.kill_node(max(nodes - {batch}))
+    try:
+        assert wait_for_end(job, 240) == "COMPLETED"
+    finally:
+        slurm.start_node(max(nodes - {batch}))
+    equal_stores(store, uninterrupted)
+
+
+def test_one_job_on_pbs(
+    spec: Spec, slurm_cluster: Spec, write_spec: WriteSpec, larger_data: Path, uninterrupted: Path
+) -> None:
+    """With Slurm's qsub, which leaves no list of nodes: one node."""
+    store = Path(spec["output"]["store"])
+    cluster = {**slurm_cluster, "kind": "pbs", "workers_per_node": 2, "driver": {"memory": "1GB"}}
+    spec_file = write_spec({**larger(spec, larger_data), "cluster": cluster})
+    job = submit(spec_file, "--one-job", "--nodes", 1)
+    assert wait_for_end(job) == "COMPLETED"
+    equal_stores(store, uninterrupted)
+    (started,) = [e for e in read_events(run_folder(store).events) if e["event"] == "run_started"]
+    assert started["job"] == job
+    assert len(list(run_folder(store).logs.glob("worker-node?-1.log"))) == 1
+
+
+def test_four_drivers(
+    spec: Spec, slurm_cluster: Spec, write_spec: WriteSpec, larger_data: Path, uninterrupted: Path
+) -> None:
+    """An array of drivers with a share each: two are killed, and resumed by the same command."""
+    store = Path(spec["output"]["store"])
+    cluster = {**slurm_cluster, "driver": {"memory": "1GB"}}
+    spec_file = write_spec({**larger(spec, larger_data), "cluster": cluster})
+    jobs = submit(spec_file, "--drivers", 4)
+    shares = [run_folder(store, Share(index, 4)) for index in range(1, 5)]
+    for share in shares[1:3]:
+        end = time.monotonic() + 100
+        while not any(e["event"] == "unit_done" for e in read_events(share.events)):
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        index = shares.index(share) + 1
+        subprocess.run(["scancel", "--full", "--signal=KILL", f"{jobs}_{index}"], check=True)
+    for index in (1, 4):
+        assert wait_for_end(f"{jobs}_{index}") == "COMPLETED"
+    assert wait_for_end(f"{jobs}_2") == wait_for_end(f"{jobs}_3") == "CANCELLED"
+    assert not hpc_sweep("status", store).stdout.startswith("sweep:      small: complete")
+    jobs = submit(spec_file, "--drivers", 4)
+    for index in range(1, 5):
+        assert wait_for_end(f"{jobs}_{index}") == "COMPLETED"
+    equal_stores(store, uninterrupted)
+    assert hpc_sweep("status", store).stdout.startswith("sweep:      small: complete")
+    done = [e["unit"] for s in shares for e in read_events(s.events) if e["event"] == "unit_done"]
+    assert len(done) == len(set(done))
+    logs = "".join(path.read_text() for path in run_folder(store).logs.glob("*.log"))
+    assert "result chunks are left to other drivers" in logs
+    assert "286 done, 2 empty of 288 partitions" in logs
 
 
 # --- chains ----------------------------------------------------------------------------------
