@@ -133,7 +133,7 @@ def parse_qstat(text: str) -> list[JobState]:
         used = seconds(str(job.get("resources_used", {}).get("walltime", "")))
         asked = seconds(str(job.get("Resource_List", {}).get("walltime", "")))
         comment = str(job.get("comment", "")).strip()
-        ended = letter in ("F", "X", "M")
+        ended = letter in ("F", "X")  # one that moved goes on at another server
         left = None if asked is None or letter != "R" else asked - _running_s(job, used or 0.0)
         states.append(JobState(name, STATES.get(letter, letter), comment, ended, used, left))
     return states
