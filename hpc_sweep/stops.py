@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 from hpc_sweep.clusters import Ending
 
-TERM_S = 20.0
-"""How long after SIGTERM: queues send SIGKILL about 30 s after it."""
+TERM_S = 8.0
+"""How long after SIGTERM: SIGKILL comes 10 s after it on PBS, 30 s on Slurm."""
 
-CLOSE_S = 5.0
+CLOSE_S = 4.0
 """How long before its end a driver stops in any case, to close its cluster."""
 
 

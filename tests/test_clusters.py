@@ -269,6 +269,43 @@ def test_pbs_tells_the_time_used_late() -> None:
     assert state.left_s == pytest.approx(3300, abs=3)
 
 
+def test_pbs_in_its_long_form() -> None:
+    """The form that qstat(1B) documents, for servers whose JSON is broken by a value."""
+    text = (
+        "Job Id: 4.host\n"
+        "    Job_Name = a = b\n"
+        "    resources_used.walltime = 00:01:02\n"
+        "    job_state = R\n"
+        "    Resource_List.mem = 1gb\n"
+        "    Resource_List.walltime = 02:00:00\n"
+        "    Variable_List = PBS_O_HOME=/home/me,PBS_O_PATH=/bin:/usr/bi\n"
+        "\tn,PBS_O_SHELL=/bin/bash\n"
+        "\n"
+        "Job Id: 5[].host\n"
+        "    job_state = Q\n"
+        "    comment = Can Never Run: Insufficient amount of resource: ncpus (R: 64 A: 2 T\n"
+        "\t: 2)\n"
+    )
+    why = "Can Never Run: Insufficient amount of resource: ncpus (R: 64 A: 2 T: 2)"
+    assert parse_qstat(text) == [
+        JobState("4.host", "RUNNING", "", ended=False, ran_s=62.0, left_s=7138.0),
+        JobState("5[].host", "QUEUED", why, ended=False),
+    ]
+
+
+def test_pbs_whose_json_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for qstat."""
+    stub = tmp_path / "qstat"
+    stub.write_text(
+        "#!/bin/bash\n"
+        """[[ " $* " == *" json "* ]] && { echo '{"Jobs": {"4.host": {"x": 007}}}'; exit; }\n"""
+        "printf 'Job Id: 4.host\\n    job_state = F\\n'\n"
+    )
+    stub.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert make_queue("pbs").states(["4.host"]) == [JobState("4.host", "FINISHED", "", ended=True)]
+
+
 def test_pbs_without_history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stand-in for qstat of a server that keeps none, and knows one of two jobs."""
     stub = tmp_path / "qstat"

@@ -76,16 +76,18 @@ class PbsQueue(Queue):
 
         Jobs that ended are unknown where the server keeps no history.
         """
-        left, history = list(jobs), ["-x"]
+        left, history, form = list(jobs), ["-x"], ["-F", "json"]
         while left:
             try:
-                return parse_qstat(ask(["qstat", *history, "-f", "-F", "json", *left]))
+                return parse_qstat(ask(["qstat", *history, "-f", *form, *left]))
             except QueueSilentError as error:
                 unknown = [job for job in left if f"Unknown Job Id {job}" in str(error)]
                 if unknown:
                     left = [job for job in left if job not in unknown]
                 elif history and "history" in str(error):
                     history = []
+                elif form and "gave no JSON" in str(error):  # some values break it
+                    form = []
                 else:
                     raise
         return []
@@ -119,14 +121,17 @@ def _nodefile() -> list[str]:
 
 
 def parse_qstat(text: str) -> list[JobState]:
-    """Return the states out of ``qstat -f -F json``.
+    """Return the states out of ``qstat -f``, with ``-F json`` or without.
 
     The reason is the server's comment, which says why a job waits.
     """
-    try:
-        jobs = json.loads(text).get("Jobs") or {}
-    except ValueError:
-        raise QueueSilentError(f"qstat gave no JSON: {text.strip()[:200]}") from None
+    if text.lstrip().startswith("Job Id:"):
+        jobs = _attributes(text)
+    else:
+        try:
+            jobs = json.loads(text).get("Jobs") or {}
+        except ValueError:
+            raise QueueSilentError(f"qstat gave no JSON: {text.strip()[:200]}") from None
     states = []
     for name, job in jobs.items():
         letter = str(job.get("job_state"))
@@ -137,6 +142,23 @@ def parse_qstat(text: str) -> list[JobState]:
         left = None if asked is None or letter != "R" else asked - _running_s(job, used or 0.0)
         states.append(JobState(name, STATES.get(letter, letter), comment, ended, used, left))
     return states
+
+
+def _attributes(text: str) -> dict[str, Any]:
+    """Return the attributes of each job in the long form that qstat(1B) prints by itself.
+
+    Long values go on in lines that begin with a tab.
+    """
+    jobs: dict[str, Any] = {}
+    for line in text.replace("\n\t", "").splitlines():
+        name, equals, value = line.partition(" = ")
+        if line.startswith("Job Id:"):
+            job: dict[str, Any] = {}
+            jobs[line.partition(":")[2].strip()] = job
+        elif equals and jobs:
+            group, dot, key = name.strip().partition(".")
+            (job.setdefault(group, {}) if dot else job)[key or group] = value.strip()
+    return jobs
 
 
 def _running_s(job: dict[str, Any], used: float) -> float:
