@@ -329,6 +329,7 @@ def test_the_users_jobqueue_yaml_still_counts(
     header = [line.removeprefix("#PBS ") for line in worker.splitlines() if line[:5] == "#PBS "]
     assert [text for text in header if text[:2] not in ("-e", "-o", "-N")] == [
         "-q profiles",
+        "-j oe",
         "-l tag={x}",
         "-l nodes=1:ppn=2",
         "-r n",
