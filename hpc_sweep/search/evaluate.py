@@ -8,11 +8,13 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn import config_context
 from sklearn.base import clone
 
 Split = tuple[NDArray[np.intp], NDArray[np.intp]]
@@ -104,7 +106,10 @@ def evaluate(
             for column, split in enumerate(splits[index]):
                 # cut anew for each fit, as scikit-learn does: Ridge(copy_X=False) changes its X
                 data = _cut(X, y, split)
-                _fit_and_score(models[index], params, data, result, row, column)
+                # what the first split found valid is not looked at again for the others
+                valid = column > 0 and not result.failed[row]
+                with config_context(skip_parameter_validation=True) if valid else nullcontext():
+                    _fit_and_score(models[index], params, data, result, row, column)
         if caught and not result.messages[row]:
             result.messages[row] = caught[0]
     return result
