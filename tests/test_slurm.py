@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -418,6 +419,8 @@ def test_one_job(
     started = [e["worker"] for e in read_events(run_folder(store).events) if "worker" in e]
     nodes = {name.split("-")[1] for name in started if name.startswith("worker-")}
     assert nodes == {"node1", "node2", "node3"}
+    scheduler = json.loads((run_folder(store).path / "scheduler.json").read_text())
+    assert scheduler["address"].startswith("tls://")
     batch = next(e["host"] for e in read_events(run_folder(store).events) if "host" in e)
     slurm.kill_node(max(nodes - {batch}))
     try:
@@ -425,6 +428,7 @@ def test_one_job(
     finally:
         slurm.start_node(max(nodes - {batch}))
     equal_stores(store, uninterrupted)
+    assert not (run_folder(store).path / "scheduler.json").exists()
 
 
 def test_one_job_on_pbs(

@@ -191,11 +191,18 @@ class JobQueue(Cluster):
             options = self.options(self._security(make_certificates))
             self._cluster = make(job_cls=job, **{**options, **self.spec.options})
             self._client = Client(self._cluster)
+            # for those who look in with a client of their own, and this run's keys
+            identity = json.dumps(self._cluster.scheduler.identity(), default=str)
+            self._scheduler_file.write_text(identity)
         except Exception as error:
             self.close()
             raise ClusterError(f"the Dask scheduler did not start: {error}") from error
         self._cluster.scale(jobs=self.jobs)
         return self._client
+
+    @property
+    def _scheduler_file(self) -> Path:
+        return self.folder / "scheduler.json"
 
     @property
     def _protocol(self) -> str:
@@ -421,8 +428,9 @@ class JobQueue(Cluster):
         return dask.config.get(f"jobqueue.{self.queue.kind}.{key}", None)
 
     def close(self) -> None:
-        """Cancel the jobs, end the scheduler, remove the keys."""
+        """Cancel the jobs, end the scheduler, remove its address and the keys."""
         super().close()
+        self._scheduler_file.unlink(missing_ok=True)
         remove_certificates(keys_folder(self.folder))
 
 
