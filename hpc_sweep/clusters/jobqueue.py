@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import json
 import math
 import re
 import shlex
