@@ -202,6 +202,9 @@ def _look_where_this_runs(spec: SweepSpec, origin: str, say: Callable[[str], Non
     """Warn of a driver outside a job of the queue that it uses, or refuse it."""
     if spec.cluster.kind not in QUEUES or current_queue() is not None:
         return
+    if spec.cluster.place == "one_job":
+        message = "one_job runs inside a job, and this is none; use hpc-sweep submit"
+        raise SpecError([Fault("cluster.place", message)], origin)
     what = "login nodes usually end or forbid long processes; hpc-sweep submit gives it a job"
     if spec.cluster.outside_jobs == "refuse":
         message = f"refuses a driver outside a job here: {what}"

@@ -271,3 +271,20 @@ def test_a_share_outside_an_array(monkeypatch: pytest.MonkeyPatch) -> None:
     assert parse_share("array/4") == Share(3, 4)
     assert parse_share("array/1") == WHOLE
     assert parse_share("2/4") == Share(2, 4)
+
+
+@pytest.mark.usefixtures("any_command")
+def test_one_job_is_not_run_outside_a_job(
+    spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ruamel.yaml import YAML
+
+    for name in ("SLURM_JOB_ID", "PBS_JOBID"):
+        monkeypatch.delenv(name, raising=False)
+    spec["cluster"] = {"kind": "slurm", "place": "one_job", "workers": 2, "memory": "1GB"}
+    file = tmp_path / "sweep.yaml"
+    YAML(typ="safe", pure=True).dump(spec, file)
+    shown = CliRunner().invoke(main, ["run", str(file)])
+    assert shown.exit_code == 2
+    assert "cluster.place: one_job runs inside a job, and this is none" in shown.output
+    assert [path.name for path in tmp_path.iterdir()] == ["sweep.yaml"]
