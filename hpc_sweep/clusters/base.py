@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -190,6 +191,15 @@ class Cluster(abc.ABC):
 
 @contextlib.contextmanager
 def settings(dashboard: bool = False) -> Iterator[None]:
-    """Context in which Dask is configured as the driver needs it."""
-    with dask.config.set({**SETTINGS, **({} if dashboard else NO_PAGES)}):
-        yield
+    """Context in which Dask is configured as the driver needs it, and says nothing itself.
+
+    Clusters silence it too, but only until they close, when connections break by intent.
+    """
+    logger = logging.getLogger("distributed")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with dask.config.set({**SETTINGS, **({} if dashboard else NO_PAGES)}):
+            yield
+    finally:
+        logger.setLevel(level)
