@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -45,51 +45,82 @@ class Here(PbsQueue):
         return ["env", f"NODE={node}"]
 
 
-def nodes_of(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Nodes:
-    (folder / "logs").mkdir()
+class Started(Nodes):
+    """Remembers what it started."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(Here(), folder, 2)
+        self.names: list[str] = []
+
+    def submit(
+        self, script: Path, after: str | None = None, walltime_s: float | None = None
+    ) -> str:
+        self.names.append(super().submit(script, after, walltime_s))
+        return self.names[-1]
+
+
+@pytest.fixture
+def nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Started]:
+    """Return three nodes; what is at work on them at the end is ended."""
+    (tmp_path / "logs").mkdir()
     monkeypatch.setenv("PBS_JOBID", "7.host")
-    return Nodes(Here(), folder, 2)
+    started = Started(tmp_path)
+    yield started
+    started.cancel(started.names)
 
 
-def test_scripts_on_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def wait_for_ends(nodes: Nodes, names: list[str]) -> None:
+    """Return when all these scripts have ended."""
+    end = time.monotonic() + 30
+    while not all(state.ended for state in nodes.states(names)):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_scripts_on_nodes(nodes: Started, tmp_path: Path) -> None:
     """One on each node; what they print is kept, by node; they end when told to."""
-    nodes = nodes_of(tmp_path, monkeypatch)
     script = tmp_path / "script.sh"
     script.write_text("#!/bin/sh\necho on $NODE\nexec sleep 60\n")
     names = [nodes.submit(script) for _ in range(3)]
     assert names == ["worker-a-1", "worker-b-2", "worker-c-site-3"]
-    end = time.monotonic() + 10
+    end = time.monotonic() + 30
     while (tmp_path / "logs" / "worker-b-2.log").read_text() != "on b\n":
         assert time.monotonic() < end
+        time.sleep(0.01)
     assert [state.ended for state in nodes.states(names)] == [False] * 3
     nodes.cancel(names[1:2])
     assert [state.ended for state in nodes.states(names)] == [False, True, False]
     assert nodes.submit(script) == "worker-b-4"
-    nodes.cancel([*names, "worker-b-4"])
 
 
-def test_nodes_that_never_work_are_given_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_node_whose_script_ended_at_once_waits_for_the_others(
+    nodes: Started, tmp_path: Path
 ) -> None:
-    nodes = nodes_of(tmp_path, monkeypatch)
+    """The one with the fewest quick ends is taken, then the one that was used longest ago."""
+    script = tmp_path / "script.sh"
+    script.write_text("#!/bin/sh\nexit 7\n")
+    taken = []
+    for _ in range(5):
+        taken.append(nodes.submit(script))
+        wait_for_ends(nodes, taken[-1:])
+    assert [name.split("-")[1] for name in taken] == ["a", "b", "c", "a", "b"]
+
+
+def test_nodes_that_never_work_are_given_up(nodes: Started, tmp_path: Path) -> None:
     script = tmp_path / "script.sh"
     script.write_text('#!/bin/sh\n[ $NODE = c.site ] && exec sleep 60\necho "no module"; exit 7\n')
-    names = [nodes.submit(script) for _ in range(3)]
-    for _ in range(2):
-        end = time.monotonic() + 10
-        while sum(state.ended for state in nodes.states(names)) < len(names) - 1:
-            assert time.monotonic() < end
-        names += [nodes.submit(script) for _ in range(2)]
+    first = [nodes.submit(script) for _ in range(3)]
+    wait_for_ends(nodes, first[:2])
+    assert nodes.nodes() == ["a", "b", "c.site"]
+    again = [nodes.submit(script) for _ in range(2)]
+    assert again == ["worker-a-4", "worker-b-5"]
+    wait_for_ends(nodes, again)
     assert nodes.nodes() == ["c.site"]
-    nodes.cancel(names)
     script.write_text("#!/bin/sh\necho no module; exit 7\n")
-    for _ in range(2):
-        (name := nodes.submit(script))
-        with contextlib.suppress(ClusterError):
-            while not nodes.states([name])[0].ended:
-                time.sleep(0.01)
+    nodes.cancel(first)
+    last = nodes.submit(script)
     with pytest.raises(ClusterError, match=r"on every node.*exit code 7.*\nno module"):
-        nodes.states([name])
+        wait_for_ends(nodes, [last])
 
 
 def test_one_job_needs_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

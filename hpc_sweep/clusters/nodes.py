@@ -6,10 +6,12 @@ the same; what starts them is the queue's own launcher in place of ``sbatch`` or
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shlex
 import subprocess
+import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -64,6 +66,7 @@ class Nodes(Queue):
         self._cpus = cpus
         self._children: dict[str, Child] = {}
         self._quick_ends: Counter[str] = Counter()
+        self._lock = threading.Lock()
         if not queue.current_job():
             raise ClusterError(
                 "cluster.place one_job runs inside a job, and this is none; use hpc-sweep submit"
@@ -86,8 +89,7 @@ class Nodes(Queue):
         self, script: Path, after: str | None = None, walltime_s: float | None = None
     ) -> str:
         """Start a copy of a script on a node that has none at work; return a name for it."""
-        busy = {child.node for child in self._children.values() if child.process.poll() is None}
-        node = next(node for node in (*self.nodes(), *self._nodes) if node not in busy)
+        node = self._free_node()
         name = f"worker-{re.sub(r'[^A-Za-z0-9-]', '-', node)}-{len(self._children) + 1}"
         copy = self._folder / "logs" / f"{name}.sh"
         log = self._folder / "logs" / f"{name}.log"
@@ -107,6 +109,26 @@ class Nodes(Queue):
         self._children[name] = Child(node, process, time.monotonic())
         return name
 
+    def _free_node(self) -> str:
+        """Return the free node with the fewest quick ends; among these the longest unused."""
+        busy: set[str] = set()
+        last: dict[str, float] = {}
+        for child in self._children.values():
+            last[child.node] = child.started
+            if self._code(child) is None:
+                busy.add(child.node)
+        free = [node for node in self._nodes if node not in busy]
+        return min(free, key=lambda node: (self._quick_ends[node], last.get(node, -math.inf)))
+
+    def _code(self, child: Child) -> int | None:
+        """Return the exit code of a script, or None while it runs; count its end once."""
+        with self._lock:  # dask-jobqueue submits in another thread than the driver asks in
+            code = child.process.poll()
+            if code is not None and not child.ended:
+                child.ended = True
+                self._quick_ends[child.node] += time.monotonic() - child.started < QUICK_S
+        return code
+
     def cancel(self, jobs: Sequence[str]) -> None:
         """End scripts that are at work."""
         children = [self._children[job].process for job in jobs if job in self._children]
@@ -119,6 +141,7 @@ class Nodes(Queue):
                 process.wait(max(0.0, end - time.monotonic()))
             except subprocess.TimeoutExpired:
                 process.kill()
+                process.wait()
 
     def states(self, jobs: Sequence[str]) -> list[JobState]:
         """Return which scripts are at work.
@@ -131,15 +154,11 @@ class Nodes(Queue):
         found = []
         for job in jobs:
             child = self._children[job]
-            code = child.process.poll()
+            code = self._code(child)
             if code is None:
                 found.append(JobState(job, "RUNNING", f"on {child.node}", ended=False))
                 continue
             found.append(JobState(job, "ENDED", f"on {child.node}, exit code {code}", ended=True))
-            if not child.ended:
-                child.ended = True
-                quick = time.monotonic() - child.started < QUICK_S
-                self._quick_ends[child.node] += quick
         if not self.nodes():
             raise ClusterError(
                 f"workers ended within {QUICK_S:.0f} s of their start on every node, the last "
