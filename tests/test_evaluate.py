@@ -22,7 +22,7 @@ from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 from sklearn.svm import SVC, SVR
 
 from hpc_sweep.estimators import build_scorers, build_splitter
-from hpc_sweep.search import Evaluation, Model, evaluate
+from hpc_sweep.search import Evaluation, Evaluator, Model, Setting, Split, Task
 
 Array = NDArray[Any]
 
@@ -33,6 +33,20 @@ def make_arrays(samples: int = 60, features: int = 4, outputs: int = 0) -> tuple
     X = rng.normal(3, 2, (samples, features))
     y = X @ rng.normal(size=(features, max(1, outputs))) + rng.normal(size=(samples, 1))
     return X, y if outputs else y[:, 0]
+
+
+def evaluate(
+    X: Any,
+    y: Any,
+    models: Sequence[Model],
+    candidates: Sequence[tuple[int, Mapping[str, Any]]],
+    splits: Mapping[int, Sequence[Split]],
+    metrics: Sequence[str],
+) -> Evaluation:
+    """Evaluate one partition, by the plain loop alone."""
+    settings = [Setting(model, params) for model, params in candidates]
+    evaluator = Evaluator(models, settings, metrics, rules=())
+    return evaluator.evaluate([Task(X, y, splits)])[0]
 
 
 def ours(

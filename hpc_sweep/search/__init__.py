@@ -1,5 +1,7 @@
-"""Evaluate the candidates of one partition, in process, with scikit-learn's numbers."""
+"""Evaluate the candidates of partitions, in process, with scikit-learn's numbers."""
 
-from hpc_sweep.search.evaluate import Evaluation, Model, Split, evaluate
+from hpc_sweep.search.evaluator import Evaluator, Model, Setting, Task
+from hpc_sweep.search.results import Evaluation
+from hpc_sweep.search.splits import Split, Splits
 
-__all__ = ["Evaluation", "Model", "Split", "evaluate"]
+__all__ = ["Evaluation", "Evaluator", "Model", "Setting", "Split", "Splits", "Task"]

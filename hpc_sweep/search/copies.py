@@ -1,0 +1,93 @@
+"""Unfitted copies of estimators, and what makes two of them the same."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.pipeline import Pipeline
+
+_PLAIN = (type(None), bool, int, float, complex, str, bytes, np.number)
+
+
+def copier(estimator: Any) -> Callable[[], Any]:
+    """Return what makes unfitted copies of an estimator, as `sklearn.base.clone` does.
+
+    Where an estimator of scikit-learn's own holds nothing but its parameters, and these
+    cannot be changed, copying its dictionary does.
+    """
+    if isinstance(estimator, Pipeline) and _is_pure(estimator, except_for="steps"):
+        steps = [(name, copier(step)) for name, step in estimator.steps]
+
+        def make() -> Any:
+            made = copy.copy(estimator)
+            made.steps = [(name, make_step()) for name, make_step in steps]
+            return made
+
+        return make
+    if _is_pure(estimator):
+        return lambda: copy.copy(estimator)
+    if isinstance(estimator, str):  # passthrough
+        return lambda: estimator
+    return lambda: clone(estimator)
+
+
+def _is_pure(estimator: Any, except_for: str = "") -> bool:
+    kind = type(estimator)
+    if not kind.__module__.startswith("sklearn.") or not hasattr(kind, "get_params"):
+        return False
+    held = vars(estimator)
+    params = estimator.get_params(deep=False)
+    return held.keys() == params.keys() and all(
+        name == except_for or _is_immutable(value) for name, value in held.items()
+    )
+
+
+def _is_immutable(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return all(map(_is_immutable, value))
+    return isinstance(value, _PLAIN)
+
+
+def leaves_input(estimator: Any) -> bool:
+    """Return whether an estimator is known not to write into the arrays that it is given."""
+    if not type(estimator).__module__.startswith("sklearn."):
+        return False
+    params = estimator.get_params(deep=True).items()
+    for name, value in params:
+        last = name.rpartition("__")[2]
+        if (last.startswith("copy") and value is False) or (last == "overwrite" and value):
+            return False
+        if hasattr(value, "get_params") and not type(value).__module__.startswith("sklearn."):
+            return False
+    return True
+
+
+def identity(value: Any, without: Iterable[str] = ()) -> Hashable:
+    """Return what two values have in common when a fit cannot tell them apart.
+
+    Parameters
+    ----------
+    value : object
+        An estimator or a parameter's value. What has no identity that can be seen is the
+        same as itself only; it must be kept alive.
+    without : iterable of str
+        Parameters of the estimator that do not count.
+    """
+    if isinstance(value, _PLAIN):
+        return (type(value), repr(value))
+    if isinstance(value, (list, tuple)):
+        return (type(value), tuple(map(identity, value)))
+    if isinstance(value, dict):
+        return (dict, tuple((identity(key), identity(value[key])) for key in value))
+    if type(value) is np.ndarray and not value.dtype.hasobject:
+        return (np.ndarray, value.shape, value.dtype.str, value.tobytes())
+    if hasattr(value, "get_params") and not isinstance(value, type):
+        dropped = set(without)
+        held = {**value.get_params(deep=False), **vars(value)}
+        names = sorted(name for name in held if name not in dropped)
+        return (type(value), tuple((name, identity(held[name])) for name in names))
+    return ("object", id(value))

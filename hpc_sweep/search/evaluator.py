@@ -1,0 +1,373 @@
+"""Fit and score candidates on the splits of partitions: shared where a rule can, else alone."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+import threading
+import time
+import warnings
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from sklearn import config_context
+from sklearn.base import clone
+from sklearn.metrics._scorer import _BaseScorer, _MultimetricScorer, _PassthroughScorer
+
+from hpc_sweep.search.copies import copier, leaves_input
+from hpc_sweep.search.results import Evaluation, brief, numbers
+from hpc_sweep.search.rules import RULES, Data, Fitted, Rule
+from hpc_sweep.search.splits import Split
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model of the spec, built.
+
+    Attributes
+    ----------
+    estimator : estimator
+        Unfitted; candidates are clones of it with their parameters set.
+    splitter : splitter
+        Makes the splits of a partition.
+    scorer : callable
+        ``scorer(estimator, X, y)`` gives a number, or a dict by metric.
+    """
+
+    estimator: Any
+    splitter: Any
+    scorer: Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A candidate, as estimators take it.
+
+    Attributes
+    ----------
+    model : int
+        Index of the model.
+    params : mapping
+        Parameter values.
+    seeded : tuple of str
+        Names of the parameters that get the partition's seed.
+    """
+
+    model: int
+    params: Mapping[str, Any]
+    seeded: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Task:
+    """One partition.
+
+    Attributes
+    ----------
+    X : array-like or sparse matrix, shape (n_samples, n_features)
+        Features.
+    y : array-like, shape (n_samples,) or (n_samples, n_outputs), or None
+        Target.
+    splits : mapping of int to sequence of (ndarray, ndarray)
+        By model: train and test indices of each split.
+    seed : int
+        What the random states get that nobody has set.
+    """
+
+    X: Any
+    y: Any
+    splits: Mapping[int, Sequence[Split]]
+    seed: int = 0
+
+
+class Evaluator:
+    """Evaluates the same candidates on any number of partitions.
+
+    Parameters
+    ----------
+    models : sequence of Model
+        The models that candidates refer to.
+    settings : sequence of Setting
+        The candidates.
+    metrics : sequence of str
+        Names of the metrics; one for a scorer that gives a number.
+    train_scores : bool
+        Whether to score on the training samples too.
+    rules : sequence of Rule
+        By which work is shared; the first one that matches a candidate is taken.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[Model],
+        settings: Sequence[Setting],
+        metrics: Sequence[str],
+        *,
+        train_scores: bool = False,
+        rules: Sequence[Rule] = RULES,
+    ) -> None:
+        self.models = models
+        self.settings = settings
+        self.metrics = tuple(metrics)
+        self._train_scores = train_scores
+        self._templates: list[Any] = [_template(models[each.model], each) for each in settings]
+        self._valid = [_is_valid(template) for template in self._templates]
+        self._copiers = [copier(template) for template in self._templates]
+        self._leaves_input = [t is not None and leaves_input(t) for t in self._templates]
+        self.groups = self._grouped(rules)
+
+    def _grouped(self, rules: Sequence[Rule]) -> list[tuple[Rule | None, list[int]]]:
+        """Return which candidates are evaluated together, and by which rule."""
+        groups: dict[Hashable, tuple[Rule | None, list[int]]] = {}
+        for row, template in enumerate(self._templates):
+            key: Hashable = row
+            matching: Rule | None = None
+            # training samples that a fit has written into would be scored as they are then
+            may_share = self._valid[row] and (self._leaves_input[row] or not self._train_scores)
+            for rule in rules if may_share else ():
+                common = rule.matches(template)
+                if common is not None:
+                    setting = self.settings[row]
+                    key, matching = (id(rule), setting.model, setting.seeded, common), rule
+                    break
+            groups.setdefault(key, (matching, []))[1].append(row)
+        found: list[tuple[Rule | None, list[int]]] = []
+        for rule_or_none, rows in groups.values():
+            if rule_or_none is None or len(rows) < rule_or_none.least:
+                found += [(None, [row]) for row in rows]
+            else:
+                found.append((rule_or_none, rows))
+        return found
+
+    def evaluate(self, tasks: Sequence[Task]) -> list[Evaluation]:
+        """Fit and score every candidate on every split of every partition.
+
+        Returns
+        -------
+        list of Evaluation
+            One a partition, rows in the order of the candidates. What a candidate raises
+            becomes NaN and a message, as with scikit-learn's ``error_score=np.nan``, and
+            touches nothing else. Numbers do not depend on which partitions come together.
+        """
+        results = [self._blank(task) for task in tasks]
+        for rule, rows in self.groups:
+            if rule is not None:
+                rule.evaluate(self, rows, tasks, results)
+                continue
+            for task, result in zip(tasks, results, strict=True):
+                for row in rows:
+                    self.alone(row, task, range(self.n_splits(row, task)), result)
+        return results
+
+    def _blank(self, task: Task) -> Evaluation:
+        n_splits = max((len(found) for found in task.splits.values()), default=0)
+        return Evaluation.blank(len(self.settings), n_splits, self.metrics, self._train_scores)
+
+    def n_splits(self, row: int, task: Task) -> int:
+        """Return how many splits a candidate is evaluated on: none where there are none."""
+        return len(task.splits.get(self.settings[row].model, ()))
+
+    def unfitted(self, row: int, seed: int) -> Any:
+        """Return a new estimator of a candidate."""
+        made = self._copiers[row]()
+        for name in self.settings[row].seeded:
+            if "__" in name:
+                made.set_params(**{name: seed})
+            else:
+                setattr(made, name, seed)
+        return made
+
+    def alone(self, row: int, task: Task, columns: Sequence[int], result: Evaluation) -> None:
+        """Evaluate one candidate on some splits."""
+        setting = self.settings[row]
+        model = self.models[setting.model]
+        with _recorded_warnings() as warned:
+            for column in columns:
+                # cut anew for each fit, as scikit-learn does: Ridge(copy_X=False) changes its X
+                data = _cut(task, setting.model, column)
+                start = fitted = time.perf_counter()
+                try:
+                    with self._validated(row):
+                        estimator = self._new(row, task.seed)
+                        if data.y_train is None:
+                            estimator.fit(data.X_train)
+                        else:
+                            estimator.fit(data.X_train, data.y_train)
+                    fitted = time.perf_counter()
+                    with nullcontext() if column == columns[0] else _unvalidated():
+                        self._score(model, estimator, data, row, column, result)
+                except (Exception, SystemExit) as error:  # it is the candidate's failure
+                    result.fail(row, column, brief(type(error).__name__, error))
+                    fitted = time.perf_counter() if fitted == start else fitted
+                result.fit_time[row, column] = fitted - start
+                result.score_time[row, column] = time.perf_counter() - fitted
+        result.warn(row, warned)
+
+    def _new(self, row: int, seed: int) -> Any:
+        """Return a new estimator, or raise what making it raises."""
+        if self._templates[row] is None:
+            return _template_of(self.models[self.settings[row].model], self.settings[row])
+        return self.unfitted(row, seed)
+
+    def _validated(self, row: int) -> Any:
+        """Return a context in which parameters that were found valid are not looked at again."""
+        return _unvalidated() if self._valid[row] else nullcontext()
+
+    def _score(
+        self, model: Model, estimator: Any, data: Data, row: int, column: int, result: Evaluation
+    ) -> None:
+        scores = _scores(model, estimator, data.X_test, data.y_test)
+        for metric, score in numbers(scores, self.metrics):
+            if isinstance(score, str):
+                last = score.strip().splitlines()[-1]
+                result.fail(row, column, brief(f"scoring {metric}", last))
+            else:
+                result.scores[metric][row, column] = score
+                if math.isnan(score):
+                    result.fail(row, column, f"scoring {metric}: the score is NaN")
+        if self._train_scores:
+            found = _scores(model, estimator, data.X_train, data.y_train)
+            for metric, score in numbers(found, self.metrics):
+                if not isinstance(score, str):
+                    result.train_scores[metric][row, column] = score
+
+    def share(
+        self, rule: Rule, rows: Sequence[int], task: Task, column: int, result: Evaluation
+    ) -> None:
+        """Evaluate candidates on one split by a rule; alone where it fails."""
+        index = self.settings[rows[0]].model
+        left = set(rows)
+        with _recorded_warnings() as warned, _unvalidated():
+            data = _cut(task, index, column, warned)
+            try:
+                estimators = [self.unfitted(row, task.seed) for row in rows]
+                for found in rule.fitted(estimators, data):
+                    row = rows[found.position]
+                    texts = list(warned) if found.warned is None else list(found.warned)
+                    if self._score_shared(found, row, data, column, texts, result):
+                        left.discard(row)
+            except Exception:  # noqa: S110, what is left is fitted alone, and says why
+                pass
+        for row in sorted(left):
+            self.alone(row, task, [column], result)
+
+    def _score_shared(
+        self,
+        found: Fitted,
+        row: int,
+        data: Data,
+        column: int,
+        texts: list[str],
+        result: Evaluation,
+    ) -> bool:
+        """Score a fitted candidate; return False when it has to be fitted alone."""
+        model = self.models[self.settings[row].model]
+        start = len(data.warned)
+        begin = time.perf_counter()
+        estimator, view = found.estimator, data
+        if found.steps and _is_own(model.scorer):
+            X_train = _through(found.steps, data.X_train) if self._train_scores else None
+            view = Data(X_train, data.y_train, found.X_test, data.y_test)
+        elif found.steps:
+            estimator = self._assembled(row, found)
+        if not self._leaves_input[row]:
+            view = copy.deepcopy(view)
+        before = bool(result.failed[row]), result.messages[row]
+        try:
+            self._score(model, estimator, view, row, column, result)
+        except Exception:
+            result.failed[row] = True
+        if bool(result.failed[row]) and not before[0]:
+            result.failed[row], result.messages[row] = before
+            result.clear(row, column)
+            return False
+        result.fit_time[row, column] = found.seconds
+        result.score_time[row, column] = found.score_seconds + time.perf_counter() - begin
+        result.warn(row, [*texts, *data.warned[start:]])
+        return True
+
+    def _assembled(self, row: int, found: Fitted) -> Any:
+        """Return the whole pipeline, fitted, for a scorer that may look at its steps."""
+        pipeline = copy.copy(self._templates[row])
+        names = [name for name, _ in pipeline.steps]
+        pipeline.steps = list(zip(names, [*found.steps, found.estimator], strict=True))
+        return pipeline
+
+
+def _template_of(model: Model, setting: Setting) -> Any:
+    return clone(model.estimator).set_params(**clone(dict(setting.params), safe=False))
+
+
+def _template(model: Model, setting: Setting) -> Any | None:
+    """Return an estimator with all parameters set; None where that fails."""
+    try:
+        return _template_of(model, setting).set_params(**dict.fromkeys(setting.seeded, 0))
+    except Exception:
+        return None
+
+
+def _is_valid(estimator: Any) -> bool:
+    """Return whether scikit-learn finds nothing wrong with any parameter."""
+    if estimator is None:
+        return False
+    try:
+        for part in (estimator, *estimator.get_params(deep=True).values()):
+            if hasattr(part, "_parameter_constraints") and not isinstance(part, type):
+                part._validate_params()
+    except Exception:
+        return False
+    return True
+
+
+def _unvalidated() -> Any:
+    return config_context(skip_parameter_validation=True)
+
+
+def _scores(model: Model, estimator: Any, X: Any, y: Any) -> Any:
+    return model.scorer(estimator, X) if y is None else model.scorer(estimator, X, y)
+
+
+def _is_own(scorer: Any) -> bool:
+    """Return whether a scorer is scikit-learn's, which sees of an estimator what it predicts."""
+    if isinstance(scorer, _MultimetricScorer):
+        return all(map(_is_own, scorer._scorers.values()))
+    return isinstance(scorer, (_BaseScorer, _PassthroughScorer))
+
+
+def _through(steps: Sequence[Any], X: Any) -> Any:
+    for step in steps:
+        X = X if step is None or isinstance(step, str) else step.transform(X)
+    return X
+
+
+def _cut(task: Task, model: int, column: int, warned: list[str] | None = None) -> Data:
+    train, test = task.splits[model][column]
+    X, y = task.X, task.y
+    y_train, y_test = (None, None) if y is None else (y[train], y[test])
+    return Data(X[train], y_train, X[test], y_test, [] if warned is None else warned)
+
+
+@contextlib.contextmanager
+def _recorded_warnings() -> Iterator[list[str]]:
+    """Record what fits warn of: of this thread, and nothing that comes once a process.
+
+    Dask's threads warn too, and lazy imports and the garbage collector warn at times that
+    have nothing to do with the candidate.
+    """
+    texts: list[str] = []
+    thread = threading.get_ident()
+
+    def note(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if threading.get_ident() == thread:
+            texts.append(brief(category.__name__, message))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning):
+            warnings.simplefilter("ignore", category)
+        warnings.simplefilter("ignore", ResourceWarning)
+        warnings.showwarning = note
+        yield texts

@@ -1,0 +1,12 @@
+"""Sharing rules: one file each, and the list of them."""
+
+from hpc_sweep.search.rules.base import Data, Fitted, Rule
+from hpc_sweep.search.rules.prefixes import Prefixes
+
+STEP_RULES: tuple[Rule, ...] = ()
+"""Rules for single estimators, and for steps of pipelines."""
+
+RULES: tuple[Rule, ...] = (*STEP_RULES, Prefixes(STEP_RULES))
+"""All rules; the first one that matches is taken."""
+
+__all__ = ["RULES", "Data", "Fitted", "Rule"]

@@ -1,0 +1,132 @@
+"""What a sharing rule is."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hpc_sweep.search.evaluator import Evaluator, Task
+    from hpc_sweep.search.results import Evaluation
+
+
+@dataclass
+class Data:
+    """One split of one partition.
+
+    Attributes
+    ----------
+    X_train, X_test : array-like or sparse matrix, shape (n_samples, n_features)
+        Features. A rule must leave them as they are.
+    y_train, y_test : array-like or None
+        Target.
+    warned : list of str
+        What was warned of since the evaluation of the split began.
+    """
+
+    X_train: Any
+    y_train: Any
+    X_test: Any
+    y_test: Any
+    warned: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Fitted:
+    """A candidate, fitted on a split.
+
+    Attributes
+    ----------
+    position : int
+        Of the candidate among those that the rule was given.
+    estimator : estimator
+        Fitted; it gives the numbers that it would give if it had been fitted alone.
+    seconds : float
+        Its share of the time spent in fits.
+    steps : tuple of transformer
+        Fitted steps of a pipeline that come before `estimator`.
+    X_test : array-like or None
+        What to give to `estimator` in place of the split's own test samples.
+    score_seconds : float
+        Its share of the time spent in transforming the test samples.
+    transformed : array-like or None
+        By a transformer: the training samples, as ``fit_transform`` gives them.
+    warned : sequence of str or None
+        What the fit warned of; None: all that came since the evaluation began.
+    """
+
+    position: int
+    estimator: Any
+    seconds: float
+    steps: tuple[Any, ...] = ()
+    X_test: Any = None
+    score_seconds: float = 0.0
+    transformed: Any = None
+    warned: Sequence[str] | None = None
+
+
+class Rule(abc.ABC):
+    """A way to evaluate several candidates in less work than one by one.
+
+    Attributes
+    ----------
+    least : int
+        How many candidates it takes to be worth it.
+    """
+
+    least: int = 2
+
+    @abc.abstractmethod
+    def matches(self, estimator: Any) -> Hashable | None:
+        """Return what an estimator must have in common with others to share work with them.
+
+        Parameters
+        ----------
+        estimator : estimator
+            Unfitted, all parameters set.
+
+        Returns
+        -------
+        hashable or None
+            None where the rule does not apply.
+        """
+
+    @abc.abstractmethod
+    def fitted(self, estimators: Sequence[Any], data: Data) -> Iterator[Fitted]:
+        """Yield each of several candidates, fitted, in any order.
+
+        Whatever this raises, or does not yield, is fitted alone instead.
+
+        Parameters
+        ----------
+        estimators : sequence of estimator
+            Unfitted copies, which are the rule's to use.
+        data : Data
+            The split.
+        """
+
+    def evaluate(
+        self,
+        evaluator: Evaluator,
+        rows: Sequence[int],
+        tasks: Sequence[Task],
+        results: Sequence[Evaluation],
+    ) -> None:
+        """Evaluate candidates on all splits of all partitions.
+
+        Parameters
+        ----------
+        evaluator : Evaluator
+            Has the candidates.
+        rows : sequence of int
+            Which of them; all of one model.
+        tasks : sequence of Task
+            The partitions.
+        results : sequence of Evaluation
+            Where scores go.
+        """
+        for task, result in zip(tasks, results, strict=True):
+            for column in range(evaluator.n_splits(rows[0], task)):
+                evaluator.share(self, rows, task, column, result)

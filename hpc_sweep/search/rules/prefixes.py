@@ -1,0 +1,147 @@
+"""Pipelines with the same first steps fit and apply these once for each split."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sklearn.pipeline import Pipeline
+
+from hpc_sweep.search.copies import identity, leaves_input
+from hpc_sweep.search.rules.base import Data, Fitted, Rule
+
+Member = tuple[int, Sequence[Any]]
+"""Position of a pipeline, and its steps."""
+
+
+@dataclass(frozen=True)
+class Reached:
+    """What the members of a group have in common after some steps; times are a member's share."""
+
+    data: Data
+    steps: tuple[Any, ...] = ()
+    seconds: float = 0.0
+    score_seconds: float = 0.0
+    warned: tuple[str, ...] = ()
+
+
+class Prefixes(Rule):
+    """Shares the first steps of pipelines, and what rules share of the steps themselves.
+
+    Parameters
+    ----------
+    rules : sequence of Rule
+        For single steps, transformers and last ones.
+    """
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self._rules = rules
+
+    def matches(self, estimator: Any) -> Hashable | None:
+        """Return the names of the steps, and what the first one may be shared by."""
+        if type(estimator) is not Pipeline or estimator.memory is not None or estimator.verbose:
+            return None
+        if len(estimator.steps) < 2 or estimator.transform_input is not None:
+            return None
+        names = tuple(name for name, _ in estimator.steps)
+        return (names, self._family(estimator.steps[0][1]))
+
+    def fitted(self, estimators: Sequence[Any], data: Data) -> Iterator[Fitted]:
+        """Yield pipelines' last steps, fitted, with the test samples as they see them."""
+        members = [(i, [step for _, step in each.steps]) for i, each in enumerate(estimators)]
+        yield from self._walk(members, 0, Reached(data))
+
+    def _family(self, step: Any) -> tuple[int | None, Hashable]:
+        """Return what steps have in common that one fit, or one rule, serves."""
+        for index, rule in enumerate(self._rules):
+            key = rule.matches(step)
+            if key is not None:
+                return (index, key)
+        return (None, identity(step))
+
+    def _walk(self, members: Sequence[Member], depth: int, reached: Reached) -> Iterator[Fitted]:
+        is_last = depth == len(members[0][1]) - 1
+        same: dict[Hashable, list[Member]] = defaultdict(list)
+        for member in members:
+            same[member[0] if is_last else identity(member[1][depth])].append(member)
+        groups = list(same.values())
+        steps = [group[0][1][depth] for group in groups]
+        for found in self._fits(steps, reached, transform=not is_last):
+            group = groups[found.position]
+            share = len(group)
+            warned = (*reached.warned, *(found.warned or ()))
+            seconds = reached.seconds + found.seconds / share
+            if is_last:
+                yield replace(
+                    found,
+                    position=group[0][0],
+                    seconds=seconds,
+                    score_seconds=reached.score_seconds,
+                    steps=reached.steps,
+                    X_test=reached.data.X_test,
+                    warned=warned,
+                )
+                continue
+            begin = time.perf_counter()
+            try:
+                data = _transformed(reached.data, found)
+            except Exception:  # noqa: S112, its candidates are fitted alone, and say why
+                continue
+            spent = (time.perf_counter() - begin) / share
+            fitted_steps = (*reached.steps, found.estimator)
+            after = Reached(data, fitted_steps, seconds, reached.score_seconds + spent, warned)
+            yield from self._walk(group, depth + 1, after)
+
+    def _fits(self, steps: Sequence[Any], reached: Reached, transform: bool) -> Iterator[Fitted]:
+        """Yield steps, fitted, by rules where these apply; those that fail are left out."""
+        families: dict[tuple[int | None, Hashable], list[int]] = defaultdict(list)
+        for position, step in enumerate(steps):
+            families[self._family(step)].append(position)
+        for (index, _), positions in families.items():
+            rule = None if index is None else self._rules[index]
+            if rule is not None and len(positions) >= rule.least:
+                found = rule.fitted([steps[p] for p in positions], reached.data)
+                try:
+                    for fitted in found:
+                        yield replace(fitted, position=positions[fitted.position])
+                except Exception:  # noqa: S112
+                    continue
+                continue
+            for position in positions:
+                fitted_alone = _fit(steps[position], position, reached.data, transform)
+                if fitted_alone is not None:
+                    yield fitted_alone
+
+
+def _fit(step: Any, position: int, data: Data, transform: bool) -> Fitted | None:
+    if step is None or isinstance(step, str):  # passthrough
+        return Fitted(position, step, 0.0, transformed=data.X_train, warned=())
+    X = data.X_train if leaves_input(step) else data.X_train.copy()
+    start = len(data.warned)
+    begin = time.perf_counter()
+    transformed = None
+    try:
+        if not transform:
+            step.fit(X, data.y_train)
+        elif hasattr(step, "fit_transform"):
+            transformed = step.fit_transform(X, data.y_train)
+        else:
+            transformed = step.fit(X, data.y_train).transform(X)
+    except Exception:
+        return None
+    seconds = time.perf_counter() - begin
+    return Fitted(
+        position, step, seconds, transformed=transformed, warned=tuple(data.warned[start:])
+    )
+
+
+def _transformed(data: Data, found: Fitted) -> Data:
+    """Return the split as the next step sees it."""
+    step = found.estimator
+    if step is None or isinstance(step, str):
+        return data
+    X_test = data.X_test if leaves_input(step) else data.X_test.copy()
+    return replace(data, X_train=found.transformed, X_test=step.transform(X_test))

@@ -1,0 +1,6 @@
+"""What runs on a worker."""
+
+from hpc_sweep.work.bench import Bench, open_bench
+from hpc_sweep.work.tasks import Context
+
+__all__ = ["Bench", "Context", "open_bench"]

@@ -1,0 +1,132 @@
+"""What a worker keeps between the tasks of one run."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone
+
+from hpc_sweep.candidates import Candidate
+from hpc_sweep.estimators import (
+    build_estimator,
+    build_scorers,
+    build_splitter,
+    is_classifier,
+    parameter_value,
+)
+from hpc_sweep.partitions import Label, partition_labels
+from hpc_sweep.search import Evaluator, Model, Setting, Splits
+from hpc_sweep.source import Source, open_source
+from hpc_sweep.spec import SweepSpec
+from hpc_sweep.store import Store
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a worker keeps between tasks of one run: opened and built once.
+
+    Attributes
+    ----------
+    store : Store
+        The output.
+    source : Source
+        The input.
+    models : tuple of Model
+        Those of the spec, built.
+    settings : tuple of Setting
+        The candidates, as estimators take them.
+    splits : tuple of Splits
+        By model.
+    """
+
+    store: Store
+    source: Source
+    models: tuple[Model, ...]
+    settings: tuple[Setting, ...]
+    splits: tuple[Splits, ...]
+    _evaluators: dict[tuple[int, int], Evaluator] = field(default_factory=dict)
+
+    @property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """The candidates in order."""
+        return self.store.candidates
+
+    def labels(self, partition: NDArray[np.intp]) -> dict[str, Label]:
+        """Return the labels of a partition."""
+        return partition_labels(self.source.coordinates, self.store.header.dims, partition)
+
+    def seed(self, partition: NDArray[np.intp]) -> int:
+        """Return a seed made of the sweep's seed and the partition's labels, never of the unit."""
+        content = [self.store.spec.search.seed, self.labels(partition)]
+        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).digest()
+        return int.from_bytes(digest[:4], "big") >> 1
+
+    def params(self, candidate: int, seed: int) -> dict[str, Any]:
+        """Return the parameters of a candidate, open random states filled with a seed."""
+        setting = self.settings[candidate]
+        return {**setting.params, **dict.fromkeys(setting.seeded, seed)}
+
+    def models_of(self, first: int, last: int) -> list[int]:
+        """Return which models the candidates of a range are of."""
+        return sorted({candidate.model for candidate in self.candidates[first:last]})
+
+    def evaluator(self, first: int, last: int) -> Evaluator:
+        """Return what evaluates the candidates of a range."""
+        if (first, last) not in self._evaluators:
+            settings = self.settings[first:last]
+            metrics = self.store.spec.metrics
+            self._evaluators[first, last] = Evaluator(self.models, settings, metrics)
+        return self._evaluators[first, last]
+
+
+@functools.lru_cache(maxsize=2)
+def open_bench(store: str, spec_text: str) -> Bench:
+    """Open store and source and build the models, once for all tasks of a run."""
+    opened = Store.open(store)
+    spec = SweepSpec.model_validate_json(spec_text)
+    models = build_models(spec)
+    candidates = opened.candidates
+    defaults = [model.estimator.get_params(deep=True) for model in models]
+    settings = tuple(
+        _setting(candidate, models[candidate.model].estimator, defaults[candidate.model])
+        for candidate in candidates
+    )
+    splits = tuple(Splits(model.splitter) for model in models)
+    return Bench(opened, open_source(spec.data), models, settings, splits)
+
+
+def _setting(candidate: Candidate, estimator: Any, defaults: Mapping[str, Any]) -> Setting:
+    params = {
+        name: parameter_value(value, defaults.get(name)) for name, value in candidate.params.items()
+    }
+    return Setting(candidate.model, params, _open_random_states(estimator, params))
+
+
+def build_models(spec: SweepSpec) -> tuple[Model, ...]:
+    """Build the models of a spec with their splitters and scorers."""
+    models = []
+    for model in spec.models:
+        estimator = build_estimator(model.estimator, model.pipeline)
+        splitter = build_splitter(spec.search.cv, is_classifier(estimator))
+        models.append(Model(estimator, splitter, build_scorers(estimator, spec.search.scoring)))
+    return tuple(models)
+
+
+def _open_random_states(estimator: Any, params: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of ``random_state`` parameters that nobody has set."""
+    try:
+        set_up = clone(estimator).set_params(**clone(params, safe=False))
+    except Exception:  # the candidate fails when it is fitted, with this as its reason
+        return ()
+    return tuple(
+        name
+        for name, value in set_up.get_params(deep=True).items()
+        if name.rpartition("__")[2] == "random_state" and value is None and name not in params
+    )
