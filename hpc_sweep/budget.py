@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpc_sweep.charge import Spent, spent
+from hpc_sweep.clusters import seconds, with_margin
 from hpc_sweep.errors import BudgetError, PlanError
 from hpc_sweep.spec import SweepSpec
 from hpc_sweep.store import Journal, Ledger, RunFolder, Store, read_events
@@ -53,6 +54,26 @@ def forecast(store: Store | None) -> Forecast:
         return Forecast(used, 0.0)
     known = done and used.core_hours
     return Forecast(used, used.core_hours * (cells - done) / done if known else None)
+
+
+def shorter_walltime_s(spec: SweepSpec, cores: int) -> float | None:
+    """Return what the rest of a sweep is predicted to need, where a driver asks for more.
+
+    Parameters
+    ----------
+    spec : SweepSpec
+        The sweep.
+    cores : int
+        Cores of all its workers.
+    """
+    asked = seconds(spec.cluster.driver.walltime or spec.cluster.walltime or "")
+    if asked is None or not Path(spec.output.store).exists():
+        return None
+    rest = forecast(Store.open(spec.output.store)).remaining_core_hours
+    if rest is None:
+        return None
+    needed = with_margin(rest * 3600 / cores)
+    return needed if needed < asked else None
 
 
 def check_budget(spec: SweepSpec, store: Store | None) -> None:

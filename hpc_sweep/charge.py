@@ -9,8 +9,8 @@ from typing import Any
 
 from hpc_sweep.spec import ChargeSpec
 
-NOT_OF_A_RUN = frozenset({"driver_submitted", "cancelled"})
-"""Events that others than the driver write, at any time."""
+NOT_OF_A_RUN = frozenset({"driver_submitted", "cancelled", "chain_ended"})
+"""Events outside of runs, at any time."""
 
 
 @dataclass(frozen=True)

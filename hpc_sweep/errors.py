@@ -10,6 +10,8 @@ import contextlib
 import difflib
 import errno
 import os
+import platform
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -108,6 +110,10 @@ class NoWorkersError(ClusterError):
     """No worker came within the time to wait; they may come later."""
 
 
+class NoProgressError(ClusterError):
+    """A driver had workers for most of its time, and nothing was added to the store."""
+
+
 class BudgetError(ClusterError):
     """The core-hours that a sweep may use are used up; what is done is kept."""
 
@@ -167,6 +173,18 @@ def disk_error(cause: OSError, path: os.PathLike[str] | str, doing: str) -> Disk
         cause.errno,
         f"{os.strerror(cause.errno or 0)}: cannot {doing} {os.fspath(path)}; {remedy}, then run "
         "the same command again: what is done is kept",
+    )
+
+
+def foreign_import(error: ImportError) -> str | None:
+    """Return the message for what the environment lacks, or None where the fault is ours."""
+    name = error.name or "a library"
+    if name.partition(".")[0] == "hpc_sweep":
+        return None
+    return (
+        f"cannot import {name}: {error}; the environment of {sys.executable} does not work on "
+        f"{platform.node()}: repair it, or, on a node of a cluster, make it visible there (a "
+        "shared file system, cluster.prologue, cluster.launcher)"
     )
 
 

@@ -58,6 +58,9 @@ class DriverJob:
         What the job is called, after ``hpc-sweep-``.
     array : int
         How many such jobs there are.
+    check : sequence of str
+        A Python with a program that must succeed on the node before the command is run; none
+        where empty.
     """
 
     command: Sequence[str]
@@ -72,6 +75,7 @@ class DriverJob:
     time_min: str | None = None
     name: str = "driver"
     array: int = 1
+    check: Sequence[str] = ()
 
 
 def driver_job(cluster: ClusterSpec, command: Sequence[str], log_folder: str) -> DriverJob:
@@ -155,7 +159,12 @@ def driver_script(kind: str, job: DriverJob, templates: Traversable = TEMPLATES)
     )
     sizes = job.size.values()
     launcher = [placeholders.expanded(word, sizes) for word in job.launcher]
-    values = {**asdict(job), "command": shlex.join([*launcher, *job.command])}
+    values = {
+        **asdict(job),
+        "command": shlex.join([*launcher, *job.command]),
+        "check": shlex.join([*launcher, *job.check]) if job.check else "",
+        "python": shlex.quote(shlex.join([*launcher, *job.check[:1]])),
+    }
     try:
         text = environment.from_string(place.read_text(encoding="utf-8")).render(values)
     except (OSError, TemplateError) as error:

@@ -12,8 +12,18 @@ import xarray as xr
 
 from hpc_sweep.budget import forecast
 from hpc_sweep.choices import DONE, STATUS_MEANINGS
+from hpc_sweep.driverjobs import not_begun
 from hpc_sweep.partitions import partition_labels
-from hpc_sweep.store import Ledger, Store, is_known_dead, read_events, read_holder
+from hpc_sweep.store import (
+    Ledger,
+    RunFolder,
+    Store,
+    is_known_dead,
+    read_events,
+    read_holder,
+    real_place,
+    run_folder,
+)
 
 
 def open_results(store: str | Path) -> xr.Dataset:
@@ -85,23 +95,33 @@ def first_reasons(results: xr.Dataset, most: int = 3) -> list[str]:
 
 
 def sweep_status(store: str | Path) -> dict[str, Any]:
-    """Return how far a sweep is, from its files alone.
+    """Return how far a sweep is, from its files.
+
+    Where a driver was submitted that has not begun, the queue is asked for its words too, if it
+    answers from here.
 
     Returns
     -------
     dict
         ``store, name, complete, partitions`` (by state), ``fits, fits_done, result_chunks,
         result_chunks_folded, parts, driver`` (who holds the lease, or None; the dead do not
-        count where this host can tell), ``core_hours`` used, ``core_hours_left`` as predicted,
-        ``charges`` by unit, ``last_event``.
+        count where this host can tell), ``not_begun`` (driver jobs), ``core_hours`` used,
+        ``core_hours_left`` as predicted, ``charges`` by unit, ``last_event``. Of a sweep whose
+        first driver has not begun, ``fits`` and ``result_chunks`` are None.
+
+    Raises
+    ------
+    StoreError
+        When there is no store and no driver was submitted to make it.
     """
+    run = run_folder(store)
+    if not real_place(store).exists() and run.spec.exists():
+        return _unmade(real_place(store), run)
     opened = Store.open(store)
     ledger = Ledger.read(opened)
     run = opened.run
     holders = [read_holder(lease) for lease in (run.lease, *run.rivals())]
     drivers = [str(holder) for holder in holders if holder and not is_known_dead(holder)]
-    logs = sorted(run.path.glob("events*.jsonl"))
-    last = max((event for log in logs for event in read_events(log)), key=_time, default=None)
     cells = opened.grid.size * len(opened.candidates)
     known = forecast(opened)
     return {
@@ -115,11 +135,38 @@ def sweep_status(store: str | Path) -> dict[str, Any]:
         "result_chunks_folded": len(ledger.folded),
         "parts": sum(len(names) for names in ledger.parts.values()),
         "driver": ", ".join(drivers) or None,
+        "not_begun": [] if drivers or ledger.is_complete else not_begun(run),
         "core_hours": round(known.spent.core_hours, 6),
         "core_hours_left": known.remaining_core_hours,
         "charges": known.spent.charges,
-        "last_event": last,
+        "last_event": _last_event(run),
     }
+
+
+def _unmade(place: Path, run: RunFolder) -> dict[str, Any]:
+    """Return what `sweep_status` does before a first driver has made the store."""
+    return {
+        "store": str(place),
+        "name": json.loads(run.spec.read_text(encoding="utf-8"))["name"],
+        "complete": False,
+        "partitions": {},
+        "fits": None,
+        "fits_done": 0,
+        "result_chunks": None,
+        "result_chunks_folded": 0,
+        "parts": 0,
+        "driver": None,
+        "not_begun": not_begun(run),
+        "core_hours": 0.0,
+        "core_hours_left": None,
+        "charges": {},
+        "last_event": _last_event(run),
+    }
+
+
+def _last_event(run: RunFolder) -> dict[str, Any] | None:
+    logs = sorted(run.path.glob("events*.jsonl"))
+    return max((event for log in logs for event in read_events(log)), key=_time, default=None)
 
 
 def _time(event: dict[str, Any]) -> str:

@@ -5,56 +5,35 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
 
-from hpc_sweep.budget import check_budget, forecast
+from hpc_sweep.budget import check_budget, shorter_walltime_s
 from hpc_sweep.clusters import (
     ENDING,
     QUEUES,
-    JobQueue,
+    NotNowError,
     Queue,
     QueueSilentError,
     clock,
     current_queue,
-    make_cluster,
     make_queue,
     seconds,
-    with_margin,
 )
 from hpc_sweep.directives import PREFIX
-from hpc_sweep.errors import (
-    ClusterError,
-    DiskError,
-    Fault,
-    Interrupted,
-    NoWorkersError,
-    SpecError,
-    StoreError,
-)
+from hpc_sweep.driverjobs import job_queue, submit_driver
+from hpc_sweep.errors import ClusterError, Fault, SpecError, StoreError
 from hpc_sweep.jobscripts import driver_job, driver_script, with_workers
 from hpc_sweep.plan import WHOLE, Share
 from hpc_sweep.prepare import Prepared, check_versions, create, group_of, prepare
-from hpc_sweep.spec import ClusterSpec, SweepSpec, load_spec
-from hpc_sweep.store import (
-    Journal,
-    Outage,
-    RunFolder,
-    Store,
-    group_access,
-    hold,
-    probe,
-    read_events,
-    run_folder,
-)
+from hpc_sweep.spec import SweepSpec, load_spec
+from hpc_sweep.store import Journal, RunFolder, group_access, hold, read_events, run_folder
 from hpc_sweep.store.durable import write_durably
 
-MAX_SUCCESSORS = 2
-"""How many links of a chain wait in the queue at the most."""
+CHECK = (sys.executable, "-c", "import hpc_sweep.cli")
+"""What a node must be able to do before a driver begins there."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +80,7 @@ def driver_spec(spec: SweepSpec, way: Way = Way()) -> SweepSpec:
     if way.chain:
         changed["start_timeout"] = spec.cluster.idle_limit
     if way.drivers:
-        workers = _job_queue(spec.cluster, run_folder(spec.output.store))
+        workers = job_queue(spec.cluster, run_folder(spec.output.store))
         changed |= {
             "kind": "local",
             "workers": workers.workers_per_job,
@@ -155,7 +134,7 @@ def machine_scripts(name: str, folder: Path) -> tuple[SweepSpec, Scripts]:
 
 
 def _checked(spec: SweepSpec, origin: str, way: Way) -> Prepared:
-    cluster = _job_queue(spec.cluster, run_folder(spec.output.store))
+    cluster = job_queue(spec.cluster, run_folder(spec.output.store))
     faults = cluster.faults() if way.drivers else []
     if way.chain and way.drivers:
         faults.append(Fault("--drivers", "has no --chain; submit again to go on"))
@@ -173,7 +152,7 @@ def _checked(spec: SweepSpec, origin: str, way: Way) -> Prepared:
 
 def _scripts(spec: SweepSpec, way: Way, share: str) -> Scripts:
     run = run_folder(spec.output.store)
-    cluster = _job_queue(spec.cluster, run)
+    cluster = job_queue(spec.cluster, run)
     command = [
         *(sys.executable, "-m", "hpc_sweep", "run", str(run.spec)),
         *(["--chain"] if way.chain else []),
@@ -184,6 +163,7 @@ def _scripts(spec: SweepSpec, way: Way, share: str) -> Scripts:
     walltime = seconds(job.walltime or "")
     job = replace(
         job,
+        check=CHECK,
         walltime=None if walltime is None else clock(walltime),
         # without a successor nobody would go on with what a shortened job leaves
         time_min=cluster.queue.time_min(walltime, spec.cluster.time_min) if way.chain else None,
@@ -202,7 +182,7 @@ def _scripts(spec: SweepSpec, way: Way, share: str) -> Scripts:
 
 def warnings_of(spec: SweepSpec) -> list[str]:
     """Return what the user should know about the cluster before it is started."""
-    return _job_queue(spec.cluster, run_folder(spec.output.store)).warnings()
+    return job_queue(spec.cluster, run_folder(spec.output.store)).warnings()
 
 
 def submit(spec: SweepSpec, origin: str = "the spec", way: Way = Way()) -> list[str]:
@@ -240,12 +220,34 @@ def submit(spec: SweepSpec, origin: str = "the spec", way: Way = Way()) -> list[
         write_durably(run.script, scripts.driver.encode())
         if way.drivers:
             _make_store(prepared, run)
-    if way.drivers:
-        return _submit_drivers(spec, queue, run, way)
-    jobs = [_submit_link(spec, queue, run, None)]
-    if way.chain:
-        jobs.append(_submit_link(spec, queue, run, jobs[0]))
+    jobs: list[str] = []
+    with _all_or_none(queue, jobs):
+        if way.drivers:
+            _submit_drivers(spec, queue, run, way, jobs)
+            return jobs
+        walltime_s = shorter_walltime_s(spec, job_queue(spec.cluster, run).workers)
+        jobs.append(submit_driver(queue, run, None, walltime_s))
+        if way.chain:
+            with contextlib.suppress(NotNowError):  # the first link queues it
+                jobs.append(submit_driver(queue, run, jobs[0], walltime_s))
     return jobs
+
+
+@contextlib.contextmanager
+def _all_or_none(queue: Queue, jobs: Sequence[str]) -> Iterator[None]:
+    """Cancel the jobs of a submission that the queue does not take as a whole."""
+    try:
+        yield
+    except ClusterError as error:
+        left = "nothing was submitted"
+        try:
+            if jobs:
+                queue.cancel(jobs)
+        except QueueSilentError:
+            left = f"jobs {', '.join(jobs)} were submitted: hpc-sweep cancel STORE ends them"
+        if isinstance(error, NotNowError):
+            raise NotNowError(f"{error}; {left}, the same command can be tried again") from None
+        raise type(error)(f"{error}; {left}" if jobs else str(error)) from None
 
 
 def _make_store(prepared: Prepared, run: RunFolder) -> None:
@@ -255,18 +257,22 @@ def _make_store(prepared: Prepared, run: RunFolder) -> None:
             create(prepared).remove_leftovers()
 
 
-def _submit_drivers(spec: SweepSpec, queue: Queue, run: RunFolder, way: Way) -> list[str]:
+def _submit_drivers(
+    spec: SweepSpec, queue: Queue, run: RunFolder, way: Way, jobs: list[str]
+) -> None:
+    """Append the ids of what is submitted to `jobs`."""
+    cores = way.drivers * job_queue(spec.cluster, run).workers_per_job
+    walltime_s = shorter_walltime_s(spec, cores)
     try:
-        return [_submit_link(spec, queue, run, None, way.drivers)]
+        jobs.append(submit_driver(queue, run, None, walltime_s, f"array/{way.drivers}"))
+        return
     except ClusterError as error:
         if way.drivers == 1 or "array" not in str(error).lower():
             raise
-    jobs = []
     for index in range(1, way.drivers + 1):
-        script = _scripts(spec, way, f"{index}/{way.drivers}").driver
-        write_durably(run.script, script.encode())
-        jobs.append(_submit_link(spec, queue, run, None, way.drivers))
-    return jobs
+        share = f"{index}/{way.drivers}"
+        write_durably(run.script, _scripts(spec, way, share).driver.encode())
+        jobs.append(submit_driver(queue, run, None, walltime_s, share))
 
 
 def parse_share(text: str) -> Share:
@@ -286,119 +292,6 @@ def parse_share(text: str) -> Share:
         if not index:
             raise ClusterError(f"--share {text} needs a job array, and this is no job of one")
     return Share(int(index), int(count))
-
-
-@contextlib.contextmanager
-def chain_link(spec: SweepSpec, say: Callable[[str], None]) -> Iterator[None]:
-    """Run a driver as one link of a chain: keep a successor queued, or end the chain.
-
-    The chain goes on after a link that was stopped, drained or killed, and after one that no
-    worker came to. It ends when the sweep is complete, when an error would come again
-    (spec, store, disk, a refusal of the queue), and after a link that had workers and added
-    nothing.
-
-    Parameters
-    ----------
-    spec : SweepSpec
-        The spec.
-    say : callable
-        Told what becomes of the chain.
-    """
-    run = run_folder(spec.output.store)
-    queue = make_queue(spec.cluster.kind)
-    mine = queue.current_job()
-    try:
-        _wait_for_disk(run, spec.cluster.disk_patience, say)
-        _queue_successor(spec, queue, mine, say)
-        yield
-    except (Interrupted, NoWorkersError) as error:
-        if _added_nothing(run):
-            _end_chain(queue, run, mine, say, "this link had workers and added nothing")
-            raise ClusterError(
-                f"{error}; a link that had workers and added nothing ends the chain: a unit may "
-                "need more time than a link has; raise cluster.driver.walltime"
-            ) from error
-        raise
-    except Exception as error:
-        _end_chain(queue, run, mine, say, type(error).__name__)
-        raise
-    _end_chain(queue, run, mine, say, "the sweep is complete")
-
-
-def _wait_for_disk(run: RunFolder, patience_s: float, say: Callable[[str], None]) -> None:
-    """Return when the run folder takes a file: a successor must leave its id there."""
-    outage = Outage(lambda: probe(run.path), patience_s)
-    try:
-        outage.probe()
-    except DiskError as error:
-        outage.begin(error)
-        say(f"waiting for {outage.note}")
-        while outage.lasts():
-            time.sleep(1.0)
-
-
-def _submit_link(
-    spec: SweepSpec, queue: Queue, run: RunFolder, after: str | None, drivers: int = 0
-) -> str:
-    job = queue.submit(run.script, after, _shorter_walltime_s(spec, drivers))
-    Journal(run.events).write("driver_submitted", job=job, kind=queue.kind, after=after)
-    return job
-
-
-def _shorter_walltime_s(spec: SweepSpec, drivers: int) -> float | None:
-    """Return what the rest of a sweep is predicted to need, where it is less than asked for."""
-    asked = seconds(spec.cluster.driver.walltime or spec.cluster.walltime or "")
-    if asked is None or not Path(spec.output.store).exists():
-        return None
-    rest = forecast(Store.open(spec.output.store)).remaining_core_hours
-    if rest is None:
-        return None
-    workers = _job_queue(spec.cluster, run_folder(spec.output.store))
-    cores = drivers * workers.workers_per_job if drivers else workers.workers
-    needed = with_margin(rest * 3600 / cores)
-    return needed if needed < asked else None
-
-
-def _other_links(queue: Queue, run: RunFolder, mine: str) -> list[str]:
-    """Return the driver jobs of this run that have not ended, but this one."""
-    events = [e for e in read_events(run.events) if e["event"] == "driver_submitted"]
-    jobs = [event["job"] for event in events if event["job"] != mine]
-    if not jobs:
-        return []
-    alive = {state.job for state in queue.states(jobs) if not state.ended}
-    return [job for job in jobs if job in alive]
-
-
-def _queue_successor(spec: SweepSpec, queue: Queue, mine: str, say: Callable[[str], None]) -> None:
-    """Queue one more link unless `MAX_SUCCESSORS` wait already."""
-    run = run_folder(spec.output.store)
-    try:
-        waiting = _other_links(queue, run, mine)
-        if len(waiting) < MAX_SUCCESSORS:
-            job = _submit_link(spec, queue, run, waiting[-1] if waiting else mine)
-            say(f"queued job {job} to go on after this one")
-    except (ClusterError, QueueSilentError) as error:
-        say(f"no successor could be queued from here: {error}")
-
-
-def _end_chain(
-    queue: Queue, run: RunFolder, mine: str, say: Callable[[str], None], why: str
-) -> None:
-    try:
-        waiting = _other_links(queue, run, mine)
-        if waiting:
-            queue.cancel(waiting)
-            say(f"cancelled the queued links {', '.join(waiting)}: {why}")
-    except QueueSilentError as error:
-        say(f"queued links stay, and end by themselves when the sweep is complete: {error}")
-
-
-def _added_nothing(run: RunFolder) -> bool:
-    """Return whether the last run in the event log had workers but finished no unit."""
-    kinds: list[str] = []
-    for event in read_events(run.events):
-        kinds = [] if event["event"] == "run_started" else [*kinds, event["event"]]
-    return "workers_ready" in kinds and "unit_done" not in kinds
 
 
 def cancel(store: str | Path) -> list[str]:
@@ -431,9 +324,3 @@ def cancel(store: str | Path) -> list[str]:
         cancelled += alive
     Journal(run.events).write("cancelled", jobs=cancelled)
     return cancelled
-
-
-def _job_queue(spec: ClusterSpec, run: RunFolder) -> JobQueue:
-    make_queue(spec.kind)  # says so when there is none
-    cluster = make_cluster(spec, run.path, lambda event, **facts: None)
-    return cast("JobQueue", cluster)

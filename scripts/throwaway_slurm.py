@@ -55,6 +55,7 @@ STATE_ROOT = Path("/run")  # short, so that sockets below it fit in 108 bytes; e
 MARKER = ".throwaway_slurm"
 RECORD = "record.json"
 DEADLINE_S = 30.0
+TERMINATE_S = 10.0
 MAX_NODES = 9  # one digit in addresses and links
 JOBS_PER_CLUSTER = 100_000
 CONTROLLER_PORT = 26800  # plus X of 10.77.X.1, as all controllers share the root namespace
@@ -68,6 +69,8 @@ COMMANDS = {
     "start-node": "start a killed node",
     "cut-network": "take a node's link down",
     "heal-network": "take it up again",
+    "kill-controller": "end slurmctld; jobs run on",
+    "start-controller": "start it again, with the jobs that it knew",
 }
 
 SLURM_CONF = """\
@@ -118,7 +121,7 @@ MUNGED = (
 )
 AWAIT_WORD = 'cd / && read -r word && exec "$@" </dev/null'
 LOGIN_MUNGED = f"here=$1 run=$2 name=login; exec {MUNGED} --foreground"
-LOGIN_SLURMCTLD = "hostname login && exec slurmctld -D -c"
+LOGIN_SLURMCTLD = "hostname login && exec slurmctld -D"
 
 # Runs as process 1 of a node: $1 name, $2 state folder, $3 run folder, then the
 # shared folders below /tmp, which are reached through a spare mount of the old /tmp.
@@ -163,6 +166,15 @@ class Process:
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self.pid, os.WNOHANG)
         return _start_ticks(self.pid) == self.start_ticks
+
+    def terminate(self) -> None:
+        """Send SIGTERM, and wait for its end for a while."""
+        if not self.is_alive():
+            return
+        os.kill(self.pid, signal.SIGTERM)
+        deadline = time.monotonic() + TERMINATE_S
+        while self.is_alive() and time.monotonic() < deadline:
+            time.sleep(0.02)
 
     def kill(self, *, is_node: bool) -> None:
         """Send SIGKILL to it and its children.
@@ -314,6 +326,28 @@ class ThrowawaySlurm:
             slurmd = (node.address, SLURMD_PORT)
             _wait_until(lambda: _answers(slurmd), f"slurmd on {name}", record)
 
+    def kill_controller(self) -> None:
+        """End slurmctld and leave the nodes alone; nothing happens if it is gone.
+
+        It gets the time to save what it knows: after SIGKILL within seconds of a job's start it
+        would drain the job's node.
+        """
+        with _machine_lock():
+            record = self._loaded()
+            if "slurmctld" not in record.processes:
+                return
+            record.processes["slurmctld"].terminate()
+            _end("slurmctld", record)
+            self._save(record)
+
+    def start_controller(self) -> None:
+        """Start slurmctld with the jobs that it knew; nothing happens if it runs."""
+        with _machine_lock():
+            record = self._loaded()
+            process = record.processes.get("slurmctld")
+            if not (process and process.is_alive()):
+                self._start_slurmctld(record)
+
     def cut_network(self, name: str) -> None:
         """Take a node's link down; the node itself runs on."""
         _ip(f"link set {self._find_running(name).link} down")
@@ -385,7 +419,7 @@ class ThrowawaySlurm:
         record = Record(self._lay_bridge(), self.n_nodes, self._shared)
         self._write_configuration(record)
         self._start_munged(record)
-        self._start_slurmctld(record)
+        self._start_slurmctld(record, "-c")  # what an earlier one knew is forgotten
         for node in record.nodes(self._tag).values():
             self._boot(record, node)
         _wait_until(self._all_idle, "all nodes to be idle", record)
@@ -434,8 +468,9 @@ class ThrowawaySlurm:
         self._spawn(record, "munged", command)
         _wait_until((self._here / "munge.socket").exists, "munged", record)
 
-    def _start_slurmctld(self, record: Record) -> None:
-        self._spawn(record, "slurmctld", ["unshare", "--uts", "sh", "-c", LOGIN_SLURMCTLD])
+    def _start_slurmctld(self, record: Record, *options: str) -> None:
+        command = " ".join([LOGIN_SLURMCTLD, *options])
+        self._spawn(record, "slurmctld", ["unshare", "--uts", "sh", "-c", command])
         address = (f"10.77.{record.octet}.1", CONTROLLER_PORT + record.octet)
         _wait_until(lambda: _answers(address), "slurmctld", record)
 
@@ -661,7 +696,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         if name == "up":
             command.add_argument("--nodes", type=int, default=3, help="1 to 9 (default: 3)")
             command.add_argument("--share", action="append", default=[], metavar="FOLDER")
-        elif name != "down":
+        elif name.endswith(("-node", "-network")):
             command.add_argument("node", help="for example node1")
     return parser.parse_args(argv)
 
@@ -671,11 +706,9 @@ def _carry_out(arguments: argparse.Namespace) -> None:
         slurm = ThrowawaySlurm(arguments.run_folder, arguments.nodes, arguments.share)
         slurm.up()
         print(f"export SLURM_CONF={slurm.conf}")
-    elif arguments.command == "down":
-        ThrowawaySlurm(arguments.run_folder).down()
     else:
-        method = arguments.command.replace("-", "_")
-        getattr(ThrowawaySlurm(arguments.run_folder), method)(arguments.node)
+        method = getattr(ThrowawaySlurm(arguments.run_folder), arguments.command.replace("-", "_"))
+        method(*([arguments.node] if "node" in arguments else []))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

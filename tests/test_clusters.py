@@ -27,8 +27,8 @@ from hpc_sweep.clusters import KINDS, make_cluster, make_queue
 from hpc_sweep.clusters.certificates import make_certificates, remove_certificates
 from hpc_sweep.clusters.jobqueue import JobQueue
 from hpc_sweep.clusters.pbs import Pbs, parse_qstat
-from hpc_sweep.clusters.queue import JobState, QueueSilentError
-from hpc_sweep.clusters.recording import is_temporary, queue_words
+from hpc_sweep.clusters.queue import JobState, QueueSilentError, is_temporary
+from hpc_sweep.clusters.recording import queue_words
 from hpc_sweep.clusters.slurm import Slurm, parse_squeue
 from hpc_sweep.errors import ClusterError, SpecError
 from hpc_sweep.spec import ClusterSpec, load_spec

@@ -418,16 +418,16 @@ def test_a_probe_needs_room_for_more_than_a_few_bytes(tmp_path: Path) -> None:
 def test_a_link_waits_for_the_disk_before_it_queues_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hpc_sweep import submission
+    from hpc_sweep import chain
 
     queued: list[Any] = []
-    monkeypatch.setattr(submission, "_queue_successor", lambda *found: queued.append(found))
+    monkeypatch.setattr(chain, "_queue_successor", lambda *found: queued.append(found))
     with small_disk(tmp_path, 400) as disk:
         spec = load_spec(small_spec(tmp_path, disk / "results.zarr"))
         cluster = spec.cluster.model_copy(update={"kind": "slurm", "disk_patience": 2.0})
         spec = spec.model_copy(update={"cluster": cluster})
         run_folder(spec.output.store).make()
         fill(disk)
-        with pytest.raises(DiskError, match="waited 2 s"), submission.chain_link(spec, print):
+        with pytest.raises(DiskError, match="waited 2 s"), chain.chain_link(spec, print):
             pass
     assert queued == []

@@ -17,8 +17,8 @@ FLOORS = {
     1: {"spec", "partitions", "candidates", "estimators", "versions", "processes"},
     2: {"plan", "directives", "charge"},
     3: {"source", "search", "store", "clusters", "jobscripts"},
-    4: {"drive", "work", "prepare", "stops", "budget"},
-    5: {"preloaded", "worker", "sweep", "submission", "results", "models", "doctor"},
+    4: {"drive", "work", "prepare", "stops", "budget", "driverjobs"},
+    5: {"preloaded", "worker", "sweep", "submission", "chain", "results", "models", "doctor"},
     6: {"cli"},
     7: {"__init__", "__main__"},
 }

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shlex
+import socket
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ def job(**changes: Any) -> DriverJob:
         "account": "p42",
         "walltime": "24:00:00",
         "prologue": ["module load python"],
+        "check": ["/opt/env/bin/python", "-c", "import hpc_sweep.cli"],
     }
     return DriverJob(**{**given, **changes})
 
@@ -71,7 +74,7 @@ def test_no_value_adds_a_line(kind: str, text: str, name: str) -> None:
 @given(words=st.lists(st.text(st.characters(exclude_characters="\0"), min_size=1), min_size=1))
 def test_the_command_is_what_it_was(kind: str, words: list[str]) -> None:
     """The shell gets the words as they are, whatever is in them."""
-    text = driver_script(kind, job(command=words, prologue=()))
+    text = driver_script(kind, job(command=words, prologue=(), check=()))
     assert shlex.split(text.split("\nexec ", 1)[1]) == words
 
 
@@ -79,9 +82,38 @@ def test_the_command_is_what_it_was(kind: str, words: list[str]) -> None:
 def test_the_shell_runs_nothing_else(tmp_path: Path, path: str) -> None:
     command = ["printf", "%s", path]
     script = tmp_path / "driver.sh"
-    script.write_text(driver_script("slurm", job(command=command, prologue=())))
+    check = ["printf", path]
+    script.write_text(driver_script("slurm", job(command=command, prologue=(), check=check)))
     shown = subprocess.run(["bash", str(script)], capture_output=True, text=True, cwd=tmp_path)
     assert shown.stdout == path
+    assert [file.name for file in tmp_path.iterdir()] == ["driver.sh"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("python", "words"),
+    [
+        ("/no/such env/bin/python", "/no/such env/bin/python: No such file or directory"),
+        ("/bin/false", ""),
+        (sys.executable, "ModuleNotFoundError: No module named 'hpc_sweep.nonesuch'"),
+    ],
+)
+def test_a_node_where_the_driver_cannot_begin(
+    kind: str, python: str, words: str, tmp_path: Path
+) -> None:
+    """Python's or the shell's words, then one message; nothing of the command is run."""
+    check = [python, "-c", "import hpc_sweep.nonesuch"]
+    text = driver_script(kind, job(command=["touch", "ran"], prologue=(), check=check))
+    script = tmp_path / "driver.sh"
+    script.write_text(text)
+    ended = subprocess.run(["bash", str(script)], capture_output=True, text=True, cwd=tmp_path)
+    assert ended.returncode == 3
+    *said, message = ended.stderr.splitlines()
+    assert words in "\n".join(said)
+    assert message.startswith(f"error: the driver cannot begin on {socket.gethostname()}: ")
+    assert shlex.quote(python) in message
+    for remedy in ("cluster.prologue", "cluster.launcher", "hpc-sweep doctor"):
+        assert remedy in message
     assert [file.name for file in tmp_path.iterdir()] == ["driver.sh"]
 
 

@@ -616,5 +616,7 @@ def test_core_hours_end_a_chain(
     links = driver_jobs(store)
     assert len(links) == 3
     assert {states[job] for job in links[1:]} == {"CANCELLED"}
-    last = list(read_events(run_folder(store).events))[-1]
-    assert last["result"] == "BudgetError"
+    *_, ended, last = read_events(run_folder(store).events)
+    assert ended["result"] == "BudgetError"
+    assert last["event"] == "chain_ended"
+    assert "core-hours" in last["reason"]

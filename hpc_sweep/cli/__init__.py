@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+from typing import NoReturn
 
 import click
 
@@ -26,6 +27,7 @@ from hpc_sweep.errors import (
     SweepError,
     disk_cause,
     disk_error,
+    foreign_import,
 )
 
 
@@ -47,15 +49,24 @@ class Commands(click.Group):
             sys.exit(error.exit_code)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
+        except ImportError as error:
+            lacking = foreign_import(error)
+            if lacking is None:
+                _report_ours(ctx, error)
+            _report(ctx, str(lacking))
+            sys.exit(EXIT_CLUSTER)
         except Exception as error:
             cause = disk_cause(error)
             if cause is not None:
                 _report(ctx, str(disk_error(cause, cause.filename or "a file", "use")))
                 sys.exit(EXIT_CLUSTER)
-            # whatever it is, it is our fault
-            kind = type(error).__name__
-            _report(ctx, f"{kind}: {error} (a fault of hpc-sweep; --debug shows where)")
-            sys.exit(EXIT_OURS)
+            _report_ours(ctx, error)
+
+
+def _report_ours(ctx: click.Context, error: Exception) -> NoReturn:
+    kind = type(error).__name__
+    _report(ctx, f"{kind}: {error} (a fault of hpc-sweep; --debug shows where)")
+    sys.exit(EXIT_OURS)
 
 
 def _report(ctx: click.Context, message: str) -> None:

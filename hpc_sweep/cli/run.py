@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
@@ -45,12 +46,15 @@ def run(
     share: str | None,
 ) -> None:
     """Run the sweep of SPEC. Run the same command again to go on after a stop."""
+    from hpc_sweep.chain import chain_link as link
     from hpc_sweep.cli.plan import plan_facts, plan_text
     from hpc_sweep.cli.progress import show_progress
-    from hpc_sweep.submission import chain_link as link
     from hpc_sweep.submission import parse_share
     from hpc_sweep.sweep import execute
 
+    if not ctx.find_root().params["debug"]:
+        # told at the very end of futures that Dask drops when its connections close by intent
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     if dashboard:
         settings += ("cluster.dashboard=true",)
     loaded = loaded_spec(spec, settings, cluster, workers, store)

@@ -13,32 +13,54 @@ from hpc_sweep.cli.options import as_json, core_hours_text
 @click.argument("stores", metavar="STORE...", nargs=-1, required=True)
 @click.option("--json", "json_", is_flag=True, help="Print JSON, one object a store.")
 def status(stores: tuple[str, ...], json_: bool) -> None:
-    """Show how far the sweeps of STORE... are. Reads files only; works from any machine."""
+    """Show how far the sweeps of STORE... are. Reads files; works from any machine.
+
+    Of a driver that was submitted and has not begun, the queue's words are shown where it answers.
+    """
+    from dataclasses import asdict
+
     from hpc_sweep.results import sweep_status
 
     found = [sweep_status(store) for store in stores]
-    click.echo(as_json(found) if json_ else "\n\n".join(map(_text, found)))
+    if not json_:
+        click.echo("\n\n".join(map(_text, found)))
+        return
+    for facts in found:
+        facts["not_begun"] = [asdict(job) for job in facts["not_begun"]]
+    click.echo(as_json(found))
 
 
 def _text(facts: dict[str, Any]) -> str:
-    share = facts["fits_done"] / facts["fits"]
-    states = ", ".join(
-        f"{count:,} {state}" for state, count in facts["partitions"].items() if count
-    )
-    state = "complete" if facts["complete"] else "running" if facts["driver"] else "stopped"
-    lines = {
-        "sweep": f"{facts['name']}: {state}",
-        "store": facts["store"],
-        "partitions": states,
-        "fits": f"{facts['fits_done']:,} of {facts['fits']:,} ({share:.1%})",
-        "chunks": f"{facts['result_chunks_folded']:,} of {facts['result_chunks']:,} in the store, "
-        f"{facts['parts']:,} parts beside it",
-        "driver": facts["driver"] or "none",
-        "core-hours": core_hours_text(facts),
-    }
+    lines = {"sweep": f"{facts['name']}: {_state(facts)}", "store": facts["store"]}
+    if facts["fits"] is None:
+        lines["store"] += " (is made by the first driver)"
+    else:
+        lines |= _progress(facts)
+    waiting = "\n".join(map(str, facts["not_begun"]))
+    lines["driver"] = facts["driver"] or waiting or "none"
+    lines["core-hours"] = core_hours_text(facts)
     if facts["last_event"]:
         event = dict(facts["last_event"])
         when, what = event.pop("time"), event.pop("event")
         more = ", ".join(f"{key} {value}" for key, value in event.items())
         lines["last event"] = f"{what} at {when} ({more})"
     return "\n".join(f"{name + ':':<12}{text}" for name, text in lines.items())
+
+
+def _state(facts: dict[str, Any]) -> str:
+    if facts["complete"]:
+        return "complete"
+    if facts["driver"]:
+        return "running"
+    return "not begun" if facts["fits"] is None else "stopped"
+
+
+def _progress(facts: dict[str, Any]) -> dict[str, str]:
+    share = facts["fits_done"] / facts["fits"]
+    states = (f"{count:,} {state}" for state, count in facts["partitions"].items() if count)
+    return {
+        "partitions": ", ".join(states),
+        "fits": f"{facts['fits_done']:,} of {facts['fits']:,} ({share:.1%})",
+        "chunks": f"{facts['result_chunks_folded']:,} of {facts['result_chunks']:,} in the store, "
+        f"{facts['parts']:,} parts beside it",
+    }

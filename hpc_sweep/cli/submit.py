@@ -69,18 +69,25 @@ def submit(
         if scripts.worker:
             click.echo(f"# --- {each} ---\n{scripts.worker}", nl=False)
         return
-    job, *others = submit_driver(loaded, spec, way)
+    jobs = submit_driver(loaded, spec, way)
     for text in warnings_of(loaded):
         click.echo(f"warning: {text}", err=True)
     place = loaded.output.store
-    if drivers:
-        jobs = ", ".join([job, *others])
-        click.echo(f"submitted {drivers} drivers as job {jobs}; logs come into {place}.run/logs/")
-    else:
-        click.echo(f"submitted the driver as job {job}; its log comes into {place}.run/logs/")
-        if others:
-            click.echo(f"job {others[0]} goes on after it, and queues the next")
+    click.echo("\n".join(_submitted(jobs, place, drivers or 0, chain)))
     if loaded.cluster.dashboard:
         click.echo("the log says how to reach the dashboard once the driver runs")
     click.echo(f"watch:  hpc-sweep status {place}")
     click.echo(f"cancel: hpc-sweep cancel {place}")
+
+
+def _submitted(jobs: list[str], place: str, drivers: int, chain: bool) -> list[str]:
+    """Return lines that say what was submitted."""
+    if drivers:
+        named = ", ".join(jobs)
+        return [f"submitted {drivers} drivers as job {named}; logs come into {place}.run/logs/"]
+    lines = [f"submitted the driver as job {jobs[0]}; its log comes into {place}.run/logs/"]
+    if len(jobs) > 1:
+        lines.append(f"job {jobs[1]} goes on after it, and queues the next")
+    elif chain:
+        lines.append("the queue took no second job now; the first one queues its successors")
+    return lines

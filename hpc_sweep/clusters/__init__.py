@@ -9,7 +9,17 @@ from typing import Any
 from hpc_sweep.clusters.base import Cluster, Say, settings
 from hpc_sweep.clusters.ending import Ending, seconds_to_work
 from hpc_sweep.clusters.jobqueue import JobQueue
-from hpc_sweep.clusters.queue import ENDING, Queue, QueueSilentError, clock, seconds, with_margin
+from hpc_sweep.clusters.queue import (
+    ENDING,
+    JobState,
+    NotNowError,
+    Queue,
+    QueueSilentError,
+    clock,
+    log_tail,
+    seconds,
+    with_margin,
+)
 from hpc_sweep.clusters.security import dashboard_lines
 from hpc_sweep.errors import Fault, SpecError
 from hpc_sweep.spec import ClusterSpec
@@ -34,12 +44,15 @@ __all__ = [
     "Cluster",
     "Ending",
     "JobQueue",
+    "JobState",
+    "NotNowError",
     "Queue",
     "QueueSilentError",
     "clock",
     "current_queue",
     "dashboard_lines",
     "has_ended",
+    "log_tail",
     "make_cluster",
     "make_queue",
     "seconds",

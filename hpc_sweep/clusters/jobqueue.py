@@ -8,7 +8,6 @@ from __future__ import annotations
 import abc
 import contextlib
 import json
-import math
 import re
 import shlex
 import shutil
@@ -16,8 +15,6 @@ import signal
 import sys
 import tempfile
 import threading
-import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -37,40 +34,24 @@ from hpc_sweep.clusters.certificates import (
     remove_certificates,
 )
 from hpc_sweep.clusters.nodes import Nodes
+from hpc_sweep.clusters.options import option_faults
 from hpc_sweep.clusters.queue import (
-    QUICK_S,
     JobState,
     Queue,
     QueueSilentError,
     clock,
     is_for_maintenance,
-    log_tail,
     seconds,
     with_margin,
 )
 from hpc_sweep.clusters.security import security_faults
+from hpc_sweep.clusters.watching import Watch, described
 from hpc_sweep.directives import Changes, Size, scratch_bytes, worker_changes
 from hpc_sweep.errors import ClusterError, Fault, SpecError
 from hpc_sweep.processes import FILES_PER_CONNECTION, open_files_missing, raise_open_files
 from hpc_sweep.spec import ClusterSpec
 
 _PLAIN_PATH = re.compile(r"[\w./+@-]+")
-_PLAIN_OPTION = re.compile(r"[\w./:+@=,${}-]*", re.ASCII)
-
-OWN_OPTIONS = frozenset(
-    {"record", "changes", "scratch_bytes", "worker_memory_bytes", "job_directives_skip"}
-)
-SHELL_OPTIONS = frozenset(
-    {"python", "shebang", "worker_command", "worker_extra_args", "job_script_prologue"}
-    | {"job_extra_directives", "env_extra", "extra", "job_extra"}
-)
-"""Keys of ``cluster.options`` that dask-jobqueue takes as shell or as whole directives."""
-
-ABSENT_S = 180.0
-"""A job that the queue does not know for this long has ended; below it is a hiccup."""
-
-MAX_QUICK_ENDS = 3
-"""So many jobs in a row that end within `QUICK_S` of their start stop the run."""
 
 
 class JobQueue(Cluster):
@@ -89,9 +70,7 @@ class JobQueue(Cluster):
         self._record = Record(say)
         self._reason = ""
         self._maintained = False
-        self._seen: dict[str, float] = {}
-        self._counted: set[str] = set()
-        self._quick_ends = 0
+        self._watch: Watch | None = None
 
     @property
     def workers_per_job(self) -> int:
@@ -167,15 +146,7 @@ class JobQueue(Cluster):
             for name in ("worker_extra_args", "scheduler_options")
         ]
         faults += security_faults(self.spec, *theirs, *given)
-        return [*faults, *self._option_faults()]
-
-    def _option_faults(self) -> list[Fault]:
-        """Return which of ``cluster.options`` could add a line or a command to a script."""
-        return [
-            Fault(f"cluster.options.{key}", message)
-            for key, value in self.spec.options.items()
-            for message in _option_faults(key, value)
-        ]
+        return [*faults, *option_faults(self.spec.options)]
 
     def start(self) -> Client:
         """Start the scheduler in this process and submit the worker jobs.
@@ -363,15 +334,9 @@ class JobQueue(Cluster):
             return
         self._reason = self._described(found, len(live))
         self._maintained = bool(found) and all(map(is_for_maintenance, found))
-        self._count_quick_ends(found)
-        known = {state.job for state in found}
-        now = time.monotonic()
-        for job in live:
-            self._seen.setdefault(job, now)
-            if job in known:
-                self._seen[job] = now
-        ended = {state.job for state in found if state.ended}
-        ended |= {job for job in live if now - self._seen[job] > ABSENT_S}
+        if self._watch is None:
+            self._watch = Watch(self.folder / "logs", self._walltime_s())
+        ended = self._watch.ended(live, found)
         if self._record.rejections:
             return
         for job in sorted(ended):
@@ -396,30 +361,7 @@ class JobQueue(Cluster):
     def _described(self, found: Sequence[JobState], count: int) -> str:
         if self._record.delays and not count:
             return f"the queue takes no job now: {self._record.delays[-1]}"
-        states = Counter(str(state) for state in found)
-        gone = count - len(found)
-        texts = [f"{number} job(s) {state}" for state, number in states.items()]
-        texts += [f"{gone} job(s) not in the queue"] if gone else []
-        return f"{', '.join(texts)}; logs in {self.folder / 'logs'}"
-
-    def _count_quick_ends(self, found: Sequence[JobState]) -> None:
-        """Raise when jobs in a row have ended within their first minute.
-
-        In jobs of a minute or two that may be their planned end.
-        """
-        limit = min(QUICK_S, (self._walltime_s() or math.inf) / 2)
-        for state in found:
-            if not state.ended or state.job in self._counted:
-                continue
-            self._counted.add(state.job)
-            quick = state.ran_s is not None and state.ran_s < limit
-            self._quick_ends = self._quick_ends + 1 if quick else 0
-            if self._quick_ends >= MAX_QUICK_ENDS:
-                raise ClusterError(
-                    f"{self._quick_ends} worker jobs in a row ended within {limit:.0f} s of "
-                    f"their start, the last one, {state.job}, {state}; "
-                    f"{log_tail(self.folder / 'logs', state.job)}"
-                )
+        return f"{described(found, count)}; logs in {self.folder / 'logs'}"
 
     def _configured(self, key: str) -> Any:
         """Return what the user's ``jobqueue.yaml`` says for this kind, or None."""
@@ -433,22 +375,6 @@ class JobQueue(Cluster):
         super().close()
         self._scheduler_file.unlink(missing_ok=True)
         remove_certificates(keys_folder(self.folder))
-
-
-def _option_faults(key: str, value: Any) -> Iterator[str]:
-    """Yield what is wrong with one of ``cluster.options``, ready for a script."""
-    lines = [str(line) for line in (value if isinstance(value, list) else [value])]
-    odd = [line for line in lines if not line.isprintable()]
-    if key in OWN_OPTIONS:
-        yield "is set by us; write cluster.skip, cluster.directives, cluster.scratch"
-    elif key in SHELL_OPTIONS and odd:
-        yield f"{odd[0]!r} is not one line"
-    elif key == "shebang" and not str(value).startswith("#!"):
-        yield f"{value!r} must begin with #!"
-    elif key in SHELL_OPTIONS or not isinstance(value, str):
-        return
-    elif not _PLAIN_OPTION.fullmatch(value):
-        yield f"{value!r} goes into job scripts: letters, digits and ._:+@=,-/$ can"
 
 
 def _environment() -> list[tuple[str, str]]:

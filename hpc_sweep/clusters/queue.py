@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import math
 import os
+import re
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,8 +23,33 @@ ENDING = frozenset({"COMPLETING", "EXITING"})
 """States in which a job cannot be cancelled any more."""
 
 
+SILENT = (
+    "Unable to contact slurm controller",
+    "Socket timed out",
+    "cannot connect to server",
+    "Connection refused",
+    "Connection timed out",
+)
+"""Words of Slurm and PBS when whoever decides does not answer."""
+
+TEMPORARY = (
+    *SILENT,
+    "Slurm temporarily unable to accept job",
+    "Resource temporarily unavailable",
+    "AssocMaxSubmitJobLimit",
+    "QOSMaxSubmitJobPerUserLimit",
+    "job submit limit",
+    "would exceed",
+)
+"""Words of Slurm and PBS that ask to wait: all else is a rejection."""
+
+
 class QueueSilentError(RuntimeError):
     """The queue did not answer; the text says why."""
+
+
+class NotNowError(ClusterError):
+    """The queue does not answer or takes no job at present; the same may be asked later."""
 
 
 @dataclass(frozen=True)
@@ -204,6 +230,8 @@ def submit(command: Sequence[str], folder: Path) -> str:
 
     Raises
     ------
+    NotNowError
+        With the queue's own words when it does not answer, or only asks to wait.
     ClusterError
         With the queue's own words when it refuses.
     """
@@ -221,18 +249,46 @@ def submit(command: Sequence[str], folder: Path) -> str:
             env=environment,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise ClusterError(f"{command[0]} does not answer: {error}") from None
+        raise NotNowError(f"the queue does not answer: {error}") from None
     if answer.returncode:
         lines = (answer.stderr.strip() or answer.stdout).splitlines()
         words = "; ".join(line.strip() for line in lines if line.strip())
+        if _has(words, SILENT):
+            raise NotNowError(f"the queue does not answer: {words}")
+        if is_temporary(words):
+            raise NotNowError(f"the queue takes no job now: {words}")
         raise ClusterError(f"the queue refused the driver's job: {words}")
     return answer.stdout.strip()
 
 
-def log_tail(folder: Path, job: str, lines: int = 8) -> str:
-    """Return the end of a job's log in a folder of logs, for a message."""
-    number = job.partition(".")[0]
-    logs = sorted(folder.glob(f"*{number}*"), key=lambda path: path.stat().st_mtime)
+def is_temporary(words: str) -> bool:
+    """Return whether the queue only asked to wait."""
+    return _has(words, TEMPORARY)
+
+
+def _has(words: str, phrases: Sequence[str]) -> bool:
+    return any(phrase.lower() in words.lower() for phrase in phrases)
+
+
+def log_tail(folder: Path, job: str, index: int | None = None, lines: int = 8) -> str:
+    """Return the end of a job's log in a folder of logs, for a message.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+    job : str
+        Its id.
+    index : int, optional
+        Of a job in an array.
+    lines : int
+        How many at the most.
+    """
+    number = re.match(r"[\w-]*", job.partition(".")[0])
+    name = re.escape(number[0] if number else job) + ("" if index is None else rf"[_\[]{index}")
+    ours = re.compile(rf"(?<!\d){name}(?!\d)")
+    logs = [p for p in folder.glob("*") if ours.search(p.name) and p.suffix != ".sh"]
+    logs.sort(key=lambda path: path.stat().st_mtime)
     texts = [(path, path.read_text(errors="replace").strip()) for path in logs]
     written = [(path, text) for path, text in texts if text]
     if not written:

@@ -16,6 +16,7 @@ from dask_jobqueue.slurm import SLURMJob
 from distributed.core import Status
 
 from hpc_sweep.clusters.base import Record
+from hpc_sweep.clusters.queue import is_temporary
 from hpc_sweep.directives import Changes, Size, rewritten
 
 
@@ -101,27 +102,6 @@ class RecordingPbsJob(Recording, PBSJob):  # type: ignore[misc]
     def __init__(self, *args: Any, **options: Any) -> None:
         # what is asked for comes with the changes, which replace this
         super().__init__(*args, **{**options, "resource_spec": "select=1"})
-
-
-TEMPORARY = (
-    "Unable to contact slurm controller",
-    "Socket timed out",
-    "Slurm temporarily unable to accept job",
-    "Resource temporarily unavailable",
-    "AssocMaxSubmitJobLimit",
-    "QOSMaxSubmitJobPerUserLimit",
-    "job submit limit",
-    "cannot connect to server",
-    "Connection refused",
-    "Connection timed out",
-    "would exceed",
-)
-"""Words of Slurm and PBS that ask to wait: all else is a rejection."""
-
-
-def is_temporary(words: str) -> bool:
-    """Return whether the queue only asked to wait."""
-    return any(phrase.lower() in words.lower() for phrase in TEMPORARY)
 
 
 def queue_words(error: str) -> str:

@@ -1,0 +1,147 @@
+"""Drivers one after the other: each link keeps a successor queued, until nothing is left to do."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from hpc_sweep.budget import shorter_walltime_s
+from hpc_sweep.clusters import Ending, NotNowError, Queue, QueueSilentError, make_queue, seconds
+from hpc_sweep.driverjobs import job_queue, other_drivers, submit_driver
+from hpc_sweep.errors import ClusterError, DiskError, Interrupted, NoProgressError, NoWorkersError
+from hpc_sweep.spec import SweepSpec
+from hpc_sweep.store import (
+    Journal,
+    Ledger,
+    Outage,
+    RunFolder,
+    Store,
+    probe,
+    read_events,
+    run_folder,
+)
+
+MAX_SUCCESSORS = 2
+"""How many links of a chain wait in the queue at the most."""
+
+WORKED_SHARE = 0.5
+"""A link that had workers for this share of its time could have added something."""
+
+
+@contextlib.contextmanager
+def chain_link(spec: SweepSpec, say: Callable[[str], None]) -> Iterator[None]:
+    """Run a driver as one link of a chain: keep a successor queued, or end the chain.
+
+    The chain goes on after a link that was stopped, drained or killed, and after one that
+    workers came to late or not at all. It ends when the sweep is complete, when an error would
+    come again (spec, store, disk, a refusal of the queue), and after a link that had workers for
+    half of its time and added nothing to the store or its parts.
+
+    Parameters
+    ----------
+    spec : SweepSpec
+        The spec.
+    say : callable
+        Told what becomes of the chain.
+    """
+    run = run_folder(spec.output.store)
+    queue = make_queue(spec.cluster.kind)
+    mine = queue.current_job()
+    began, total_s = time.time(), _time_of_link(spec, queue if mine else None)
+    try:
+        before = _done(spec)
+        _wait_for_disk(run, spec.cluster.disk_patience, say)
+        again = _queue_successor(spec, queue, mine, say)
+        try:
+            yield
+        except (Interrupted, NoWorkersError) as error:
+            if _done(spec) == before and _worked_s(run, began) >= WORKED_SHARE * total_s:
+                raise NoProgressError(
+                    f"{error}; a link that had workers and added nothing ends the chain: a fit may "
+                    "need more time than a link has; raise cluster.driver.walltime and "
+                    "cluster.walltime"
+                ) from error
+            if again:
+                _queue_successor(spec, queue, mine, say)
+            raise
+    except (Interrupted, NoWorkersError):
+        raise
+    except Exception as error:
+        _end_chain(queue, run, mine, say, type(error).__name__, str(error))
+        raise
+    _end_chain(queue, run, mine, say, "the sweep is complete", "")
+
+
+def _wait_for_disk(run: RunFolder, patience_s: float, say: Callable[[str], None]) -> None:
+    """Return when the run folder takes a file: a successor must leave its id there."""
+    outage = Outage(lambda: probe(run.path), patience_s)
+    try:
+        outage.probe()
+    except DiskError as error:
+        outage.begin(error)
+        say(f"waiting for {outage.note}")
+        while outage.lasts():
+            time.sleep(1.0)
+
+
+def _queue_successor(spec: SweepSpec, queue: Queue, mine: str, say: Callable[[str], None]) -> bool:
+    """Queue one more link unless `MAX_SUCCESSORS` wait already; return whether to ask again."""
+    run = run_folder(spec.output.store)
+    try:
+        waiting = other_drivers(queue, run, mine)
+        if len(waiting) < MAX_SUCCESSORS:
+            after = waiting[-1] if waiting else mine
+            walltime_s = shorter_walltime_s(spec, job_queue(spec.cluster, run).workers)
+            job = submit_driver(queue, run, after, walltime_s)
+            say(f"queued job {job} to go on after this one")
+    except (ClusterError, QueueSilentError) as error:
+        say(f"no successor could be queued from here: {error}")
+        return isinstance(error, (NotNowError, QueueSilentError))
+    return False
+
+
+def _end_chain(
+    queue: Queue, run: RunFolder, mine: str, say: Callable[[str], None], why: str, reason: str
+) -> None:
+    if reason:
+        Journal(run.events).write("chain_ended", reason=reason)
+    try:
+        waiting = other_drivers(queue, run, mine)
+        if waiting:
+            queue.cancel(waiting)
+            say(f"cancelled the queued links {', '.join(waiting)}: {why}")
+    except QueueSilentError as error:
+        say(f"queued links stay, and end by themselves when the sweep is complete: {error}")
+
+
+def _time_of_link(spec: SweepSpec, queue: Queue | None) -> float:
+    """Return how long this link may take: as the queue says, else as it was asked for."""
+    total_s = Ending(queue).total_s
+    asked = seconds(spec.cluster.driver.walltime or spec.cluster.walltime or "")
+    return asked if math.isinf(total_s) and asked is not None else total_s
+
+
+def _done(spec: SweepSpec) -> tuple[int, int]:
+    """Return how many cells are done, by the store and the parts beside it, and chunks folded.
+
+    Parts count that a worker left while it retired, and those that no driver heard of.
+    """
+    if not Path(spec.output.store).exists():
+        return 0, 0
+    ledger = Ledger.read(Store.open(spec.output.store))
+    return ledger.cells_done(), len(ledger.folded)
+
+
+def _worked_s(run: RunFolder, began: float) -> float:
+    """Return for how long there were workers since a moment, by the event log."""
+    worked, since = 0.0, None
+    for event in read_events(run.events):
+        if event["event"] in ("workers", "run_ended"):
+            now = datetime.datetime.fromisoformat(event["time"]).timestamp()
+            worked += 0.0 if since is None else now - since
+            since = now if now >= began and event.get("workers") else None
+    return worked
