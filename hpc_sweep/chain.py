@@ -33,7 +33,9 @@ WORKED_SHARE = 0.5
 
 
 @contextlib.contextmanager
-def chain_link(spec: SweepSpec, say: Callable[[str], None]) -> Iterator[None]:
+def chain_link(
+    spec: SweepSpec, say: Callable[[str], None], now: Callable[[], float] = time.time
+) -> Iterator[None]:
     """Run a driver as one link of a chain: keep a successor queued, or end the chain.
 
     The chain goes on after a link that was stopped, drained or killed, and after one that
@@ -47,14 +49,16 @@ def chain_link(spec: SweepSpec, say: Callable[[str], None]) -> Iterator[None]:
         The spec.
     say : callable
         Told what becomes of the chain.
+    now : callable
+        Seconds since 1970, as in the event log.
     """
     run = run_folder(spec.output.store)
     queue = make_queue(spec.cluster.kind)
     mine = queue.current_job()
-    began, total_s = time.time(), _time_of_link(spec, queue if mine else None)
+    began, total_s = now(), _time_of_link(spec, queue if mine else None)
     try:
-        before = _done(spec)
         _wait_for_disk(run, spec.cluster.disk_patience, say)
+        before = _done(spec)
         again = _queue_successor(spec, queue, mine, say)
         try:
             yield

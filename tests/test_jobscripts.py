@@ -239,6 +239,40 @@ def submit_drivers(spec: Spec, folder: Path, *options: str) -> Any:
     return CliRunner().invoke(main, ["submit", str(file), *options])
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("Dependency not allowed", "the queue refused the driver's job: sbatch: error: Depend"),
+        ("Unable to contact slurm controller", None),
+    ],
+)
+def test_a_chain_whose_second_job_is_not_taken(
+    spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str, message: str | None
+) -> None:
+    """A refusal leaves nothing behind; where the queue only asks to wait the first link goes on."""
+    bin_ = tmp_path / "bin"
+    bin_.mkdir()
+    (bin_ / "sbatch").write_text(
+        "#!/bin/bash\n"
+        f'[[ $* == *--dependency* ]] && echo "sbatch: error: {words}" >&2 && exit 1\necho 7\n'
+    )
+    (bin_ / "scancel").write_text(f"#!/bin/bash\necho $* > {tmp_path}/cancelled\n")
+    for command in bin_.iterdir():
+        command.chmod(0o755)
+    monkeypatch.setenv("PATH", str(bin_), prepend=":")
+    shown = submit_drivers(spec, tmp_path, "--chain")
+    if message is None:
+        assert shown.exit_code == 0, shown.output
+        assert "submitted the driver as job 7" in shown.output
+        assert "the first one queues its successors" in shown.output
+        assert not (tmp_path / "cancelled").exists()
+    else:
+        assert shown.exit_code == 3
+        assert shown.stderr.startswith(f"error: {message}")
+        assert "nothing was submitted" in shown.stderr
+        assert (tmp_path / "cancelled").read_text() == "7\n"
+
+
 def test_where_arrays_are_refused_drivers_are_submitted_one_by_one(
     spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
