@@ -20,6 +20,7 @@ from hpc_sweep.store import read_events, run_folder
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY / "scripts"))
+pytest.register_assert_rewrite("conformance")
 
 Spec = dict[str, Any]
 

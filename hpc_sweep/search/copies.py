@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Hashable, Iterable
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -91,3 +92,18 @@ def identity(value: Any, without: Iterable[str] = ()) -> Hashable:
         names = sorted(name for name in held if name not in dropped)
         return (type(value), tuple((name, identity(held[name])) for name in names))
     return ("object", id(value))
+
+
+def kind(estimator: Any) -> str:
+    """Return an estimator's package and class, like ``sklearn.PCA``; subclasses differ."""
+    made_of = type(estimator)
+    return f"{made_of.__module__.partition('.')[0]}.{made_of.__qualname__}"
+
+
+def is_seeded(estimator: Any, deep: bool = True) -> bool:
+    """Return whether every random state of an estimator, and of those in it, is an integer."""
+    return all(
+        isinstance(value, Integral)
+        for name, value in estimator.get_params(deep=deep).items()
+        if name.rpartition("__")[2] == "random_state"
+    )

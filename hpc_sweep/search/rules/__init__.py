@@ -1,9 +1,17 @@
 """Sharing rules: one file each, and the list of them."""
 
 from hpc_sweep.search.rules.base import Data, Fitted, Rule
+from hpc_sweep.search.rules.boosting import AdaBoost, GradientBoosting, HistGradientBoosting
+from hpc_sweep.search.rules.forests import Bags, Forests
 from hpc_sweep.search.rules.prefixes import Prefixes
 
-STEP_RULES: tuple[Rule, ...] = ()
+STEP_RULES: tuple[Rule, ...] = (
+    Forests(),
+    Bags(),
+    GradientBoosting(),
+    HistGradientBoosting(),
+    AdaBoost(),
+)
 """Rules for single estimators, and for steps of pipelines."""
 
 RULES: tuple[Rule, ...] = (*STEP_RULES, Prefixes(STEP_RULES))
