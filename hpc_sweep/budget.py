@@ -49,7 +49,7 @@ def forecast(store: Store | None) -> Forecast:
     if store is None:
         return Forecast(Spent(), None)
     used = total_spent(store.run.path)
-    done, cells = Ledger.read(store).cells_done(), store.grid.size * len(store.candidates)
+    done, cells = Ledger.read(store).cells_done(), store.grid.size * store.strategy.n_columns
     if done == cells:
         return Forecast(used, 0.0)
     known = done and used.core_hours

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +38,15 @@ class Candidate:
         return json.dumps(content, sort_keys=True)
 
 
-def expand(models: Sequence[Mapping[str, Any]]) -> tuple[Candidate, ...]:
+Model = Mapping[str, Any]
+
+
+def expand(
+    models: Sequence[Model],
+    settings_of: Callable[[Model], Iterable[dict[str, Any]]] = lambda model: settings(
+        model["param_grid"]
+    ),
+) -> tuple[Candidate, ...]:
     """Return the candidates of all models in order.
 
     Parameters
@@ -47,6 +55,8 @@ def expand(models: Sequence[Mapping[str, Any]]) -> tuple[Candidate, ...]:
         Each with ``name`` (or None), ``estimator``, ``pipeline`` and ``param_grid`` as in
         the spec. Within a grid the order is that of scikit-learn's ``ParameterGrid``: names
         sorted, the last one running fastest.
+    settings_of : callable, optional
+        Gives the parameter settings of a model, in place of those of its grid.
     """
     candidates = []
     for index, (model, name) in enumerate(zip(models, model_names(models), strict=True)):
@@ -54,11 +64,29 @@ def expand(models: Sequence[Mapping[str, Any]]) -> tuple[Candidate, ...]:
         if isinstance(pipeline, Mapping):  # sorting keys must not hide the order of steps
             pipeline = [list(step) for step in pipeline.items()]
         described = {"estimator": model["estimator"], "pipeline": pipeline}
-        for params in settings(model["param_grid"]):
+        for params in settings_of(model):
             content = json.dumps({**described, "params": params}, sort_keys=True)
             digest = hashlib.sha256(content.encode()).hexdigest()[:16]
             candidates.append(Candidate(index, name, params, digest))
     return tuple(candidates)
+
+
+def restored(models: Sequence[Model], texts: Iterable[str], ids: Iterable[str]) -> list[Candidate]:
+    """Return candidates from what a store has of them.
+
+    Parameters
+    ----------
+    models : sequence of mapping
+        As for `expand`.
+    texts, ids : iterable of str
+        The `json` and `id` of each.
+    """
+    names = model_names(models)
+    contents = [json.loads(text) for text in texts]
+    return [
+        Candidate(names.index(content["model"]), content["model"], content["params"], str(digest))
+        for content, digest in zip(contents, ids, strict=True)
+    ]
 
 
 def settings(

@@ -230,9 +230,12 @@ def check_model(
     place: str,
     estimator: Step | None,
     pipeline: Sequence[Step] | Mapping[str, Step] | None,
-    param_grid: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+    spaces: Mapping[str, Mapping[str, Any] | Sequence[Mapping[str, Any]]],
 ) -> Iterable[Fault]:
-    """Yield the faults of the model at `place`: unknown estimators, unknown parameters."""
+    """Yield the faults of the model at `place`: unknown estimators, unknown parameters.
+
+    `spaces` are its grids and distributions, by key.
+    """
     key = "estimator" if pipeline is None else "pipeline"
     try:
         built = build_estimator(estimator, pipeline)
@@ -245,21 +248,27 @@ def check_model(
         reason = " ".join(str(error).split())[:200]
         yield Fault(f"{place}.{key}", f"is not what scikit-learn takes for an estimator: {reason}")
         return
-    for grid in [param_grid] if isinstance(param_grid, Mapping) else param_grid:
-        known = list(built.get_params(deep=True))
-        for name in sorted(grid):  # a step before the parameters of what the grid puts there
-            path = f"{place}.param_grid.{name}"
-            if name not in known:
-                yield Fault(path, _unknown_parameter(name, type(built).__name__, known))
+    for key, space in spaces.items():
+        for grid in [space] if isinstance(space, Mapping) else space:
+            yield from _parameter_faults(f"{place}.{key}", built, grid)
+
+
+def _parameter_faults(place: str, built: Any, grid: Mapping[str, Any]) -> Iterable[Fault]:
+    """Yield parameters of a grid that an estimator has not, and values that cannot be made."""
+    known = list(built.get_params(deep=True))
+    for name in sorted(grid):  # a step before the parameters of what the grid puts there
+        path = f"{place}.{name}"
+        if name not in known:
+            yield Fault(path, _unknown_parameter(name, type(built).__name__, known))
+            continue
+        for value in () if isinstance(grid[name], Mapping) else grid[name]:
+            try:
+                put = parameter_value(value)
+            except NameFault as fault:
+                yield Fault(path, str(fault))
                 continue
-            for value in grid[name]:
-                try:
-                    put = parameter_value(value)
-                except NameFault as fault:
-                    yield Fault(path, str(fault))
-                    continue
-                if hasattr(put, "get_params"):
-                    known += [f"{name}__{below}" for below in put.get_params(deep=True)]
+            if hasattr(put, "get_params"):
+                known += [f"{name}__{below}" for below in put.get_params(deep=True)]
 
 
 def check_search(

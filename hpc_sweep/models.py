@@ -44,12 +44,14 @@ def load_model(store: str | Path, **labels: Any) -> Any:
         raise StoreError(f"{opened.spec.data.store} is not the data that {opened.path} was made of")
     partition = _find(bench, labels)
     place = dict(zip(opened.header.dims, partition.tolist(), strict=True))
-    best = int(opened.dataset()["best_index"].isel(place))
+    results = opened.dataset()
+    best = int(results["best_index"].isel(place))
     if best < 0:
         name = describe(bench.labels(partition))
         raise StoreError(f"{name} has no best model (pending, failed or empty)")
-    model = bench.models[bench.candidates[best].model]
-    params = bench.params(best, bench.seed(partition))
+    candidate = bench.strategy.candidate(lambda name: results[name].isel(place).values, best)
+    model = bench.models[candidate.model]
+    params = bench.params(candidate, bench.seed(partition))
     estimator = clone(model.estimator).set_params(**clone(params, safe=False))
     ((X, y),) = bench.source.read(partition[np.newaxis])
     return estimator.fit(X) if y is None else estimator.fit(X, y)

@@ -45,7 +45,8 @@ class Unit:
     start, stop : int
         Partitions, as positions in the chunk's reading order.
     first, last : int
-        Candidates, `last` excluded.
+        Columns, `last` excluded: candidates, or the one column of a strategy that needs all
+        candidates of a partition together.
     """
 
     chunk: Chunk
@@ -56,16 +57,16 @@ class Unit:
 
     @property
     def n_cells(self) -> int:
-        """How many (partition, candidate) pairs it holds."""
+        """How many (partition, column) pairs it holds."""
         return (self.stop - self.start) * (self.last - self.first)
 
     @property
     def key(self) -> str:
-        """The unit as text: chunk, partitions, candidates."""
+        """The unit as text: chunk, partitions, columns."""
         return f"{'.'.join(map(str, self.chunk))}_{self.start}-{self.stop}_{self.first}-{self.last}"
 
     def halves(self) -> tuple[Unit, ...]:
-        """Return two halves, by partitions if there are several, else by candidates."""
+        """Return two halves, by partitions if there are several, else by columns."""
         if self.stop - self.start > 1:
             middle = (self.start + self.stop) // 2
             return replace(self, stop=middle), replace(self, start=middle)
@@ -83,8 +84,9 @@ class Workload:
     ----------
     grid : PartitionGrid
         The partitions.
-    n_candidates, n_splits, n_metrics : int
-        What is evaluated for each.
+    n_candidates, n_columns, n_results, n_fits_each, n_splits, n_metrics : int
+        For each: candidates, pieces that their evaluation may be cut into, results on each
+        split, fits at the most, splits, metrics.
     n_samples, n_features, n_outputs : int
         Largest size of one partition's arrays.
     itemsize : int
@@ -101,6 +103,9 @@ class Workload:
 
     grid: PartitionGrid
     n_candidates: int
+    n_columns: int
+    n_results: int
+    n_fits_each: int
     n_splits: int
     n_metrics: int
     n_samples: int
@@ -115,13 +120,18 @@ class Workload:
 
     @property
     def n_fits(self) -> int:
-        """Fits of the whole sweep."""
-        return self.grid.size * self.n_candidates * self.n_splits
+        """Fits of the whole sweep, at the most."""
+        return self.grid.size * self.n_fits_each
+
+    @property
+    def n_cells(self) -> int:
+        """(partition, column) pairs of the whole sweep."""
+        return self.grid.size * self.n_columns
 
     @property
     def cell_bytes(self) -> int:
         """Bytes of the results of one partition (scores, two times, status, message)."""
-        return self.n_candidates * (self.n_splits * 8 * (self.n_metrics + 1) + 8 * 8)
+        return self.n_results * (self.n_splits * 8 * (self.n_metrics + 1) + 8 * 8)
 
     @property
     def arrays_bytes(self) -> int:
@@ -161,7 +171,7 @@ class Plan:
     workload: Workload
     chunks: tuple[int, ...]
     unit_partitions: int
-    unit_candidates: int
+    unit_columns: int
     memory_bytes: int
     read_factor: float
 
@@ -196,19 +206,19 @@ class Plan:
         ----------
         chunk : tuple of int
             The result chunk.
-        covered : ndarray of bool, shape (n_partitions, n_candidates), optional
+        covered : ndarray of bool, shape (n_partitions, n_columns), optional
             Cells that need no more work, in reading order.
         """
         pieces = _pieces(self.grid, self.chunks, chunk, self.unit_partitions)
         for start, stop in itertools.pairwise(pieces):
-            for first in range(0, self.workload.n_candidates, self.unit_candidates):
-                last = min(first + self.unit_candidates, self.workload.n_candidates)
+            for first in range(0, self.workload.n_columns, self.unit_columns):
+                last = min(first + self.unit_columns, self.workload.n_columns)
                 unit = Unit(chunk, start, stop, first, last)
                 yield from [unit] if covered is None else _uncovered(unit, covered)
 
     def n_units(self) -> int:
         """Return how many units a whole run has."""
-        slices = -(-self.workload.n_candidates // self.unit_candidates)
+        slices = -(-self.workload.n_columns // self.unit_columns)
         cuts = (
             len(_pieces(self.grid, self.chunks, chunk, self.unit_partitions)) - 1
             for chunk in self.result_chunks()
@@ -250,7 +260,7 @@ def make_plan(
     """
     if chunks is None:
         chunks = _result_chunks(workload, max_files, least_chunks)
-    partitions, candidates = _unit_size(workload, workers)
+    partitions, columns = _unit_size(workload, workers)
     memory = _memory(workload, partitions)
     if worker_memory_bytes is not None:
         while memory > worker_memory_bytes and partitions > 1:
@@ -258,12 +268,12 @@ def make_plan(
             memory = _memory(workload, partitions)
         if memory > worker_memory_bytes:
             raise PlanError(_too_large(workload, memory, worker_memory_bytes))
-    slices = -(-workload.n_candidates // candidates)
+    slices = -(-workload.n_columns // columns)
     return Plan(
         workload,
         chunks,
         partitions,
-        candidates,
+        columns,
         memory,
         slices * _read_factor(workload.grid, chunks, partitions),
     )
@@ -305,17 +315,17 @@ def _about_half(length: int) -> int:
 
 
 def _unit_size(workload: Workload, workers: int) -> tuple[int, int]:
-    """Return partitions and candidates of a unit: whole source chunks if these are enough."""
+    """Return partitions and columns of a unit: whole source chunks if these are enough."""
     grid = workload.grid
     block = math.prod(min(c, n) for c, n in zip(grid.read_chunks, grid.shape, strict=True))
     wanted = UNITS_PER_WORKER * workers
-    partitions = UNIT_FITS // (workload.n_candidates * workload.n_splits)
+    partitions = UNIT_FITS // workload.n_fits_each
     partitions = max(block, partitions - partitions % block)
     share = max(1, grid.size // wanted)
     if share < partitions:
         partitions = share - share % block if share > block else share
-    slices = min(workload.n_candidates, -(-wanted // grid.size))
-    return partitions, -(-workload.n_candidates // slices)
+    slices = min(workload.n_columns, -(-wanted // grid.size))
+    return partitions, -(-workload.n_columns // slices)
 
 
 def _memory(workload: Workload, partitions: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from hpc_sweep import estimators
-from hpc_sweep.candidates import Candidate, expand, repeated
+from hpc_sweep import estimators, strategies
 from hpc_sweep.clusters import Cluster, make_cluster
 from hpc_sweep.errors import Fault, SpecError, StoreError, disk_errors
 from hpc_sweep.plan import Plan, Workload, make_plan
@@ -26,6 +26,7 @@ from hpc_sweep.store import (
     result_arrays,
     run_folder,
 )
+from hpc_sweep.strategies import Strategy
 from hpc_sweep.versions import differences, versions
 
 FIXED_FILES = 12
@@ -42,8 +43,8 @@ class Prepared:
         The spec.
     source : Source
         The opened data.
-    candidates : tuple of Candidate
-        In order.
+    strategy : Strategy
+        With its candidates.
     n_splits : int
         Length of ``split``.
     cluster : Cluster
@@ -56,7 +57,7 @@ class Prepared:
 
     spec: SweepSpec
     source: Source
-    candidates: tuple[Candidate, ...]
+    strategy: Strategy
     n_splits: int
     cluster: Cluster
     plan: Plan
@@ -75,7 +76,7 @@ def prepare(spec: SweepSpec, origin: str = "the spec", *, drivers: int = 1) -> P
     StoreError
         When the store is something else, or of another spec.
     """
-    sections = {"data": spec.data, "search": spec.search}
+    sections: dict[str, Any] = {"data": spec.data, "search": spec.search}
     sections.update({f"models.{index}": model for index, model in enumerate(spec.models)})
     source, faults = _check_sections(sections)
     folder = run_folder(spec.output.store)
@@ -83,26 +84,25 @@ def prepare(spec: SweepSpec, origin: str = "the spec", *, drivers: int = 1) -> P
     faults += cluster.faults()
     with disk_errors(spec.output.store, "read"):
         faults += _output_faults(spec)
-    candidates = expand(spec.model_dump(mode="json")["models"])
-    for first, second in repeated(candidates):
-        text = f"candidates {first} and {second} are the same: {candidates[second].json}"
-        faults.append(Fault(f"models.{candidates[second].model}.param_grid", text))
-    if source is not None and not faults:
-        faults += _name_faults(spec, source, candidates)
+    undrawable = any(".param_distributions" in fault.path for fault in faults)
+    strategy = None if undrawable else strategies.draw(spec)
+    faults += strategy.repeats() if strategy is not None else ()
+    if source is not None and strategy is not None and not faults:
+        faults += _name_faults(strategy, source)
         faults += _fitting_faults(spec, source)
-    if faults or source is None:
+    if faults or source is None or strategy is None:
         raise SpecError(faults, origin)
     n_splits = _n_splits(spec, source)
     store = _existing(spec, source)
     plan = make_plan(
-        _workload(spec, source, candidates, n_splits),
+        _workload(strategy, source, n_splits),
         workers=cluster.workers,
         worker_memory_bytes=cluster.worker_memory_bytes(),
         max_files=spec.output.max_files,
         chunks=None if store is None else store.header.chunks,
         least_chunks=drivers,
     )
-    return Prepared(spec, source, candidates, n_splits, cluster, plan, store)
+    return Prepared(spec, source, strategy, n_splits, cluster, plan, store)
 
 
 def check_versions(store: Store, *, mixed: bool) -> None:
@@ -127,7 +127,7 @@ def create(prepared: Prepared) -> Store:
     spec, source, plan = prepared.spec, prepared.source, prepared.plan
     return create_store(
         Path(spec.output.store),
-        spec,
+        prepared.strategy,
         plan.grid,
         plan.chunks,
         prepared.n_splits,
@@ -171,11 +171,14 @@ def _check_sections(sections: Mapping[str, Any]) -> tuple[Source | None, list[Fa
     source = None
     for path, section in sections.items():
         if path.startswith("models."):
-            faults += estimators.check_model(
-                path, section.estimator, section.pipeline, section.param_grid
-            )
+            spaces = {
+                name: getattr(section, name) for name in ("param_grid", "param_distributions")
+            }
+            faults += estimators.check_model(path, section.estimator, section.pipeline, spaces)
         elif path == "search":
             faults += estimators.check_search(section.cv, section.scoring)
+            models = {place: m for place, m in sections.items() if place.startswith("models.")}
+            faults += strategies.faults(section, models)
         else:
             try:
                 source = open_source(section)
@@ -254,13 +257,12 @@ def _output_faults(spec: SweepSpec) -> Iterable[Fault]:
         yield Fault("output.store", f"no permission to write in '{place}'; name another place")
 
 
-def _name_faults(
-    spec: SweepSpec, source: Source, candidates: tuple[Candidate, ...]
-) -> Iterable[Fault]:
+def _name_faults(strategy: Strategy, source: Source) -> Iterable[Fault]:
     """Yield coordinates of the data that are named like arrays of the store."""
-    arrays = {a.name for a in result_arrays(spec.metric_labels, spec.refit_metric, candidates)}
+    taken = {array.name for array in result_arrays(strategy)} | {*strategy.lengths, "split"}
+    taken |= {"candidate_id", "candidate_json"}
     for name in map(str, source.kept_coordinates.variables):
-        if name in arrays or name in {"candidate", "split", "candidate_id", "candidate_json"}:
+        if name in taken:
             message = f"its coordinate '{name}' is named like an array of the results; rename it"
             yield Fault("data.store", message)
 
@@ -296,14 +298,15 @@ def _n_splits(spec: SweepSpec, source: Source) -> int:
     return max(counts)
 
 
-def _workload(
-    spec: SweepSpec, source: Source, candidates: tuple[Candidate, ...], n_splits: int
-) -> Workload:
-    arrays = result_arrays(spec.metric_labels, spec.refit_metric, candidates)
-    fixed = len(source.kept_coordinates.variables) + len(candidates[0].params) * 2 + FIXED_FILES
+def _workload(strategy: Strategy, source: Source, n_splits: int) -> Workload:
+    spec, arrays = strategy.spec, result_arrays(strategy)
+    fixed = len(source.kept_coordinates.variables) + len(strategy.parameters) * 2 + FIXED_FILES
     return Workload(
         grid=source.grid,
-        n_candidates=len(candidates),
+        n_candidates=strategy.n_rows,
+        n_columns=strategy.n_columns,
+        n_results=math.prod(strategy.lengths.values()),
+        n_fits_each=strategy.n_fits(n_splits),
         n_splits=n_splits,
         n_metrics=len(spec.metrics),
         n_samples=source.n_samples,

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from hpc_sweep.budget import forecast
+from hpc_sweep.candidates import restored
 from hpc_sweep.choices import DONE, STATUS_MEANINGS
 from hpc_sweep.driverjobs import not_begun
 from hpc_sweep.partitions import partition_labels
+from hpc_sweep.spec import SweepSpec
 from hpc_sweep.store import (
+    ATTRIBUTE,
     Ledger,
     RunFolder,
     Store,
@@ -24,6 +29,7 @@ from hpc_sweep.store import (
     real_place,
     run_folder,
 )
+from hpc_sweep.strategies import Strategy, restore
 
 
 def open_results(store: str | Path) -> xr.Dataset:
@@ -59,15 +65,24 @@ def best_rows(results: xr.Dataset) -> Iterator[dict[str, Any]]:
     dims = [str(dim) for dim in results["best_score"].dims]
     shape = results["best_score"].shape
     coordinates = {dim: results[dim].values for dim in dims if dim in results.coords}
-    candidates = [json.loads(text) for text in results["candidate_json"].values]
+    strategy, sizes = _strategy(results), results["best_score"].size
+    further: dict[str, NDArray[Any]] = {}
+
+    def at(name: str) -> Any:
+        if name not in further:
+            values = results[name].values
+            further[name] = values.reshape(sizes, *values.shape[len(dims) :])
+        return further[name][flat]
+
     scores = loaded["best_score"]
     for flat in np.argsort(np.where(np.isnan(scores), np.inf, -scores), kind="stable"):
         best = int(loaded["best_index"][flat])
         score = float(scores[flat])
+        candidate = strategy.candidate(at, best) if best >= 0 else None
         yield {
             **partition_labels(coordinates, dims, np.unravel_index(flat, shape)),
-            "model": candidates[best]["model"] if best >= 0 else None,
-            "params": candidates[best]["params"] if best >= 0 else {},
+            "model": candidate.model_name if candidate else None,
+            "params": dict(candidate.params) if candidate else {},
             "score": None if np.isnan(score) else score,
             "n_samples": max(0, int(loaded["n_samples"][flat])),
             "status": STATUS_MEANINGS[int(loaded["partition_status"][flat])],
@@ -76,13 +91,18 @@ def best_rows(results: xr.Dataset) -> Iterator[dict[str, Any]]:
 
 def wins(results: xr.Dataset) -> dict[str, int]:
     """Return for each model in how many partitions it is the best."""
-    indices = results["best_index"].values.ravel()
-    models = np.array(results["model"].values.tolist())
-    counts = dict.fromkeys(dict.fromkeys(models.tolist()), 0)
-    winners, won = np.unique(models[indices[indices >= 0]], return_counts=True)
-    for name, count in zip(winners, won, strict=True):
-        counts[str(name)] = int(count)
-    return counts
+    won = Counter(results["best_model"].values.ravel().tolist())
+    return {name: won[name] for name in _strategy(results).model_names}
+
+
+def _strategy(results: xr.Dataset) -> Strategy:
+    """Return the strategy that opened results were made by."""
+    spec = SweepSpec.model_validate(json.loads(results.attrs[ATTRIBUTE])["spec"])
+    models = spec.model_dump(mode="json")["models"]
+    if "candidate" not in results.dims:
+        return restore(spec, ())
+    texts = (results[name].values.tolist() for name in ("candidate_json", "candidate_id"))
+    return restore(spec, restored(models, *texts))
 
 
 def first_reasons(results: xr.Dataset, most: int = 3) -> list[str]:
@@ -122,15 +142,16 @@ def sweep_status(store: str | Path) -> dict[str, Any]:
     run = opened.run
     holders = [read_holder(lease) for lease in (run.lease, *run.rivals())]
     drivers = [str(holder) for holder in holders if holder and not is_known_dead(holder)]
-    cells = opened.grid.size * len(opened.candidates)
+    strategy, n_splits = opened.strategy, opened.header.n_splits
+    fits = strategy.n_fits(n_splits)
     known = forecast(opened)
     return {
         "store": str(opened.path),
         "name": opened.spec.name,
         "complete": ledger.is_complete,
         "partitions": ledger.summary(),
-        "fits": cells * opened.header.n_splits,
-        "fits_done": ledger.cells_done() * opened.header.n_splits,
+        "fits": opened.grid.size * fits,
+        "fits_done": ledger.cells_done() * fits // strategy.n_columns,
         "result_chunks": ledger.n_chunks,
         "result_chunks_folded": len(ledger.folded),
         "parts": sum(len(names) for names in ledger.parts.values()),

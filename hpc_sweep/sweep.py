@@ -224,7 +224,7 @@ def _drive(
 ) -> Progress:
     journal = Journal(run.events)
     spec, plan, store = prepared.spec, prepared.plan, ledger.store
-    cells = ledger.n_partitions * len(store.candidates)
+    cells = ledger.n_partitions * store.strategy.n_columns
     progress = Progress(cells, ledger.cells_done())
     # the cores of one job for all are charged whether workers are there or not
     within = spec.cluster.kind == "local" or spec.cluster.place == "one_job"
@@ -268,7 +268,7 @@ def _drive(
                 progress=progress,
                 outage=Outage(lambda: probe(store.run.parts), spec.cluster.disk_patience),
                 start_timeout_s=spec.cluster.start_timeout,
-                fits_per_cell=prepared.n_splits,
+                fits_per_cell=plan.workload.n_fits // plan.workload.n_cells,
                 on_progress=on_tick,
                 stopped=stops.stopped,
                 draining=lambda: stops.draining() or budget.is_used_up(),

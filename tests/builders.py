@@ -25,6 +25,7 @@ from hpc_sweep.partitions import PartitionGrid
 from hpc_sweep.plan import Chunk, Unit
 from hpc_sweep.spec import SweepSpec, load_spec
 from hpc_sweep.store import Part, PartName, Store, create_store, write_part
+from hpc_sweep.strategies import draw
 
 RIDGE = {"estimator": "sklearn.linear_model.Ridge", "param_grid": {"alpha": [0.1, 1, 10]}}
 NEIGHBORS = {
@@ -73,7 +74,7 @@ def make_store(
     spec = make_spec(folder, models, dims, **search)
     store = create_store(
         folder / "results.zarr",
-        spec,
+        draw(spec),
         PartitionGrid(dims, shape, read_chunks or chunks),
         chunks,
         n_splits,

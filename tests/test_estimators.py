@@ -83,7 +83,7 @@ def users_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def model_faults(
     estimator: Any = None, grid: Any = None, *, pipeline: Any = None
 ) -> dict[str, str]:
-    found = list(check_model("models.3", estimator, pipeline, grid or {}))
+    found = list(check_model("models.3", estimator, pipeline, {"param_grid": grid or {}}))
     return {fault.path: fault.message for fault in found}
 
 

@@ -15,7 +15,7 @@ PACKAGE = Path(hpc_sweep.__file__).parent
 FLOORS = {
     0: {"errors", "choices", "machines", "placeholders"},
     1: {"spec", "partitions", "candidates", "estimators", "versions", "processes"},
-    2: {"plan", "directives", "charge"},
+    2: {"plan", "directives", "charge", "strategies"},
     3: {"source", "search", "store", "clusters", "jobscripts"},
     4: {"drive", "work", "prepare", "stops", "budget", "driverjobs"},
     5: {"preloaded", "worker", "sweep", "submission", "chain", "results", "models", "doctor"},
@@ -26,10 +26,10 @@ FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 LIBRARIES = {
     0: set(),
     1: {"pydantic", "numpy", "ruamel", "sklearn"},
-    2: {"numpy"},
+    2: {"numpy", "sklearn"},
 }
 """What the lower floors may import besides the standard library."""
-AT_IMPORT = {1: {"pydantic", "numpy"}, 6: {"click"}}
+AT_IMPORT = {1: {"pydantic", "numpy"}, 2: {"pydantic", "numpy"}, 6: {"click"}}
 """What they may import when they are imported themselves, not inside functions."""
 
 

@@ -37,7 +37,11 @@ def workload(shape: tuple[int, ...], read: tuple[int, ...] | None = None, **fact
         "n_chunked_arrays": 12,
         "n_other_files": 40,
     }
-    return Workload(grid=grid, **{**known, **facts})
+    known |= facts
+    known.setdefault("n_columns", known["n_candidates"])
+    known.setdefault("n_results", known["n_candidates"])
+    known.setdefault("n_fits_each", known["n_candidates"] * known["n_splits"])
+    return Workload(grid=grid, **known)
 
 
 def planned(work: Workload, **limits: Any) -> Plan:
@@ -87,7 +91,7 @@ def plans(draw: st.DrawFn) -> Plan:
         workload=work,
         chunks=tuple(draw(st.integers(1, n + 1)) for n in work.grid.shape),
         unit_partitions=draw(st.integers(1, work.grid.size + 1)),
-        unit_candidates=draw(st.integers(max(1, work.n_candidates // 5), work.n_candidates)),
+        unit_columns=draw(st.integers(max(1, work.n_candidates // 5), work.n_candidates)),
         memory_bytes=0,
         read_factor=1.0,
     )
@@ -107,7 +111,7 @@ def test_units_cover_every_cell_once(plan: Plan) -> None:
         assert 0 <= unit.start < unit.stop <= len(order) == plan.n_partitions(unit.chunk)
         assert 0 <= unit.first < unit.last <= plan.workload.n_candidates
         assert unit.stop - unit.start <= plan.unit_partitions
-        assert unit.last - unit.first <= plan.unit_candidates
+        assert unit.last - unit.first <= plan.unit_columns
         places = tuple(order[unit.start : unit.stop].T)
         cells[(*places, slice(unit.first, unit.last))] += 1
         keys.add(unit.key)
@@ -131,7 +135,7 @@ def test_units_cover_what_is_not_covered_and_nothing_else(
         for unit in plan.units(chunk, covered):
             assert unit.chunk == chunk
             assert 0 < unit.stop - unit.start <= plan.unit_partitions
-            assert 0 < unit.last - unit.first <= plan.unit_candidates
+            assert 0 < unit.last - unit.first <= plan.unit_columns
             cells[unit.start : unit.stop, unit.first : unit.last] += 1
         assert (cells == 1).all()
 

@@ -27,6 +27,7 @@ from hpc_sweep.choices import PENDING, STATUS_MEANINGS
 from hpc_sweep.errors import StoreError
 from hpc_sweep.partitions import PartitionGrid
 from hpc_sweep.store import Store, create_store, fold, run_folder
+from hpc_sweep.strategies import draw
 
 
 @pytest.fixture(autouse=True)
@@ -390,7 +391,7 @@ def test_parent_folders_are_made(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b" / "results.zarr"
     spec = make_spec(tmp_path)
     grid = PartitionGrid(("latitude",), (2,), (2,))
-    create_store(path, spec, grid, (2,), 3, xr.Dataset(), source_identity="", versions={})
+    create_store(path, draw(spec), grid, (2,), 3, xr.Dataset(), source_identity="", versions={})
     assert Store.open(path).header.dims == ("latitude",)
 
 

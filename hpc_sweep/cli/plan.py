@@ -42,11 +42,14 @@ def plan_facts(prepared: Prepared) -> dict[str, Any]:
         "partition_dims": dict(zip(grid.dims, grid.shape, strict=True)),
         "samples_per_partition": made.workload.n_samples,
         "candidates": made.workload.n_candidates,
+        "strategy": prepared.spec.search.strategy,
         "splits": made.workload.n_splits,
         "fits": made.workload.n_fits,
         "units": made.n_units(),
         "partitions_per_unit": made.unit_partitions,
-        "candidates_per_unit": made.unit_candidates,
+        "candidates_per_unit": made.workload.n_candidates
+        * made.unit_columns
+        // made.workload.n_columns,
         "cluster": prepared.spec.cluster.kind,
         "workers": prepared.cluster.workers,
         "projected_memory_bytes": made.memory_bytes,
@@ -110,15 +113,15 @@ def plan_text(prepared: Prepared, facts: dict[str, Any]) -> str:
     read = format_bytes(facts["read_bytes"])
     factor = facts["read_factor"]
     times = "each chunk once" if factor == 1 else f"each chunk {factor:g} times on average"
-    candidates = facts["candidates"]
+    candidates, strategy = facts["candidates"], prepared.strategy
     lines = {
         "sweep": f"{facts['name']} on {facts['cluster']}, {facts['workers']} workers",
         "partitions": f"{facts['partitions']:,} ({shape}), {facts['samples_per_partition']:,} "
         "samples each at the most",
-        "candidates": f"{candidates:,} ({_by_model(prepared)})",
+        f"{strategy.dim}s": f"{candidates:,} ({strategy.by_model()})",
         "fits": f"{facts['fits']:,} ({facts['splits']} splits)",
         "units": f"{facts['units']:,} of up to {facts['partitions_per_unit']:,} partitions × "
-        f"{facts['candidates_per_unit']:,} candidates",
+        f"{facts['candidates_per_unit']:,} {strategy.dim}s",
         "memory": f"{format_bytes(memory)} projected per worker, of {of}",
         "to read": f"{read}, {times}",
         "files": f"{facts['files']:,} of at most {facts['max_files']:,}",
@@ -126,8 +129,3 @@ def plan_text(prepared: Prepared, facts: dict[str, Any]) -> str:
         "store": facts["store"] + (" (exists, goes on)" if facts["store_exists"] else ""),
     }
     return "\n".join(f"{name + ':':<12}{text}" for name, text in lines.items() if text)
-
-
-def _by_model(prepared: Prepared) -> str:
-    names = [candidate.model_name for candidate in prepared.candidates]
-    return ", ".join(f"{name} {names.count(name)}" for name in dict.fromkeys(names))

@@ -62,9 +62,10 @@ def run(
     def announce(prepared: Prepared, ledger: Ledger) -> None:
         click.echo(plan_text(prepared, plan_facts(prepared)))
         if ledger.cells_done():
-            cells = len(ledger.store.candidates) * ledger.n_partitions
-            left = (cells - ledger.cells_done()) * prepared.n_splits
-            click.echo(f"going on: {left:,} of {cells * prepared.n_splits:,} fits left")
+            work = prepared.plan.workload
+            fits, cells = work.n_fits // work.n_cells, work.n_columns * ledger.n_partitions
+            left = (cells - ledger.cells_done()) * fits
+            click.echo(f"going on: {left:,} of {cells * fits:,} fits left")
 
     with show_progress() as shown, link(loaded, shown.say) if chain else nullcontext():
         outcome = execute(

@@ -191,7 +191,7 @@ def models(spec: SweepSpec) -> Seen:
     faults: list[Any] = []
     for index, model in enumerate(spec.models):
         faults += estimators.check_model(
-            f"models.{index}", model.estimator, model.pipeline, model.param_grid
+            f"models.{index}", model.estimator, model.pipeline, {"param_grid": model.param_grid}
         )
     if faults:
         remedy = "install them in the environment that runs here, or set PYTHONPATH in the prologue"

@@ -13,7 +13,10 @@ from hpc_sweep.spec.sections import (
     ClusterSpec,
     DataSpec,
     MachineProfile,
+    ModelSpec,
     OutputSpec,
+    RandomSpec,
+    SearchSpec,
     SweepSpec,
 )
 from hpc_sweep.spec.words import WORD
@@ -26,7 +29,10 @@ __all__ = [
     "ClusterSpec",
     "DataSpec",
     "MachineProfile",
+    "ModelSpec",
     "OutputSpec",
+    "RandomSpec",
+    "SearchSpec",
     "SweepSpec",
     "absolute",
     "json_like",

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import pydantic
-from pydantic import BaseModel
+from pydantic import BaseModel, Tag
 
 from hpc_sweep.choices import CLUSTER_KINDS
 from hpc_sweep.errors import Fault, nearest
@@ -34,6 +34,7 @@ def cross_faults(spec: SweepSpec) -> Iterable[Fault]:
         known = ", ".join(spec.metrics)
         yield Fault("search.refit", f"name the metric that chooses the best: one of {known}")
     yield from model_faults(spec.models)
+    yield from _space_faults(spec)
     yield from _cluster_faults(cluster)
 
 
@@ -42,14 +43,25 @@ def model_faults(models: Sequence[ModelSpec]) -> Iterable[Fault]:
     for index, model in enumerate(models):
         if (model.estimator is None) == (model.pipeline is None):
             yield Fault(f"models.{index}", "give either estimator or pipeline")
-        grids = model.param_grid if isinstance(model.param_grid, list) else [model.param_grid]
-        if isinstance(model.param_grid, list) and not model.param_grid:
-            yield Fault(f"models.{index}.param_grid", "is empty; leave it out for the defaults")
-        for grid in grids:
-            for key, values in grid.items():
-                if not values:
-                    path = f"models.{index}.param_grid.{key}"
-                    yield Fault(path, "is an empty list; give at least one value")
+        for space in ("param_grid", "param_distributions"):
+            given = getattr(model, space)
+            path = f"models.{index}.{space}"
+            if isinstance(given, list) and not given:
+                yield Fault(path, "is empty; leave it out for the defaults")
+            for grid in given if isinstance(given, list) else [given]:
+                for key, values in grid.items():
+                    if not values:
+                        yield Fault(f"{path}.{key}", "is an empty list; give at least one value")
+
+
+def _space_faults(spec: SweepSpec) -> Iterable[Fault]:
+    """Yield what the strategy does not look at."""
+    strategy, wanted = spec.search.strategy, spec.search.space
+    (other,) = {"param_grid", "param_distributions"} - {wanted}
+    for index, model in enumerate(spec.models):
+        if getattr(model, other):
+            message = f"search.strategy {strategy} looks at {wanted}; write that in its place"
+            yield Fault(f"models.{index}.{other}", message)
 
 
 def machine_faults(cluster: ClusterSpec, root: str) -> Iterable[Fault]:
@@ -86,27 +98,46 @@ def faults_of(error: pydantic.ValidationError, root: type[Section]) -> list[Faul
     """
     found: dict[tuple[int | str, ...], list[Any]] = {}
     for item in error.errors():
-        found.setdefault(_spec_keys(item["loc"], root), []).append(item)
+        keys, _ = _place(item["loc"], root)
+        if item["type"] == "union_tag_invalid":
+            keys = (*keys, item["ctx"]["discriminator"].removesuffix("()"))
+        found.setdefault(keys, []).append(item)
     return [
-        Fault(".".join(map(str, keys)), _fault_text(items, keys, root))
+        Fault(".".join(map(str, keys)), _fault_text(items, root))
         for keys, items in found.items()
         if not any(other[: len(keys)] == keys != other for other in found)
     ]
 
 
-def _spec_keys(location: tuple[int | str, ...], root: type[Section]) -> tuple[int | str, ...]:
-    """Drop what pydantic puts into a location: after a union, the name of the member."""
+def _place(
+    location: tuple[int | str, ...], root: type[Section]
+) -> tuple[tuple[int | str, ...], Any]:
+    """Return the keys of a location, and the annotation of what holds the last one.
+
+    What pydantic puts after a union is dropped: the name of the member.
+    """
     keys: list[int | str] = []
+    holder: Any = None
     annotation: Any = root
     in_member = False
     for key in location:
         if len(_members(annotation)) > 1 and not in_member:
-            in_member = True
-        elif key != "[key]":
+            annotation = _tagged(annotation, key)
+            in_member = len(_members(annotation)) > 1
+            continue
+        in_member = False
+        if key != "[key]":
             keys.append(key)
-            annotation = _below(annotation, key)
-            in_member = False
-    return tuple(keys)
+            holder, annotation = annotation, _below(annotation, key)
+    return tuple(keys), holder
+
+
+def _tagged(annotation: Any, tag: int | str) -> Any:
+    """Return the member of a union that has a tag, or the union where none has."""
+    for part in get_args(annotation):
+        if get_origin(part) is Annotated and Tag(str(tag)) in get_args(part)[1:]:
+            return part
+    return annotation
 
 
 def _members(annotation: Any) -> list[Any]:
@@ -133,18 +164,20 @@ def _below(annotation: Any, key: int | str) -> Any:
     return None
 
 
-def _fault_text(items: Sequence[Any], keys: tuple[int | str, ...], root: type[Section]) -> str:
+def _fault_text(items: Sequence[Any], root: type[Section]) -> str:
     fitting = [item for item in items if not item["type"].endswith(("_type", "_parsing"))]
     item = (fitting or items)[0]
     value, kind = item["input"], item["type"]
     if kind == "missing":
         return "is missing"
     if kind == "extra_forbidden":
-        annotation: Any = root
-        for key in keys[:-1]:
-            annotation = _below(annotation, key)
-        fields = [f for member in _members(annotation) for f in getattr(member, "model_fields", ())]
+        keys, holder = _place(item["loc"], root)
+        fields = [f for member in _members(holder) for f in getattr(member, "model_fields", ())]
         return f"unknown key; known here: {', '.join(fields)}{nearest(str(keys[-1]), fields)}"
+    if kind == "union_tag_invalid":
+        tags = item["ctx"]["expected_tags"].replace("'", "")
+        hint = nearest(item["ctx"]["tag"], tags.split(", "))
+        return f"'{item['ctx']['tag']}': input should be one of {tags}{hint}"
     hint = ""
     if kind == "literal_error" and isinstance(value, str):
         hint = nearest(value, item["ctx"]["expected"].replace("'", "").split(" or "))

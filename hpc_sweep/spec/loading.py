@@ -18,7 +18,7 @@ from hpc_sweep.spec.sections import (
     DataSpec,
     MachineProfile,
     ModelSpec,
-    SearchSpec,
+    Search,
     Section,
     SweepSpec,
     TlsSpec,
@@ -223,9 +223,9 @@ def _with_mounts(cluster: ClusterSpec, data: str, output: str, origin: str) -> C
 def _valid_sections(raw: dict[str, Any], folder: Path) -> dict[str, Section]:
     """Return the sections of a faulty spec that are valid in themselves, by dotted path."""
     models = raw.get("models")
-    kinds: list[tuple[str, type[Section], Any]] = [
+    kinds: list[tuple[str, Any, Any]] = [
         ("data", DataSpec, raw.get("data")),
-        ("search", SearchSpec, raw.get("search", {})),
+        ("search", Search, raw.get("search", {})),
         *(
             (f"models.{index}", ModelSpec, model)
             for index, model in enumerate(models if isinstance(models, list) else [])
@@ -234,7 +234,7 @@ def _valid_sections(raw: dict[str, Any], folder: Path) -> dict[str, Section]:
     sections: dict[str, Section] = {}
     for path, kind, value in kinds:
         with contextlib.suppress(pydantic.ValidationError):
-            sections[path] = kind.model_validate(value)
+            sections[path] = pydantic.TypeAdapter(kind).validate_python(value)
     data = sections.get("data")
     if isinstance(data, DataSpec):
         sections["data"] = data.model_copy(update={"store": absolute(data.store, folder)})

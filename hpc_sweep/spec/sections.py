@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ByteSize, ConfigDict, Field
+from pydantic import BaseModel, ByteSize, ConfigDict, Discriminator, Field, Tag
 
 from hpc_sweep.choices import (
     Dtype,
@@ -35,6 +35,7 @@ from hpc_sweep.spec.words import (
     Scorers,
     ScratchFolder,
     Seconds,
+    Space,
     Step,
     Walltime,
     Word,
@@ -73,7 +74,7 @@ class DataSpec(Section):
 
 
 class ModelSpec(Section):
-    """One estimator or pipeline and its parameter grid."""
+    """One estimator or pipeline, and its parameter grid or distributions."""
 
     name: Name | None = Field(None, description="default: the last estimator's name, lower case")
     estimator: Step | None = Field(None, description="import path, or {path: {parameter: value}}")
@@ -83,10 +84,16 @@ class ModelSpec(Section):
     param_grid: Grid | list[Grid] = Field(
         default_factory=dict, description="as scikit-learn's GridSearchCV takes it"
     )
+    param_distributions: Space | list[Space] = Field(
+        default_factory=dict,
+        description="for strategies that draw: lists, or {scipy.stats.loguniform: [1e-3, 1e3]}",
+    )
 
 
 class SearchSpec(Section):
     """How candidates are compared."""
+
+    space: ClassVar[str] = "param_grid"
 
     strategy: Strategy = "grid"
     cv: Annotated[int, Field(ge=2)] | dict[str, Any] = Field(
@@ -101,6 +108,35 @@ class SearchSpec(Section):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(
         0, description="every random_state that is left open is derived from it"
     )
+
+
+class GridSpec(SearchSpec):
+    """All settings of all grids."""
+
+    strategy: Literal["grid"] = "grid"
+
+
+class RandomSpec(SearchSpec):
+    """Settings drawn once, the same for all partitions."""
+
+    space: ClassVar[str] = "param_distributions"
+
+    strategy: Literal["random"] = "random"
+    n_iter: Annotated[int, Field(ge=1)] = Field(
+        10, description="settings to draw of each model; more of them keep the first ones"
+    )
+
+
+def strategy(value: Any) -> str:
+    """Return which strategy a ``search`` section is of; faults name the key by this function."""
+    found = value.get("strategy") if isinstance(value, dict) else getattr(value, "strategy", None)
+    return found if isinstance(found, str) else "grid"
+
+
+Search = Annotated[
+    Annotated[GridSpec, Tag("grid")] | Annotated[RandomSpec, Tag("random")],
+    Discriminator(strategy),
+]
 
 
 class TlsSpec(Section):
@@ -266,7 +302,7 @@ class SweepSpec(Section):
     name: Line = "sweep"
     data: DataSpec
     models: Annotated[list[ModelSpec], Field(min_length=1)]
-    search: SearchSpec = Field(default_factory=SearchSpec)
+    search: Search = Field(default_factory=GridSpec)
     cluster: ClusterSpec = Field(default_factory=ClusterSpec)
     output: OutputSpec
 
@@ -299,9 +335,7 @@ class SweepSpec(Section):
         whole = self.model_dump(mode="json")
         return {
             "data": {key: value for key, value in whole["data"].items() if key != "store"},
-            "models": [
-                {**model, "pipeline": _in_order(model["pipeline"])} for model in whole["models"]
-            ],
+            "models": [_model(model) for model in whole["models"]],
             "search": whole["search"],
         }
 
@@ -309,6 +343,12 @@ class SweepSpec(Section):
         """Return the SHA-256 of `defining` as hexadecimal text."""
         text = json.dumps(self.defining(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _model(model: dict[str, Any]) -> dict[str, Any]:
+    """Return what defines a model; distributions only where there are any."""
+    held = {k: v for k, v in model.items() if v or k != "param_distributions"}
+    return {**held, "pipeline": _in_order(model["pipeline"])}
 
 
 def _in_order(pipeline: Any) -> Any:

@@ -137,3 +137,7 @@ PlaceLine = Annotated[Line, AfterValidator(_place)]
 ScratchFolder = Annotated[Line, AfterValidator(_scratch_folder)]
 Rules = Annotated[dict[str, str], AfterValidator(_rule)]
 Grid = dict[str, list[Any]]
+Distribution = Annotated[
+    dict[Name, list[Any] | dict[str, Any] | None], Field(min_length=1, max_length=1)
+]
+Space = dict[str, list[Any] | Distribution]

@@ -9,9 +9,17 @@ from hpc_sweep.store.ledger import Ledger
 from hpc_sweep.store.outage import Outage
 from hpc_sweep.store.parts import Part, PartName, Receipt, delete_parts, list_parts, write_part
 from hpc_sweep.store.sharing import give_all, group_access, group_fault, group_id
-from hpc_sweep.store.store import RunFolder, Store, create_store, real_place, run_folder
+from hpc_sweep.store.store import (
+    ATTRIBUTE,
+    RunFolder,
+    Store,
+    create_store,
+    real_place,
+    run_folder,
+)
 
 __all__ = [
+    "ATTRIBUTE",
     "Journal",
     "Lease",
     "Ledger",

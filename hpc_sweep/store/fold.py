@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpc_sweep.candidates import value_text
 from hpc_sweep.choices import DONE, EMPTY, FAILED, PENDING
 from hpc_sweep.errors import StoreError
 from hpc_sweep.plan import Chunk
@@ -73,28 +72,31 @@ def _counts(states: NDArray[np.int8]) -> dict[str, int]:
 
 def _joined(store: Store, chunk: Chunk, names: Sequence[PartName]) -> dict[str, NDArray[Any]]:
     """Return the parts' arrays joined, partitions in reading order."""
+    strategy = store.strategy
     partitions = math.prod(store.grid.chunk_shape(store.header.chunks, chunk))
     values: dict[str, NDArray[Any]] = {}
-    lengths = {"candidate": len(store.candidates), "split": store.header.n_splits}
     for array in store.arrays:
-        shape = (partitions, *(lengths[dim] for dim in array.dims))
+        shape = (partitions, *(store.lengths[dim] for dim in array.dims))
         dtype = object if array.dtype == "str" else array.dtype
         values[array.name] = np.full(shape, array.fill, dtype=dtype)
     for name in names:
         part = read_part(store.run.parts, name, wait_s=VISIBLE_S)
         unit = name.unit
-        rows, columns = slice(unit.start, unit.stop), slice(unit.first, unit.last)
-        # a late failure never lowers a done
-        take = (values["status"][rows, columns] != DONE) | (part.status == DONE)
+        rows, columns = slice(unit.start, unit.stop), strategy.rows(unit.first, unit.last)
+        done, also_done = values["status"][rows, columns] == DONE, part.status == DONE
+        if not strategy.is_parted:  # what belongs together is taken together
+            done, also_done = done.any(axis=1), also_done.any(axis=1)
+        take = ~done | also_done  # a late failure never lowers a done
         cells: dict[str, NDArray[Any]] = {
             **{f"test_{metric}": scores for metric, scores in part.scores.items()},
             "fit_time": part.fit_time,
             "score_time": part.score_time,
             "status": part.status,
             "message": _texts(part.status.shape, part.messages),
+            **part.more,
         }
         for key, found in cells.items():
-            place = values[key][rows, columns]
+            place = values[key][rows] if key in part.more else values[key][rows, columns]
             place[take] = found[take]
         for key, counts in (("n_samples", part.n_samples), ("n_splits", part.n_splits)):
             values[key][rows] = np.maximum(values[key][rows], counts)
@@ -112,37 +114,28 @@ def _texts(shape: tuple[int, ...], messages: Any) -> NDArray[Any]:
 def _derived(store: Store, values: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """Return means, ranks, the best candidate, and the state of each partition."""
     derived: dict[str, NDArray[Any]] = {}
+    took_part = store.strategy.took_part(values)
     for metric in store.spec.metrics:
-        mean, std = mean_and_std(values[f"test_{metric}"], values["n_splits"])
+        scores = values[f"test_{metric}"]
+        shape = scores.shape[:-1]
+        flat = scores.reshape(shape[0], -1, scores.shape[-1])
+        mean, std = mean_and_std(flat, values["n_splits"])
         ranks = rank(mean)
-        if metric == store.spec.refit_metric:
+        if metric == store.spec.refit_metric and not store.strategy.chooses:
             index = best(ranks, mean)
             rows = np.arange(len(mean))
             derived["best_index"] = index
             derived["best_score"] = np.where(index >= 0, mean[rows, index], np.nan)
-        derived[f"mean_test_{metric}"], derived[f"std_test_{metric}"] = mean, std
-        derived[f"rank_test_{metric}"] = np.where(np.isnan(mean).all(1, keepdims=True), -1, ranks)
-    for array in store.arrays:
-        if array.name == "best_model":
-            texts = [candidate.model_name for candidate in store.candidates]
-            derived[array.name] = _chosen(texts, array.dtype, index)
-        elif array.name.startswith("best_param_"):
-            name = array.name.removeprefix("best_param_")
-            if array.dtype == "str":
-                texts = [value_text(candidate, name) for candidate in store.candidates]
-                derived[array.name] = _chosen(texts, array.dtype, index)
-            else:
-                numbers = [candidate.params[name] for candidate in store.candidates]
-                derived[array.name] = _chosen(numbers, array.dtype, index)
+        ranked = ~np.isnan(mean).all(1, keepdims=True) & (
+            True if took_part is None else took_part.reshape(mean.shape)
+        )
+        derived[f"mean_test_{metric}"] = mean.reshape(shape)
+        derived[f"std_test_{metric}"] = std.reshape(shape)
+        derived[f"rank_test_{metric}"] = np.where(ranked, ranks, -1).reshape(shape)
+    index = derived.get("best_index", values["best_index"])
+    derived.update(store.strategy.best(values, index))
     derived["partition_status"] = partition_status(values["status"])
     return derived
-
-
-def _chosen(values: Sequence[Any], dtype: str, index: NDArray[np.int64]) -> NDArray[Any]:
-    """Return ``values[index]`` with the fill value appended, so that −1 picks it."""
-    if dtype == "str":
-        return np.array([*values, ""], dtype=object)[index]
-    return np.array([*values, np.nan], dtype=dtype)[index]
 
 
 def partition_status(status: NDArray[np.int8]) -> NDArray[np.int8]:

@@ -5,93 +5,62 @@ Names follow scikit-learn's ``cv_results_``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
-from hpc_sweep.candidates import Candidate, is_numeric, parameter_names
 from hpc_sweep.choices import STATUS_MEANINGS
+from hpc_sweep.strategies import Array, Strategy
 
 NAN = float("nan")
 
 
-@dataclass(frozen=True)
-class Array:
-    """One result array, chunked like the partitions.
-
-    Attributes
-    ----------
-    name : str
-        Its name in the store.
-    dims : tuple of str
-        Dimensions behind the partition dimensions.
-    dtype : str
-        A NumPy dtype's name, or ``str`` for text of variable length.
-    fill : object
-        What a pending cell reads as.
-    attributes : dict
-        CF-style attributes.
-    """
-
-    name: str
-    dims: tuple[str, ...]
-    dtype: str
-    fill: Any
-    attributes: dict[str, Any] = field(default_factory=dict)
-
-
-def result_arrays(
-    metrics: Mapping[str, str], refit_metric: str, candidates: Sequence[Candidate]
-) -> tuple[Array, ...]:
+def result_arrays(strategy: Strategy) -> tuple[Array, ...]:
     """Return all arrays along partitions; ``status``, which is written last, comes last.
 
     Parameters
     ----------
-    metrics : mapping of str to str
-        What each metric is called in titles, by its name.
-    refit_metric : str
-        The one that chooses the best.
-    candidates : sequence of Candidate
-        Their parameters have arrays ``best_param_<name>``.
+    strategy : Strategy
+        Its dimensions stand where a grid has ``candidate``.
     """
+    metrics, refit_metric = strategy.spec.metric_labels, strategy.spec.refit_metric
+    row, along = (strategy.dim,), tuple(strategy.lengths)
     arrays = []
     for metric, label in metrics.items():
         arrays += [
             Array(
                 f"test_{metric}",
-                ("candidate", "split"),
+                (*along, "split"),
                 "float64",
                 NAN,
                 {"long_name": f"{label} on the test samples of each split"},
             ),
             Array(
                 f"mean_test_{metric}",
-                ("candidate",),
+                along,
                 "float64",
                 NAN,
                 {"long_name": f"mean of {label} over the splits"},
             ),
             Array(
                 f"std_test_{metric}",
-                ("candidate",),
+                along,
                 "float64",
                 NAN,
                 {"long_name": f"standard deviation of {label} over the splits"},
             ),
             Array(
                 f"rank_test_{metric}",
-                ("candidate",),
+                along,
                 "int32",
                 -1,
                 {"long_name": f"rank by mean {label}", "comment": "1 is best; -1: none"},
             ),
         ]
     for name, what in (("fit_time", "fit"), ("score_time", "score")):
-        long_name = f"time to {what} one candidate on one split"
+        long_name = f"time to {what} one {strategy.dim} on one split"
         arrays.append(
             Array(
                 name,
-                ("candidate", "split"),
+                (*along, "split"),
                 "float32",
                 NAN,
                 {"long_name": long_name, "units": "s"},
@@ -103,7 +72,7 @@ def result_arrays(
             (),
             "int64",
             -1,
-            {"long_name": "index of the best candidate", "comment": "-1: none"},
+            {"long_name": f"index of the best {strategy.dim}", "comment": "-1: none"},
         ),
         Array(
             "best_score",
@@ -117,17 +86,17 @@ def result_arrays(
             (),
             "str",
             "",
-            {"long_name": "model of the best candidate"},
+            {"long_name": f"model of the best {strategy.dim}"},
         ),
         *(
             Array(
                 f"best_param_{name}",
                 (),
-                "float64" if is_numeric(candidates, name) else "str",
-                NAN if is_numeric(candidates, name) else "",
-                {"long_name": f"{name} of the best candidate"},
+                dtype,
+                fill,
+                {"long_name": f"{name} of the best {strategy.dim}"},
             )
-            for name in parameter_names(candidates)
+            for name, (dtype, fill) in strategy.parameters.items()
         ),
         Array(
             "n_samples",
@@ -143,9 +112,10 @@ def result_arrays(
             -1,
             {"long_name": "splits evaluated", "comment": "-1: pending"},
         ),
+        *strategy.arrays,
         Array(
             "message",
-            ("candidate",),
+            row,
             "str",
             "",
             {"long_name": "reason of a failure, or the first warning"},
@@ -159,10 +129,10 @@ def result_arrays(
         ),
         Array(
             "status",
-            ("candidate",),
+            row,
             "int8",
             0,
-            {"long_name": "state of each candidate", **_flags()},
+            {"long_name": f"state of each {strategy.dim}", **_flags()},
         ),
     ]
     return tuple(arrays)

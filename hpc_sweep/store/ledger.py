@@ -126,7 +126,7 @@ class Ledger:
         unit = name.unit
         if unit.chunk not in self._cells:
             shape = self.store.grid.chunk_shape(self.store.header.chunks, unit.chunk)
-            cells = np.zeros((math.prod(shape), len(self.store.candidates)), dtype=bool)
+            cells = np.zeros((math.prod(shape), self.store.strategy.n_columns), dtype=bool)
             self._cells[unit.chunk] = cells
         self.parts.setdefault(unit.chunk, []).append(name)
         self._cells[unit.chunk][unit.start : unit.stop, unit.first : unit.last] = True
@@ -157,7 +157,7 @@ class Ledger:
         """Return how many (partition, candidate) cells need no more work."""
         partitions = sum(self.counts.values())
         in_parts = sum(int(cells.sum()) for cells in self._cells.values())
-        return partitions * len(self.store.candidates) + in_parts
+        return partitions * self.store.strategy.n_columns + in_parts
 
     def summary(self) -> dict[str, Any]:
         """Return partitions by state, with those in parts counted too."""
@@ -168,13 +168,14 @@ class Ledger:
         return {meaning: counts[code] for code, meaning in enumerate(STATUS_MEANINGS)}
 
     def _states_in_parts(self, chunk: Chunk) -> Counter[int]:
-        status = np.zeros(self._cells[chunk].shape, dtype=np.int8)
+        strategy = self.store.strategy
+        status = np.zeros((len(self._cells[chunk]), strategy.n_rows), dtype=np.int8)
         for name in self.parts[chunk]:
             unit = name.unit
             try:
                 part = read_part(self.store.run.parts, name)
             except StoreError:  # folded and deleted meanwhile
                 continue
-            status[unit.start : unit.stop, unit.first : unit.last] = part.status
+            status[unit.start : unit.stop, strategy.rows(unit.first, unit.last)] = part.status
         states = partition_status(status)
         return Counter(int(state) for state in states if state != PENDING)

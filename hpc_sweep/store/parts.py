@@ -13,7 +13,7 @@ import re
 import time
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +49,8 @@ class Part:
 
     Attributes
     ----------
-    scores : dict of str to ndarray of float64, shape (n_partitions, n_candidates, n_splits)
-        Test scores by metric.
+    scores : dict of str to ndarray of float64, shape (n_partitions, n_candidates, …, n_splits)
+        Test scores by metric, along the strategy's dimensions.
     fit_time, score_time : ndarray of float32, same shape
         Seconds.
     status : ndarray of int8, shape (n_partitions, n_candidates)
@@ -59,6 +59,8 @@ class Part:
         Samples used and splits evaluated.
     messages : dict of (int, int) to str
         By partition and candidate, where there is something to say.
+    more : dict of str to ndarray, shape (n_partitions, …)
+        The strategy's own arrays, by name.
     """
 
     scores: Mapping[str, NDArray[np.float64]]
@@ -68,6 +70,7 @@ class Part:
     n_samples: NDArray[np.int64]
     n_splits: NDArray[np.int64]
     messages: Mapping[tuple[int, int], str]
+    more: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,7 @@ def write_part(folder: Path, store_id: str, unit: Unit, part: Part) -> PartName:
     messages = [[i, j, text] for (i, j), text in sorted(part.messages.items())]
     arrays: dict[str, NDArray[Any]] = {
         **{f"test_{metric}": scores for metric, scores in part.scores.items()},
+        **{f"more_{name}": values for name, values in part.more.items()},
         "fit_time": part.fit_time,
         "score_time": part.score_time,
         "status": part.status,
@@ -147,11 +151,11 @@ def read_part(folder: Path, name: PartName, wait_s: float = 0.0) -> Part:
     with np.load(io.BytesIO(content), allow_pickle=False) as file:
         arrays = {key: file[key] for key in file.files}
     messages = json.loads(arrays.pop("messages").tobytes())
-    return Part(
-        {k.removeprefix("test_"): v for k, v in arrays.items() if k.startswith("test_")},
-        **{k: v for k, v in arrays.items() if not k.startswith("test_")},
-        messages={(i, j): text for i, j, text in messages},
+    scores, more = (
+        {key.removeprefix(kind): arrays.pop(key) for key in list(arrays) if key.startswith(kind)}
+        for kind in ("test_", "more_")
     )
+    return Part(scores, **arrays, messages={(i, j): text for i, j, text in messages}, more=more)
 
 
 def is_whole(folder: Path, name: PartName) -> bool:

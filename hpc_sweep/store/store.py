@@ -24,9 +24,9 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from hpc_sweep.candidates import (
     Candidate,
-    expand,
     is_numeric,
     parameter_names,
+    restored,
     value_text,
 )
 from hpc_sweep.choices import PENDING
@@ -35,8 +35,9 @@ from hpc_sweep.partitions import PartitionGrid
 from hpc_sweep.plan import WHOLE, Chunk, Share
 from hpc_sweep.spec import SweepSpec
 from hpc_sweep.store.durable import sync, write_durably
-from hpc_sweep.store.layout import Array, result_arrays
+from hpc_sweep.store.layout import result_arrays
 from hpc_sweep.store.sharing import make_folder
+from hpc_sweep.strategies import Array, Strategy, restore
 
 ATTRIBUTE = "hpc_sweep"
 SCHEMA = 1
@@ -158,10 +159,21 @@ class Header:
 
 @dataclass(frozen=True)
 class Store:
-    """A store that exists."""
+    """A store that exists.
+
+    Attributes
+    ----------
+    path : Path
+        Where.
+    header : Header
+        What it knows of itself.
+    made_with : Strategy or None
+        While it is made: what it is made for.
+    """
 
     path: Path
     header: Header
+    made_with: Strategy | None = None
 
     @classmethod
     def open(cls, path: str | Path) -> Store:
@@ -206,14 +218,44 @@ class Store:
         return SweepSpec.model_validate(self.header.spec)
 
     @cached_property
+    def strategy(self) -> Strategy:
+        """The strategy, with the candidates that the store was made with."""
+        return self.made_with or restore(self.spec, self._stored_candidates())
+
+    @property
     def candidates(self) -> tuple[Candidate, ...]:
         """The candidates along ``candidate``."""
-        return expand(self.header.spec["models"])
+        return self.strategy.candidates
+
+    def _stored_candidates(self) -> list[Candidate]:
+        if not (self.path / "candidate").exists():  # they differ per partition
+            return []
+        texts: list[Any] = []
+        for name in ("candidate_json", "candidate_id"):
+            place = self.path / name
+            try:
+                with disk_errors(place, "read"):
+                    if not (place / "c.0").exists():
+                        raise FileNotFoundError(place / "c.0")
+                    texts.append(zarr.open_array(str(place), mode="r")[:])
+            except DiskError:
+                raise
+            except (OSError, ValueError, RuntimeError) as error:
+                raise StoreError(
+                    f"{place} is missing or damaged, which was made with the store; bring it "
+                    f"back, or delete {self.path} to compute all again"
+                ) from error
+        return restored(self.header.spec["models"], *texts)
 
     @cached_property
     def arrays(self) -> tuple[Array, ...]:
         """The arrays along partitions, ``status`` last."""
-        return result_arrays(self.spec.metric_labels, self.spec.refit_metric, self.candidates)
+        return result_arrays(self.strategy)
+
+    @property
+    def lengths(self) -> dict[str, int]:
+        """Dimensions of arrays behind those of partitions, with their lengths."""
+        return {**self.strategy.lengths, "split": self.header.n_splits}
 
     @cached_property
     def run(self) -> RunFolder:
@@ -339,7 +381,7 @@ def writing() -> Iterator[None]:
 
 def create_store(
     path: Path,
-    spec: SweepSpec,
+    strategy: Strategy,
     grid: PartitionGrid,
     chunks: tuple[int, ...],
     n_splits: int,
@@ -355,8 +397,8 @@ def create_store(
     ----------
     path : Path
         Where; an empty folder may be there.
-    spec : SweepSpec
-        The spec.
+    strategy : Strategy
+        Of its spec.
     grid : PartitionGrid
         The partitions.
     chunks : tuple of int
@@ -374,8 +416,8 @@ def create_store(
     """
     header = Header(
         secrets.token_hex(8),
-        spec.model_dump(mode="json"),
-        spec.digest(),
+        strategy.spec.model_dump(mode="json"),
+        strategy.spec.digest(),
         source_identity,
         grid.dims,
         grid.shape,
@@ -390,7 +432,7 @@ def create_store(
         _remove_unfinished(path)
         try:
             make_folder(temporary, group)
-            store = Store(temporary, header)
+            store = Store(temporary, header, strategy)
             with writing():
                 _write_metadata(store, coordinates)
             for file in (*temporary.rglob("*"), temporary):
@@ -400,7 +442,7 @@ def create_store(
             shutil.rmtree(temporary, ignore_errors=True)
             raise
         sync(path.parent)
-    return Store(path, header)
+    return Store(path, header, strategy)
 
 
 def _remove_unfinished(path: Path) -> None:
@@ -416,15 +458,14 @@ def _write_metadata(store: Store, coordinates: xr.Dataset) -> None:
     header = store.header
     attributes = {
         "Conventions": "CF-1.11",
-        "title": f"{store.spec.name}: scores of {len(store.candidates)} candidates",
+        "title": f"{store.spec.name}: scores of {store.strategy.n_rows} {store.strategy.dim}s",
         "seed": store.spec.search.seed,
         ATTRIBUTE: json.dumps(dataclasses.asdict(header)),
     }
     group = zarr.create_group(store.path, zarr_format=3, attributes=attributes)
-    lengths = {"candidate": len(store.candidates), "split": header.n_splits}
     attached = _names_of_attached(coordinates)
     for array in store.arrays:
-        shape = tuple(lengths[dim] for dim in array.dims)
+        shape = tuple(store.lengths[dim] for dim in array.dims)
         more = {"coordinates": attached} if attached else {}
         _create(
             group,
@@ -492,19 +533,11 @@ def _fixed_arrays(store: Store, coordinates: xr.Dataset) -> Iterator[FixedArray]
     if "target" in store.header.dims:
         targets = np.array(store.spec.targets, dtype=object)
         yield "target", ("target",), targets, {"long_name": "target of the search"}
+    for dim, length in store.lengths.items():
+        yield dim, (dim,), np.arange(length), {"long_name": f"index of the {dim}"}
     candidates = store.candidates
-    yield (
-        "candidate",
-        ("candidate",),
-        np.arange(len(candidates)),
-        {"long_name": "index of the candidate"},
-    )
-    yield (
-        "split",
-        ("split",),
-        np.arange(store.header.n_splits),
-        {"long_name": "index of the split"},
-    )
+    if not candidates:
+        return
     for name, texts, what in (
         ("candidate_id", [c.id for c in candidates], "digest of the candidate's content"),
         ("candidate_json", [c.json for c in candidates], "exact content of the candidate"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +26,10 @@ from hpc_sweep.search import Evaluator, Model, Setting, Splits
 from hpc_sweep.source import Source, open_source
 from hpc_sweep.spec import SweepSpec
 from hpc_sweep.store import Store
+from hpc_sweep.strategies import Request, Strategy
+
+MOST_EVALUATORS = 256
+"""So many sets of candidates are kept ready."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,6 @@ class Bench:
         The input.
     models : tuple of Model
         Those of the spec, built.
-    settings : tuple of Setting
-        The candidates, as estimators take them.
     splits : tuple of Splits
         By model.
     """
@@ -49,14 +51,13 @@ class Bench:
     store: Store
     source: Source
     models: tuple[Model, ...]
-    settings: tuple[Setting, ...]
     splits: tuple[Splits, ...]
-    _evaluators: dict[tuple[int, int], Evaluator] = field(default_factory=dict)
+    _evaluators: dict[Hashable, Evaluator] = field(default_factory=dict)
 
     @property
-    def candidates(self) -> tuple[Candidate, ...]:
-        """The candidates in order."""
-        return self.store.candidates
+    def strategy(self) -> Strategy:
+        """How candidates are chosen and compared."""
+        return self.store.strategy
 
     def labels(self, partition: NDArray[np.intp]) -> dict[str, Label]:
         """Return the labels of a partition."""
@@ -68,22 +69,29 @@ class Bench:
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).digest()
         return int.from_bytes(digest[:4], "big") >> 1
 
-    def params(self, candidate: int, seed: int) -> dict[str, Any]:
+    def params(self, candidate: Candidate, seed: int) -> dict[str, Any]:
         """Return the parameters of a candidate, open random states filled with a seed."""
-        setting = self.settings[candidate]
+        setting = self._setting(candidate)
         return {**setting.params, **dict.fromkeys(setting.seeded, seed)}
 
-    def models_of(self, first: int, last: int) -> list[int]:
-        """Return which models the candidates of a range are of."""
-        return sorted({candidate.model for candidate in self.candidates[first:last]})
-
-    def evaluator(self, first: int, last: int) -> Evaluator:
-        """Return what evaluates the candidates of a range."""
-        if (first, last) not in self._evaluators:
-            settings = self.settings[first:last]
+    def evaluator(self, request: Request) -> Evaluator:
+        """Return what evaluates the candidates of a request."""
+        if request.key not in self._evaluators:
+            if len(self._evaluators) >= MOST_EVALUATORS:
+                self._evaluators.clear()
+            settings = [self._setting(candidate) for candidate in request.candidates]
             metrics = self.store.spec.metrics
-            self._evaluators[first, last] = Evaluator(self.models, settings, metrics)
-        return self._evaluators[first, last]
+            self._evaluators[request.key] = Evaluator(self.models, settings, metrics)
+        return self._evaluators[request.key]
+
+    def _setting(self, candidate: Candidate) -> Setting:
+        estimator = self.models[candidate.model].estimator
+        defaults = estimator.get_params(deep=True)
+        params = {
+            name: parameter_value(value, defaults.get(name))
+            for name, value in candidate.params.items()
+        }
+        return Setting(candidate.model, params, _open_random_states(estimator, params))
 
 
 @functools.lru_cache(maxsize=2)
@@ -92,21 +100,8 @@ def open_bench(store: str, spec_text: str) -> Bench:
     opened = Store.open(store)
     spec = SweepSpec.model_validate_json(spec_text)
     models = build_models(spec)
-    candidates = opened.candidates
-    defaults = [model.estimator.get_params(deep=True) for model in models]
-    settings = tuple(
-        _setting(candidate, models[candidate.model].estimator, defaults[candidate.model])
-        for candidate in candidates
-    )
     splits = tuple(Splits(model.splitter) for model in models)
-    return Bench(opened, open_source(spec.data), models, settings, splits)
-
-
-def _setting(candidate: Candidate, estimator: Any, defaults: Mapping[str, Any]) -> Setting:
-    params = {
-        name: parameter_value(value, defaults.get(name)) for name, value in candidate.params.items()
-    }
-    return Setting(candidate.model, params, _open_random_states(estimator, params))
+    return Bench(opened, open_source(spec.data), models, splits)
 
 
 def build_models(spec: SweepSpec) -> tuple[Model, ...]:

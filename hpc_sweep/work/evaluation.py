@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from hpc_sweep.choices import DONE, EMPTY, FAILED
 from hpc_sweep.errors import disk_cause, disk_error
 from hpc_sweep.plan import Unit
-from hpc_sweep.search import Evaluation, Split, Task
+from hpc_sweep.search import Split, Task
 from hpc_sweep.store import Part
+from hpc_sweep.strategies import Array, Found
+from hpc_sweep.work.asking import search
 from hpc_sweep.work.bench import Bench, open_bench
 
 BATCH_S = 1.0
@@ -33,7 +35,7 @@ class Outcome:
 
     Attributes
     ----------
-    found : Evaluation
+    found : Found
         Scores, times, messages.
     n_samples, n_splits : int
         Of the partition.
@@ -41,7 +43,7 @@ class Outcome:
         As in the store.
     """
 
-    found: Evaluation
+    found: Found
     n_samples: int
     n_splits: int
     status: NDArray[np.int8]
@@ -109,28 +111,23 @@ def _evaluate(
     bench: Bench, unit: Unit, batch: Sequence[tuple[NDArray[np.intp], Arrays | BaseException]]
 ) -> list[Outcome]:
     """Evaluate some partitions together."""
-    count = unit.last - unit.first
-    evaluator = bench.evaluator(unit.first, unit.last)
     outcomes: list[Outcome | None] = []
     tasks: list[Task] = []
     refusals: list[dict[int, str]] = []
     for partition, arrays in batch:
         if isinstance(arrays, BaseException):
             text = f"{type(arrays).__name__}: {' '.join(str(arrays).split())}"
-            outcomes.append(without_fits(bench, count, FAILED, f"reading failed: {text}"))
+            outcomes.append(without_fits(bench, unit, FAILED, f"reading failed: {text}"))
         elif len(arrays[0]) == 0:
-            outcomes.append(without_fits(bench, count, EMPTY, ""))
+            outcomes.append(without_fits(bench, unit, EMPTY, ""))
         else:
             seed = bench.seed(partition)
             splits, refused = _splits(bench, unit, arrays, seed)
             tasks.append(Task(*arrays, splits, seed))
             refusals.append(refused)
             outcomes.append(None)
-    evaluated = iter(zip(tasks, evaluator.evaluate(tasks), refusals, strict=True))
-    return [
-        _outcome(bench, unit, *next(evaluated)) if outcome is None else outcome
-        for outcome in outcomes
-    ]
+    searched = iter(zip(tasks, search(bench, unit, tasks, refusals), strict=True))
+    return [_outcome(*next(searched)) if outcome is None else outcome for outcome in outcomes]
 
 
 def _splits(
@@ -140,7 +137,7 @@ def _splits(
     X, y = arrays
     splits: dict[int, list[Split]] = {}
     refused: dict[int, str] = {}
-    for model in bench.models_of(unit.first, unit.last):
+    for model in bench.strategy.models(unit.first, unit.last):
         try:
             splits[model] = bench.splits[model].make(X, y, seed)
         except ValueError as error:
@@ -148,36 +145,28 @@ def _splits(
     return splits, refused
 
 
-def _outcome(
-    bench: Bench, unit: Unit, task: Task, found: Evaluation, refused: dict[int, str]
-) -> Outcome:
-    if refused:
-        for row in range(unit.last - unit.first):
-            reason = refused.get(bench.candidates[unit.first + row].model)
-            if reason:
-                found.failed[row], found.messages[row] = True, reason
+def _outcome(task: Task, found: Found) -> Outcome:
     n_splits = max((len(made) for made in task.splits.values()), default=0)
     status = np.where(found.failed, FAILED, DONE).astype(np.int8)
     return Outcome(found, len(task.X), n_splits, status)
 
 
-def without_fits(bench: Bench, count: int, state: int, reason: str) -> Outcome:
+def without_fits(bench: Bench, unit: Unit, state: int, reason: str) -> Outcome:
     """Return the outcome of a partition in which nothing is fitted.
 
     Parameters
     ----------
     bench : Bench
-        Has the names of the metrics.
-    count : int
-        Of candidates.
+        Has the strategy.
+    unit : Unit
+        Which columns.
     state : int
         Their status.
     reason : str
         Their message.
     """
-    found = Evaluation.blank(count, 0, bench.store.spec.metrics)
-    found.messages[:] = [reason] * count
-    return Outcome(found, 0, 0, np.full(count, state, dtype=np.int8))
+    found = bench.strategy.nothing(unit.first, unit.last, reason)
+    return Outcome(found, 0, 0, np.full(len(found.failed), state, dtype=np.int8))
 
 
 def part_of(bench: Bench, outcomes: Sequence[Outcome]) -> Part:
@@ -185,10 +174,15 @@ def part_of(bench: Bench, outcomes: Sequence[Outcome]) -> Part:
     width = bench.store.header.n_splits
 
     def joined(rows: list[NDArray[Any]], dtype: str) -> NDArray[Any]:
-        whole = np.full((len(rows), len(rows[0]), width), np.nan, dtype=dtype)
+        whole = np.full((len(rows), *rows[0].shape[:-1], width), np.nan, dtype=dtype)
         for values, row in zip(whole, rows, strict=True):
-            values[:, : row.shape[1]] = row
+            values[..., : row.shape[-1]] = row
         return whole
+
+    def stacked(array: Array) -> NDArray[Any]:
+        shape = [bench.store.lengths[dim] for dim in array.dims]
+        rows = [f.more.get(array.name, np.full(shape, array.fill)) for f in found]
+        return np.stack(rows).astype(array.dtype)
 
     found = [outcome.found for outcome in outcomes]
     return Part(
@@ -204,4 +198,5 @@ def part_of(bench: Bench, outcomes: Sequence[Outcome]) -> Part:
             for j, text in enumerate(evaluation.messages)
             if text
         },
+        {array.name: stacked(array) for array in bench.store.arrays if array.is_found},
     )

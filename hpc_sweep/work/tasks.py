@@ -152,9 +152,8 @@ def give_up(context: Context, unit: Unit, reason: str) -> Receipt:
     bench = _bench(context)
     order = bench.store.grid.reading_order(bench.store.header.chunks, unit.chunk)
     labels = bench.labels(order[unit.start])
-    count = unit.last - unit.first
     outcomes = [
-        without_fits(bench, count, FAILED, f"{describe(labels)}: {reason}")
+        without_fits(bench, unit, FAILED, f"{describe(labels)}: {reason}")
         for _ in range(unit.start, unit.stop)
     ]
     return _left(context, bench, unit, part_of(bench, outcomes), begin)

@@ -1,0 +1,54 @@
+"""Strategies: one file each, and the list of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from hpc_sweep.candidates import Candidate
+from hpc_sweep.errors import Fault
+from hpc_sweep.spec import ModelSpec, SearchSpec, SweepSpec
+from hpc_sweep.strategies.base import (
+    Answer,
+    Array,
+    Found,
+    Partition,
+    Request,
+    Search,
+    Strategy,
+    Unsearchable,
+)
+from hpc_sweep.strategies.grid import Grid
+from hpc_sweep.strategies.random import Random
+
+STRATEGIES: Mapping[str, type[Strategy]] = {"grid": Grid, "random": Random}
+
+
+def draw(spec: SweepSpec) -> Strategy:
+    """Return the strategy of a spec with its candidates, drawn where these are."""
+    kind = STRATEGIES[spec.search.strategy]
+    return kind(spec, kind.draw(spec))
+
+
+def restore(spec: SweepSpec, candidates: Sequence[Candidate]) -> Strategy:
+    """Return the strategy of a spec with the candidates that a store has."""
+    return STRATEGIES[spec.search.strategy](spec, candidates)
+
+
+def faults(search: SearchSpec, models: Mapping[str, ModelSpec]) -> Iterable[Fault]:
+    """Yield what is wrong with a valid ``search`` section and models, by their place."""
+    yield from STRATEGIES[search.strategy].faults(search, models)
+
+
+__all__ = [
+    "Answer",
+    "Array",
+    "Found",
+    "Partition",
+    "Request",
+    "Search",
+    "Strategy",
+    "Unsearchable",
+    "draw",
+    "faults",
+    "restore",
+]

@@ -1,0 +1,16 @@
+"""Grid: all candidates in every partition, each for itself."""
+
+from __future__ import annotations
+
+from hpc_sweep.strategies.base import Found, Partition, Request, Search, Strategy
+
+
+class Grid(Strategy):
+    """Every parameter setting of the models' grids."""
+
+    def search(self, partition: Partition, first: int, last: int) -> Search:
+        """Ask for all candidates of the unit at once."""
+        answer = yield Request((first, last), self.candidates[first:last])
+        return Found(
+            answer.scores, answer.fit_time, answer.score_time, answer.failed, answer.messages
+        )
