@@ -18,7 +18,7 @@ from sklearn.base import clone
 from sklearn.metrics._scorer import _BaseScorer, _MultimetricScorer, _PassthroughScorer
 
 from hpc_sweep.search.copies import copier, leaves_input
-from hpc_sweep.search.results import Evaluation, brief, numbers
+from hpc_sweep.search.results import Evaluation, Evaluations, brief, numbers
 from hpc_sweep.search.rules import RULES, Data, Fitted, Rule
 from hpc_sweep.search.splits import Split
 
@@ -142,29 +142,26 @@ class Evaluator:
                 found.append((rule_or_none, rows))
         return found
 
-    def evaluate(self, tasks: Sequence[Task]) -> list[Evaluation]:
+    def evaluate(self, tasks: Sequence[Task]) -> Evaluations:
         """Fit and score every candidate on every split of every partition.
 
         Returns
         -------
-        list of Evaluation
+        Evaluations
             One a partition, rows in the order of the candidates. What a candidate raises
             becomes NaN and a message, as with scikit-learn's ``error_score=np.nan``, and
             touches nothing else. Numbers do not depend on which partitions come together.
         """
-        results = [self._blank(task) for task in tasks]
+        n_splits = max((len(made) for task in tasks for made in task.splits.values()), default=0)
+        results = Evaluations(
+            len(tasks), len(self.settings), n_splits, self.metrics, self._train_scores
+        )
         for rule, rows in self.groups:
-            if rule is not None:
+            if rule is None:
+                self.all_alone(rows, tasks, results)
+            else:
                 rule.evaluate(self, rows, tasks, results)
-                continue
-            for task, result in zip(tasks, results, strict=True):
-                for row in rows:
-                    self.alone(row, task, range(self.n_splits(row, task)), result)
         return results
-
-    def _blank(self, task: Task) -> Evaluation:
-        n_splits = max((len(found) for found in task.splits.values()), default=0)
-        return Evaluation.blank(len(self.settings), n_splits, self.metrics, self._train_scores)
 
     def n_splits(self, row: int, task: Task) -> int:
         """Return how many splits a candidate is evaluated on: none where there are none."""
@@ -179,6 +176,16 @@ class Evaluator:
             else:
                 setattr(made, name, seed)
         return made
+
+    def template(self, row: int) -> Any:
+        """Return a candidate's estimator, which is not to be fitted; None where it has none."""
+        return self._templates[row]
+
+    def all_alone(self, rows: Sequence[int], tasks: Sequence[Task], results: Evaluations) -> None:
+        """Evaluate candidates one by one, on all splits of all partitions."""
+        for task, result in zip(tasks, results, strict=True):
+            for row in rows:
+                self.alone(row, task, range(self.n_splits(row, task)), result)
 
     def alone(self, row: int, task: Task, columns: Sequence[int], result: Evaluation) -> None:
         """Evaluate one candidate on some splits."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,24 +35,6 @@ class Evaluation:
     messages: list[str] = field(default_factory=list)
     train_scores: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
-    @classmethod
-    def blank(
-        cls, n_candidates: int, n_splits: int, metrics: Sequence[str], train: bool = False
-    ) -> Evaluation:
-        """Return one in which nothing has been fitted."""
-
-        def nothing() -> NDArray[np.float64]:
-            return np.full((n_candidates, n_splits), np.nan)
-
-        return cls(
-            {metric: nothing() for metric in metrics},
-            nothing(),
-            nothing(),
-            np.zeros(n_candidates, dtype=bool),
-            [""] * n_candidates,
-            {metric: nothing() for metric in metrics} if train else {},
-        )
-
     def fail(self, row: int, column: int, message: str) -> None:
         """Note why a candidate failed on a split; the first reason stays."""
         if not self.failed[row]:
@@ -68,6 +50,63 @@ class Evaluation:
         """Forget the scores of a fit that is going to be done again."""
         for scores in (*self.scores.values(), *self.train_scores.values()):
             scores[row, column] = np.nan
+
+
+class Evaluations(Sequence[Evaluation]):
+    """What came out for some partitions: one array for all, of which each has its part.
+
+    Parameters
+    ----------
+    n_tasks, n_candidates, n_splits : int
+        Lengths of the axes.
+    metrics : sequence of str
+        Names of the metrics.
+    train : bool
+        Whether training samples are scored too.
+
+    Attributes
+    ----------
+    scores, train_scores, fit_time, score_time
+        As in `Evaluation`, with an axis of the partitions before the others.
+    """
+
+    def __init__(
+        self,
+        n_tasks: int,
+        n_candidates: int,
+        n_splits: int,
+        metrics: Sequence[str],
+        train: bool = False,
+    ) -> None:
+        def nothing() -> NDArray[np.float64]:
+            return np.full((n_tasks, n_candidates, n_splits), np.nan)
+
+        self.scores = {metric: nothing() for metric in metrics}
+        self.train_scores = {metric: nothing() for metric in metrics if train}
+        self.fit_time = nothing()
+        self.score_time = nothing()
+        failed = np.zeros((n_tasks, n_candidates), dtype=bool)
+        self._parts = [
+            Evaluation(
+                {metric: scores[task] for metric, scores in self.scores.items()},
+                self.fit_time[task],
+                self.score_time[task],
+                failed[task],
+                [""] * n_candidates,
+                {metric: scores[task] for metric, scores in self.train_scores.items()},
+            )
+            for task in range(n_tasks)
+        ]
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    @overload
+    def __getitem__(self, index: int) -> Evaluation: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Evaluation]: ...
+    def __getitem__(self, index: int | slice) -> Evaluation | Sequence[Evaluation]:
+        return self._parts[index]
 
 
 def brief(kind: str, text: object) -> str:

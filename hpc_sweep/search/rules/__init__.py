@@ -3,6 +3,7 @@
 from hpc_sweep.search.rules.base import Data, Fitted, Rule
 from hpc_sweep.search.rules.boosting import AdaBoost, GradientBoosting, HistGradientBoosting
 from hpc_sweep.search.rules.forests import Bags, Forests
+from hpc_sweep.search.rules.linear import Linear
 from hpc_sweep.search.rules.prefixes import Prefixes
 
 STEP_RULES: tuple[Rule, ...] = (
@@ -14,7 +15,9 @@ STEP_RULES: tuple[Rule, ...] = (
 )
 """Rules for single estimators, and for steps of pipelines."""
 
-RULES: tuple[Rule, ...] = (*STEP_RULES, Prefixes(STEP_RULES))
+_PREFIXES = Prefixes(STEP_RULES)
+
+RULES: tuple[Rule, ...] = (Linear(_PREFIXES), *STEP_RULES, _PREFIXES)
 """All rules; the first one that matches is taken."""
 
 __all__ = ["RULES", "Data", "Fitted", "Rule"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hpc_sweep.search.evaluator import Evaluator, Task
-    from hpc_sweep.search.results import Evaluation
+    from hpc_sweep.search.results import Evaluations
 
 
 @dataclass
@@ -112,7 +112,7 @@ class Rule(abc.ABC):
         evaluator: Evaluator,
         rows: Sequence[int],
         tasks: Sequence[Task],
-        results: Sequence[Evaluation],
+        results: Evaluations,
     ) -> None:
         """Evaluate candidates on all splits of all partitions.
 
@@ -124,7 +124,7 @@ class Rule(abc.ABC):
             Which of them; all of one model.
         tasks : sequence of Task
             The partitions.
-        results : sequence of Evaluation
+        results : Evaluations
             Where scores go.
         """
         for task, result in zip(tasks, results, strict=True):
