@@ -265,7 +265,7 @@ def ridge(found: Moments, alphas: Floats, largest_ratio: float) -> tuple[Floats,
     weakest = np.zeros_like(possible)
     weakest[:, np.argmin(alphas)] = possible[:, np.argmin(alphas)]
     # a larger penalty makes no condition worse
-    enough = _well_conditioned(found, d, weakest).any(axis=1)
+    enough = np.asarray(_well_conditioned(found, d, weakest).any(axis=1))
     sound = possible & enough[:, np.newaxis]
     sound |= _well_conditioned(found, d, possible & ~sound)
     systems = _scaled_systems(found, d)
