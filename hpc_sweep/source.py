@@ -21,6 +21,9 @@ from hpc_sweep.errors import Fault, SpecError, disk_cause, disk_error, listed, n
 from hpc_sweep.partitions import PartitionGrid
 from hpc_sweep.spec import OWN_NAMES, DataSpec
 
+TOGETHER_BYTES = 4 * 2**20
+"""So many bytes of partitions are made into arrays together, or one partition's."""
+
 FREE_BLOCK_BYTES = 64_000_000
 """Size of a block where the source has no chunks of its own (contiguous netCDF)."""
 
@@ -73,7 +76,7 @@ class Source:
             (*grid.dims, "target"), (*grid.shape, count), (*grid.read_chunks, count)
         )
 
-    @property
+    @cached_property
     def coordinates(self) -> dict[str, NDArray[Any]]:
         """Labels along the partition dimensions that have some."""
         coordinates = {d: self.dataset[d].values for d in self.dims if d in self.dataset.coords}
@@ -150,9 +153,11 @@ class Source:
         low, high = where.min(axis=0), where.max(axis=0) + 1
         box = {d: slice(int(a), int(b)) for d, a, b in zip(self.dims, low, high, strict=True)}
         block = {name: self._load(name, box) for name in self.variables}
-        for partition, place in zip(partitions, where - low, strict=True):
-            targets = (self.targets[partition[-1]],) if self.separate else self.targets
-            yield self._arrays(block, tuple(place), targets)
+        bytes_each = self.n_samples * len(self.variables) * np.dtype(self.data.dtype).itemsize
+        step = max(1, TOGETHER_BYTES // bytes_each)
+        for first in range(0, len(partitions), step):
+            some = slice(first, first + step)
+            yield from self._arrays(block, where[some] - low, partitions[some, -1])
 
     def _load(self, name: str, box: dict[str, slice]) -> NDArray[Any]:
         """Return a variable's block, shape (partition dims or 1 …, n_samples)."""
@@ -166,29 +171,25 @@ class Source:
         return np.broadcast_to(spread, kept + samples).reshape(*kept, -1)
 
     def _arrays(
-        self, block: dict[str, NDArray[Any]], place: tuple[int, ...], targets: Sequence[str]
-    ) -> tuple[NDArray[Any], NDArray[Any] | None]:
-        def column(name: str) -> NDArray[Any]:
-            array = block[name]
-            at = tuple(p if n > 1 else 0 for p, n in zip(place, array.shape, strict=False))
-            values: NDArray[Any] = array[at]
-            return values
-
-        dtype = np.dtype(self.data.dtype)
-        X = np.stack([column(name) for name in self.data.features], axis=1).astype(dtype)
-        y = None
-        if targets:
-            y = np.stack([column(name) for name in targets], axis=1)
-            y = y.astype(dtype) if y.dtype.kind == "f" else y
-            y = y[:, 0] if len(targets) == 1 else y
-        if self.data.dropna:
-            kept = ~np.isnan(X).any(axis=1)
-            if y is not None and y.dtype.kind == "f":
-                missing = np.isnan(y)
-                kept &= ~(missing if y.ndim == 1 else missing.any(axis=1))
-            if not kept.all():
-                X, y = X[kept], None if y is None else y[kept]
-        return X, y
+        self, block: dict[str, NDArray[Any]], places: NDArray[np.intp], last: NDArray[np.intp]
+    ) -> Iterator[tuple[NDArray[Any], NDArray[Any] | None]]:
+        """Yield the arrays of partitions by their places in a block, and their last index."""
+        X = _stacked([_picked(block[name], places) for name in self.data.features])
+        X = X.astype(self.data.dtype, copy=False)
+        joint = [] if self.separate or not self.targets else [self.targets]
+        found = [
+            _stacked([_picked(block[name], places) for name in names])
+            for names in joint or [(name,) for name in self.targets]
+        ]
+        ys = [y.astype(self.data.dtype, copy=False) if y.dtype.kind == "f" else y for y in found]
+        lacking = _lacking(X) if self.data.dropna else np.zeros(X.shape[:2], dtype=bool)
+        lacks = [lacking | _lacking(y) if self.data.dropna else lacking for y in ys] or [lacking]
+        for place in range(len(places)):
+            which = int(last[place]) if self.separate else 0
+            missing = lacks[which][place]
+            kept = ~missing if missing.any() else slice(None)
+            y = ys[which][place][kept] if ys else None
+            yield X[place][kept], y[:, 0] if y is not None and y.shape[1] == 1 else y
 
     def _read_chunks(self, sizes: tuple[int, ...]) -> tuple[int, ...]:
         """Return the chunks of the largest variable along the partition dimensions."""
@@ -253,6 +254,32 @@ def _open(store: str) -> xr.Dataset:
         text = " ".join(str(error).split())[:300] or type(error).__name__
         message = f"'{store}' is not a data set that xarray can open ({text})"
         raise SpecError([Fault("data.store", message)]) from error
+
+
+def _picked(array: NDArray[Any], places: NDArray[np.intp]) -> NDArray[Any]:
+    """Return a variable's values at some places, shape (n_places, n_samples)."""
+    at = tuple(
+        place if size > 1 else np.zeros_like(place)
+        for place, size in zip(places.T, array.shape, strict=False)
+    )
+    picked: NDArray[Any] = array[at]
+    return picked
+
+
+def _stacked(columns: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Return columns side by side, shape (n_places, n_samples, n_columns)."""
+    stacked = np.empty((*columns[0].shape, len(columns)), np.result_type(*columns))
+    for index, column in enumerate(columns):
+        stacked[:, :, index] = column
+    return stacked
+
+
+def _lacking(array: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return which samples lack a value, shape (n_places, n_samples)."""
+    lacking = np.zeros(array.shape[:2], dtype=bool)
+    for column in range(array.shape[2]) if array.dtype.kind == "f" else ():
+        lacking |= np.isnan(array[:, :, column])
+    return lacking
 
 
 def _variable_faults(data: DataSpec, dataset: xr.Dataset) -> Iterator[Fault]:
