@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hpc_sweep.models import load_model
     from hpc_sweep.results import open_results
+    from hpc_sweep.search.dropins import GridSearchCV, RandomizedSearchCV
     from hpc_sweep.spec import SweepSpec, load_spec
     from hpc_sweep.sweep import run
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "GridSearchCV",
+    "RandomizedSearchCV",
     "SweepSpec",
     "__version__",
     "load_model",
@@ -27,6 +30,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "GridSearchCV": "search.dropins",
+    "RandomizedSearchCV": "search.dropins",
     "SweepSpec": "spec",
     "load_model": "models",
     "load_spec": "spec",

@@ -13,9 +13,11 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.metrics._scorer import _BaseScorer, _MultimetricScorer, _PassthroughScorer
+from sklearn.utils import _safe_indexing
 
 from hpc_sweep.search.copies import copier, leaves_input
 from hpc_sweep.search.results import Evaluation, Evaluations, brief, numbers
@@ -98,6 +100,8 @@ class Evaluator:
         Whether to score on the training samples too.
     rules : sequence of Rule
         By which work is shared; the first one that matches a candidate is taken.
+    record_warnings : bool
+        Whether warnings become messages; else they go where the filters send them.
     """
 
     def __init__(
@@ -108,11 +112,13 @@ class Evaluator:
         *,
         train_scores: bool = False,
         rules: Sequence[Rule] = RULES,
+        record_warnings: bool = True,
     ) -> None:
         self.models = models
         self.settings = settings
         self.metrics = tuple(metrics)
         self._train_scores = train_scores
+        self._record_warnings = record_warnings
         self._templates: list[Any] = [_template(models[each.model], each) for each in settings]
         self._valid = [_is_valid(template) for template in self._templates]
         self._copiers = [copier(template) for template in self._templates]
@@ -191,7 +197,7 @@ class Evaluator:
         """Evaluate one candidate on some splits."""
         setting = self.settings[row]
         model = self.models[setting.model]
-        with _recorded_warnings() as warned:
+        with self._recorded() as warned:
             for column in columns:
                 # cut anew for each fit, as scikit-learn does: Ridge(copy_X=False) changes its X
                 data = _cut(task, setting.model, column)
@@ -218,6 +224,10 @@ class Evaluator:
         if self._templates[row] is None:
             return _template_of(self.models[self.settings[row].model], self.settings[row])
         return self.unfitted(row, seed)
+
+    def _recorded(self) -> Any:
+        """Return a context that gives the list of what is warned of in it."""
+        return _recorded_warnings() if self._record_warnings else nullcontext([])
 
     def _validated(self, row: int) -> Any:
         """Return a context in which parameters that were found valid are not looked at again."""
@@ -247,7 +257,7 @@ class Evaluator:
         """Evaluate candidates on one split by a rule; alone where it fails."""
         index = self.settings[rows[0]].model
         left = set(rows)
-        with _recorded_warnings() as warned, _unvalidated():
+        with self._recorded() as warned, _unvalidated():
             data = _cut(task, index, column, warned)
             try:
                 estimators = [self.unfitted(row, task.seed) for row in rows]
@@ -275,7 +285,7 @@ class Evaluator:
         start = len(data.warned)
         begin = time.perf_counter()
         estimator, view = found.estimator, data
-        if found.steps and _is_own(model.scorer):
+        if found.steps and is_own(model.scorer):
             X_train = _through(found.steps, data.X_train) if self._train_scores else None
             view = Data(X_train, data.y_train, found.X_test, data.y_test)
         elif found.steps:
@@ -337,10 +347,10 @@ def _scores(model: Model, estimator: Any, X: Any, y: Any) -> Any:
     return model.scorer(estimator, X) if y is None else model.scorer(estimator, X, y)
 
 
-def _is_own(scorer: Any) -> bool:
+def is_own(scorer: Any) -> bool:
     """Return whether a scorer is scikit-learn's, which sees of an estimator what it predicts."""
     if isinstance(scorer, _MultimetricScorer):
-        return all(map(_is_own, scorer._scorers.values()))
+        return all(map(is_own, scorer._scorers.values()))
     return isinstance(scorer, (_BaseScorer, _PassthroughScorer))
 
 
@@ -353,8 +363,13 @@ def _through(steps: Sequence[Any], X: Any) -> Any:
 def _cut(task: Task, model: int, column: int, warned: list[str] | None = None) -> Data:
     train, test = task.splits[model][column]
     X, y = task.X, task.y
-    y_train, y_test = (None, None) if y is None else (y[train], y[test])
-    return Data(X[train], y_train, X[test], y_test, [] if warned is None else warned)
+    y_train, y_test = (None, None) if y is None else (_rows(y, train), _rows(y, test))
+    return Data(_rows(X, train), y_train, _rows(X, test), y_test, [] if warned is None else warned)
+
+
+def _rows(values: Any, indices: Any) -> Any:
+    """Return rows of what scikit-learn takes as samples: frames, lists, sparse matrices too."""
+    return values[indices] if type(values) is np.ndarray else _safe_indexing(values, indices)
 
 
 @contextlib.contextmanager
