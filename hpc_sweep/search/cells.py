@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from collections import defaultdict
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from hpc_sweep.search.evaluator import Evaluator, Model, Setting, Task, is_own
 from hpc_sweep.search.results import Evaluation
 from hpc_sweep.search.splits import Split
+from hpc_sweep.search.warned import recorded
 
 Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 """A function and its arguments, as joblib takes them."""
@@ -71,15 +73,30 @@ class Grid:
             [Setting(0, parameters) for parameters in self.parameters],
             tuple(scorer._scorers) if named else ("score",),  # type: ignore[attr-defined]
             train_scores=self.train_scores,
-            record_warnings=False,
         )
 
 
 class SharedOnly(Evaluator):
-    """Evaluates what rules share; all other fits are left to scikit-learn."""
+    """Evaluates what rules share; all other fits are left to scikit-learn.
+
+    Attributes
+    ----------
+    warned : dict of int to list of str
+        By candidate, what its fits and scores warned of.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.warned: dict[int, list[str]] = defaultdict(list)
 
     def alone(self, row: int, task: Task, columns: Sequence[int], result: Evaluation) -> None:
         """Leave the scores of a candidate as they are: not a number."""
+
+    def _recorded(self) -> AbstractContextManager[list[str]]:
+        return recorded()
+
+    def _warn(self, row: int, texts: Sequence[str], result: Evaluation) -> None:
+        self.warned[row] += texts
 
     def shared(self) -> list[list[int]]:
         """Return which candidates are fitted together."""
@@ -225,6 +242,8 @@ def evaluate(grid: Grid, X: Any, y: Any) -> list[Cell | None]:
             made["train_scores"] = value(found.train_scores, row, column)
         return made
 
+    for text in itertools.chain.from_iterable(map(evaluator.warned.get, sorted(evaluator.warned))):
+        text.show()
     size = range(len(grid.parameters)), range(len(grid.splits))
     return [cell(row, column) for row, column in itertools.product(*size)]
 

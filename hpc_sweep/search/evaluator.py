@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import math
-import threading
 import time
-import warnings
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +20,7 @@ from hpc_sweep.search.copies import copier, leaves_input
 from hpc_sweep.search.results import Evaluation, Evaluations, brief, numbers
 from hpc_sweep.search.rules import RULES, Data, Fitted, Rule
 from hpc_sweep.search.splits import Split
+from hpc_sweep.search.warned import recorded_once
 
 
 @dataclass(frozen=True)
@@ -100,8 +98,6 @@ class Evaluator:
         Whether to score on the training samples too.
     rules : sequence of Rule
         By which work is shared; the first one that matches a candidate is taken.
-    record_warnings : bool
-        Whether warnings become messages; else they go where the filters send them.
     """
 
     def __init__(
@@ -112,13 +108,11 @@ class Evaluator:
         *,
         train_scores: bool = False,
         rules: Sequence[Rule] = RULES,
-        record_warnings: bool = True,
     ) -> None:
         self.models = models
         self.settings = settings
         self.metrics = tuple(metrics)
         self._train_scores = train_scores
-        self._record_warnings = record_warnings
         self._templates: list[Any] = [_template(models[each.model], each) for each in settings]
         self._valid = [_is_valid(template) for template in self._templates]
         self._copiers = [copier(template) for template in self._templates]
@@ -217,7 +211,7 @@ class Evaluator:
                     fitted = time.perf_counter() if fitted == start else fitted
                 result.fit_time[row, column] = fitted - start
                 result.score_time[row, column] = time.perf_counter() - fitted
-        result.warn(row, warned)
+        self._warn(row, warned, result)
 
     def _new(self, row: int, seed: int) -> Any:
         """Return a new estimator, or raise what making it raises."""
@@ -225,9 +219,13 @@ class Evaluator:
             return _template_of(self.models[self.settings[row].model], self.settings[row])
         return self.unfitted(row, seed)
 
-    def _recorded(self) -> Any:
-        """Return a context that gives the list of what is warned of in it."""
-        return _recorded_warnings() if self._record_warnings else nullcontext([])
+    def _recorded(self) -> AbstractContextManager[list[str]]:
+        """Return a context that gives what is warned of in it."""
+        return recorded_once()
+
+    def _warn(self, row: int, texts: Sequence[str], result: Evaluation) -> None:
+        """Note what a candidate's fit and scores warned of."""
+        result.warn(row, texts)
 
     def _validated(self, row: int) -> Any:
         """Return a context in which parameters that were found valid are not looked at again."""
@@ -303,7 +301,7 @@ class Evaluator:
             return False
         result.fit_time[row, column] = found.seconds
         result.score_time[row, column] = found.score_seconds + time.perf_counter() - begin
-        result.warn(row, [*texts, *data.warned[start:]])
+        self._warn(row, [*texts, *data.warned[start:]], result)
         return True
 
     def _assembled(self, row: int, found: Fitted) -> Any:
@@ -370,26 +368,3 @@ def _cut(task: Task, model: int, column: int, warned: list[str] | None = None) -
 def _rows(values: Any, indices: Any) -> Any:
     """Return rows of what scikit-learn takes as samples: frames, lists, sparse matrices too."""
     return values[indices] if type(values) is np.ndarray else _safe_indexing(values, indices)
-
-
-@contextlib.contextmanager
-def _recorded_warnings() -> Iterator[list[str]]:
-    """Record what fits warn of: of this thread, and nothing that comes once a process.
-
-    Dask's threads warn too, and lazy imports and the garbage collector warn at times that
-    have nothing to do with the candidate.
-    """
-    texts: list[str] = []
-    thread = threading.get_ident()
-
-    def note(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
-        if threading.get_ident() == thread:
-            texts.append(brief(category.__name__, message))
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("default")
-        for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning):
-            warnings.simplefilter("ignore", category)
-        warnings.simplefilter("ignore", ResourceWarning)
-        warnings.showwarning = note
-        yield texts

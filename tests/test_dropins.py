@@ -1,0 +1,450 @@
+"""Our searches give scikit-learn's results, in less work, wherever they run."""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pandas
+import pytest
+import scipy.sparse
+from scipy.stats import loguniform
+from sklearn import config_context, model_selection
+from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.callback import ProgressBar
+from sklearn.decomposition import PCA, TruncatedSVD
+from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import accuracy_score, make_scorer
+from sklearn.model_selection import GroupKFold, KFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import KernelCenterer, StandardScaler
+from sklearn.svm import SVC
+
+import hpc_sweep
+from hpc_sweep.search.cells import _slices
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(2, 3, (90, 4))
+Y = (X[:, 0] + RNG.normal(size=90) > 2).astype(int) + (X[:, 1] > 4)
+SCALED = make_pipeline(StandardScaler(), SVC())
+GRID = {"svc__C": [0.01, 1, 100], "svc__gamma": ["scale", 0.1]}
+WORDS = np.array(["rain", "snow", "sun", "wind"])
+TEXTS = [" ".join(WORDS[RNG.integers(0, 4, 6)]) for _ in Y]
+POSITIVE = np.abs(X)
+
+
+class Counting(TransformerMixin, BaseEstimator):
+    """Leaves X as it is, and a line in a file for each fit."""
+
+    def __init__(self, path: str = "") -> None:
+        self.path = path
+
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Counting:
+        with Path(self.path).open("a") as file:
+            file.write("fit\n")
+        return self
+
+    def transform(self, X: Any) -> Any:
+        return X
+
+
+class Warns(TransformerMixin, BaseEstimator):
+    """Warns in each fit."""
+
+    def fit(self, X: Any, y: Any = None) -> Warns:
+        warnings.warn(f"{len(X)} samples", ConvergenceWarning, stacklevel=1)
+        return self
+
+    def transform(self, X: Any) -> Any:
+        return X
+
+
+class Fails(TransformerMixin, BaseEstimator):
+    """Raises where there are so many samples."""
+
+    def __init__(self, at: int = 0, where: str = "fit") -> None:
+        self.at = at
+        self.where = where
+
+    def fit(self, X: Any, y: Any = None) -> Fails:
+        if self.where == "fit" and len(X) == self.at:
+            raise ValueError("too many")
+        return self
+
+    def transform(self, X: Any) -> Any:
+        if self.where == "transform" and len(X) == self.at:
+            raise ValueError("too few")
+        return X
+
+
+def scores_of_own(estimator: Any, X: Any, y: Any) -> dict[str, float]:
+    found = estimator.predict(X)
+    return {"right": np.mean(found == y), "steps": len(estimator.steps)}
+
+
+def number_of_own(estimator: Any, X: Any, y: Any) -> np.float32:
+    return np.float32(estimator.score(X, y))
+
+
+def second(results: Any) -> int:
+    return 1
+
+
+def both(name: str, *arguments: Any, **options: Any) -> tuple[Any, Any]:
+    """Return our search and scikit-learn's."""
+    return tuple(  # type: ignore[return-value]
+        getattr(module, name)(*arguments, **options) for module in (hpc_sweep, model_selection)
+    )
+
+
+def assert_same(ours: Any, theirs: Any) -> None:
+    """Assert that two fitted searches have the same results, but for times."""
+    assert list(ours.cv_results_) == list(theirs.cv_results_)
+    for key, expected in theirs.cv_results_.items():
+        found = ours.cv_results_[key]
+        if key == "params":
+            assert found == expected
+        elif key.startswith("param_"):
+            assert found.dtype == expected.dtype
+            assert found.tolist() == expected.tolist()
+        elif key.endswith("_time"):
+            assert np.isfinite(found).all()
+        else:
+            assert found.dtype == expected.dtype
+            np.testing.assert_array_equal(found, expected)
+    for name in ("best_index_", "best_params_", "best_score_", "multimetric_", "n_splits_"):
+        assert getattr(ours, name, None) == getattr(theirs, name, None)
+    assert sorted(name for name in vars(ours) if name != "_shared") == sorted(vars(theirs))
+
+
+CASES: dict[str, tuple[dict[str, Any], Any]] = {
+    "plain": ({}, X),
+    "train scores": ({"return_train_score": True}, X),
+    "several metrics": (
+        {"scoring": ["accuracy", "f1_macro"], "refit": "f1_macro", "return_train_score": True},
+        X,
+    ),
+    "a scorer": ({"scoring": make_scorer(accuracy_score)}, X),
+    "a dict of one's own": (
+        {"scoring": scores_of_own, "refit": "right", "return_train_score": True},
+        X,
+    ),
+    "a number of one's own": ({"scoring": number_of_own}, X),
+    "a choice of one's own": ({"refit": second}, X),
+    "no refit": ({"refit": False}, X),
+    "splits": ({"cv": [(np.arange(60), np.arange(60, 90)), (np.arange(30, 90), [1, 2, 3])]}, X),
+    "masks": ({"cv": [(np.arange(90) % 3 > 0, np.arange(90) % 3 == 0)]}, X),
+    "frame": ({}, pandas.DataFrame(X, columns=list("abcd"))),
+    "list": ({}, X.tolist()),
+    "float32": ({}, X.astype(np.float32)),
+    "not a number": (
+        {"cv": [(np.arange(60), np.arange(60, 90)), (np.arange(60), np.arange(60, 80))]},
+        np.where(np.arange(90)[:, None] == 85, np.nan, X),
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", CASES)
+def test_results_are_those_of_scikit_learn(name: str) -> None:
+    options, features = CASES[name]
+    ours, theirs = both("GridSearchCV", SCALED, GRID, **{"cv": 3, **options})
+    for search in (ours, theirs):
+        search.fit(features, Y)
+    assert_same(ours, theirs)
+    assert ours.shared.tolist() == ([-1] * 6 if name == "masks" else [0] * 6)
+    if hasattr(theirs, "predict"):
+        np.testing.assert_array_equal(ours.predict(features), theirs.predict(features))
+
+
+def test_random_searches_draw_the_same_candidates() -> None:
+    drawn = {"svc__C": loguniform(1e-2, 1e2), "svc__kernel": ["rbf", "linear"]}
+    options = {"n_iter": 7, "random_state": 3, "cv": 3}
+    ours, theirs = both("RandomizedSearchCV", SCALED, drawn, **options)
+    assert_same(ours.fit(X, Y), theirs.fit(X, Y))
+    assert set(ours.shared) == {0}
+
+
+@pytest.mark.parametrize(
+    ("steps", "parameter", "samples"),
+    [
+        ((TfidfVectorizer(), LogisticRegression()), "logisticregression__C", TEXTS),
+        (
+            (TruncatedSVD(2, random_state=0), LogisticRegression()),
+            "logisticregression__C",
+            scipy.sparse.csr_matrix(POSITIVE),
+        ),
+        (
+            (KernelCenterer(), SVC(kernel="precomputed")),
+            "svc__C",
+            POSITIVE @ POSITIVE.T,
+        ),
+        ((PCA(random_state=np.random.RandomState(0)), SVC()), "svc__C", X),
+    ],
+    ids=["texts", "sparse", "kernel", "random state"],
+)
+def test_samples_of_other_kinds(steps: Any, parameter: str, samples: Any) -> None:
+    ours, theirs = both("GridSearchCV", make_pipeline(*steps), {parameter: [0.1, 1, 10]}, cv=3)
+    assert_same(ours.fit(samples, Y), theirs.fit(samples, Y))
+
+
+def test_groups_are_given_to_the_splitter() -> None:
+    ours, theirs = both("GridSearchCV", SCALED, GRID, cv=GroupKFold(3))
+    groups = np.arange(90) // 10
+    assert_same(ours.fit(X, Y, groups=groups), theirs.fit(X, Y, groups=groups))
+    assert set(ours.shared) == {0}
+
+
+def test_weights_are_given_to_fits_which_are_then_not_shared(tmp_path: Path) -> None:
+    weights = RNG.uniform(size=90)
+    ours, theirs = both("GridSearchCV", SCALED, GRID, cv=3)
+    for search in (ours, theirs):
+        search.fit(X, Y, svc__sample_weight=weights)
+    assert_same(ours, theirs)
+    assert set(ours.shared) == {-1}
+
+
+def test_routed_metadata_reach_fits_and_scores() -> None:
+    weights = RNG.uniform(size=90)
+    with config_context(enable_metadata_routing=True):
+        scorer = make_scorer(accuracy_score).set_score_request(sample_weight=True)
+        model = make_pipeline(StandardScaler(), SVC().set_fit_request(sample_weight=True))
+        model[0].set_fit_request(sample_weight=False)
+        ours, theirs = both("GridSearchCV", model, GRID, cv=GroupKFold(3), scoring=scorer)
+        for search in (ours, theirs):
+            search.fit(X, Y, sample_weight=weights, groups=np.arange(90) // 10)
+        assert_same(ours, theirs)
+        assert set(ours.shared) == {-1}
+
+
+def test_what_pipelines_have_in_common_is_fitted_once_a_split(tmp_path: Path) -> None:
+    counts = []
+    for number, search in enumerate(both("GridSearchCV", SCALED, GRID, cv=3, refit=False)):
+        path = tmp_path / str(number)
+        search.set_params(estimator=make_pipeline(Counting(str(path)), SVC())).fit(X, Y)
+        counts.append(len(path.read_text().split()))
+    assert counts == [3, 18]
+
+
+def test_groups_and_those_alone_keep_their_places() -> None:
+    grid = [
+        {"pca": ["passthrough"], "svc__C": [1, 2]},
+        {"pca": [PCA(2)], "svc__C": [7]},
+        {"pca": [PCA(3)], "svc__C": [3]},
+    ]
+    whole = make_pipeline(PCA(), SVC())
+    ours, theirs = both("GridSearchCV", whole, grid, cv=3)
+    ours.fit(X, Y)
+    results = theirs.fit(X, Y).cv_results_
+    for key in ("split0_test_score", "split2_test_score", "rank_test_score"):
+        np.testing.assert_array_equal(ours.cv_results_[key], results[key])
+    assert ours.shared[:2].tolist() == [0, 0]
+    assert (ours.shared[2:] != 0).all()
+
+
+def test_times_are_shares_that_add_up_to_what_was_spent() -> None:
+    search = hpc_sweep.GridSearchCV(SCALED, GRID, cv=3, refit=False)
+    begin = time.perf_counter()
+    results = search.fit(X, Y).cv_results_
+    spent = time.perf_counter() - begin
+    assert 0 < 3 * sum(results["mean_fit_time"] + results["mean_score_time"]) < spent
+    assert (results["mean_fit_time"] > 0).all()
+
+
+@pytest.mark.parametrize("where", ["fit", "transform"])
+def test_what_fails_is_told_as_scikit_learn_tells_it(where: str) -> None:
+    model = make_pipeline(Fails(60 if where == "fit" else 31, where), SVC())
+    cv = [(np.arange(60), np.arange(60, 90)), (np.arange(59), np.arange(59, 90))]
+    told = []
+    searches = both("GridSearchCV", model, {"svc__C": [1, 10]}, cv=cv, refit=False)
+    for search in searches:
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            search.fit(X, Y)
+        told.append([(each.category, str(each.message).partition("Below")[0]) for each in warned])
+        search.set_params(error_score="raise")
+        with pytest.raises(ValueError, match="too"):
+            search.fit(X, Y)
+    assert told[0] == told[1]
+    assert (FitFailedWarning in [category for category, _ in told[0]]) == (where == "fit")
+
+
+def test_an_error_score_is_put_where_a_score_fails() -> None:
+    model = make_pipeline(Fails(60), SVC())
+    cv = [(np.arange(60), np.arange(60, 90)), (np.arange(59), np.arange(59, 90))]
+    options = {"cv": cv, "error_score": -7.0, "scoring": ["accuracy", "f1_macro"]}
+    ours, theirs = both("GridSearchCV", model, {"svc__C": [1, 10]}, refit="accuracy", **options)
+    for search in (ours, theirs):
+        with pytest.warns(FitFailedWarning, match="2 fits failed out of a total of 4"):
+            search.fit(X, Y)
+    assert_same(ours, theirs)
+    assert ours.cv_results_["split0_test_accuracy"].tolist() == [-7, -7]
+    assert set(ours.shared) == {0}
+
+
+def test_a_scorer_that_gives_no_number_is_refused_as_by_scikit_learn() -> None:
+    words = []
+    for search in both("GridSearchCV", SCALED, GRID, scoring=lambda *_: "much"):
+        with pytest.raises(ValueError, match="scoring must return a number") as caught:
+            search.fit(X, Y)
+        words.append(str(caught.value).partition("(scorer")[0])
+    assert words[0] == words[1]
+
+
+@pytest.mark.parametrize("action", ["default", "always", "once", "ignore"])
+def test_warnings_of_shared_fits_are_those_of_fits_alone(action: Any) -> None:
+    model = make_pipeline(Warns(), StandardScaler(), SVC(max_iter=2))
+    seen = []
+    for search in both("GridSearchCV", model, {"svc__C": [1, 10]}, cv=KFold(3), refit=False):
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter(action)
+            search.fit(X, Y)
+        seen.append(sorted((str(w.message), w.filename, w.lineno) for w in warned))
+    assert seen[0] == seen[1]
+    assert len(seen[0]) == (0 if action == "ignore" else 12)
+
+
+def test_filters_of_modules_hold_for_shared_fits() -> None:
+    model = make_pipeline(Warns(), StandardScaler(), SVC(max_iter=2))
+    search = hpc_sweep.GridSearchCV(model, {"svc__C": [1, 10]}, cv=KFold(3), refit=False)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("default")
+        warnings.filterwarnings("ignore", module="sklearn")
+        search.fit(X, Y)
+    assert {str(each.message) for each in warned} == {"60 samples"}
+
+
+def test_threads_leave_warnings_as_they_were() -> None:
+    before = warnings.showwarning
+    model = make_pipeline(Warns(), SVC())
+    search = hpc_sweep.GridSearchCV(model, {"svc__C": [1, 10, 20, 30]}, cv=KFold(9), refit=False)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("default")
+        with joblib.parallel_config("threading", n_jobs=3):
+            search.fit(X, Y)
+        found = len(warned)
+        warnings.warn("afterwards", UserWarning, stacklevel=1)
+        assert len(warned) == found + 1
+    assert {str(each.message) for each in warned} == {"80 samples", "afterwards"}
+    assert warnings.showwarning is before
+
+
+def test_warnings_that_are_errors_make_fits_fail() -> None:
+    model = make_pipeline(Warns(), SVC())
+    for search in both("GridSearchCV", model, {"svc__C": [1, 10]}, cv=KFold(3)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", ConvergenceWarning)
+            with pytest.raises(ValueError, match="All the 6 fits failed"):
+                search.fit(X, Y)
+
+
+def test_what_a_search_prints_is_what_scikit_learn_prints(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    texts = []
+    for search in both("GridSearchCV", SCALED, GRID, cv=3, verbose=3):
+        search.fit(X, Y)
+        printed = capsys.readouterr().out
+        texts.append([line.partition("total time")[0].rstrip(".") for line in printed.splitlines()])
+    assert len(texts[0]) == 19
+    assert texts[0] == texts[1]
+
+
+def test_callbacks_see_every_fit(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("rich")
+    search = hpc_sweep.GridSearchCV(SCALED, GRID, cv=3).set_callbacks(ProgressBar())
+    search.fit(X, Y)
+    assert set(search.shared) == {-1}
+
+
+def test_fitted_searches_are_pickled_and_clones_are_unfitted() -> None:
+    search = hpc_sweep.GridSearchCV(SCALED, GRID, cv=3).fit(X, Y)
+    loaded = pickle.loads(pickle.dumps(search))
+    assert vars(loaded).keys() == vars(search).keys()
+    np.testing.assert_array_equal(loaded.shared, search.shared)
+    np.testing.assert_array_equal(loaded.predict(X), search.predict(X))
+    unfitted = clone(search)
+    assert type(unfitted) is hpc_sweep.GridSearchCV
+    assert not hasattr(unfitted, "shared")
+    assert repr(unfitted) == repr(model_selection.GridSearchCV(SCALED, GRID, cv=3))
+
+
+class InTwoSteps(hpc_sweep.GridSearchCV):
+    """Evaluates candidates in two calls, of which the second has another splitter."""
+
+    def _run_search(self, evaluate_candidates: Any) -> None:
+        evaluate_candidates([{"svc__C": 1}, {"svc__C": 2}], more_results={"call": [1, 1]})
+        evaluate_candidates(
+            [{"svc__C": 3}, {"svc__C": 4}], cv=KFold(3), more_results={"call": [2, 2]}
+        )
+
+
+def test_searches_of_ones_own_may_evaluate_several_times() -> None:
+    search = InTwoSteps(SCALED, {}, cv=3).fit(X, Y)
+    assert search.shared.tolist() == [0, 0, 2, 2]
+    assert search.cv_results_["call"].tolist() == [1, 1, 2, 2]
+    for cv, rows in ((3, slice(0, 2)), (KFold(3), slice(2, 4))):
+        theirs = model_selection.GridSearchCV(SCALED, {"svc__C": [1, 2, 3, 4]}, cv=cv).fit(X, Y)
+        np.testing.assert_array_equal(
+            search.cv_results_["mean_test_score"][rows],
+            theirs.cv_results_["mean_test_score"][rows],
+        )
+
+
+def test_no_candidates_are_refused_as_by_scikit_learn() -> None:
+    class Empty(hpc_sweep.GridSearchCV):
+        def _run_search(self, evaluate_candidates: Any) -> None:
+            evaluate_candidates([])
+
+    with pytest.raises(ValueError, match="No fits were performed"):
+        Empty(SCALED, {}).fit(X, Y)
+
+
+@pytest.mark.parametrize("backend", ["loky", "threading"])
+def test_results_do_not_depend_on_processes(backend: str) -> None:
+    ours, theirs = both("GridSearchCV", SCALED, GRID, cv=3, return_train_score=True)
+    with joblib.parallel_config(backend, n_jobs=2):
+        ours.fit(X, Y)
+    assert_same(ours, theirs.fit(X, Y))
+    assert set(ours.shared) == {0, 3}
+
+
+def test_large_arrays_are_shared_by_processes_and_fits(tmp_path: Path) -> None:
+    features = np.repeat(X, 400, axis=1)
+    assert features.nbytes > 2**20  # so that joblib maps it
+    path = tmp_path / "fits"
+    model = make_pipeline(Counting(str(path)), PCA(2, random_state=0), SVC())
+    search = hpc_sweep.GridSearchCV(model, GRID, cv=3, n_jobs=2, refit=False).fit(features, Y)
+    assert len(path.read_text().split()) == 6
+    assert set(search.shared) == {0, 3}
+
+
+@pytest.mark.parametrize(
+    ("sizes", "n_splits", "n_jobs", "expected"),
+    [
+        ([6], 3, 1, [6]),
+        ([6], 3, 2, [3, 3] * 3),
+        ([6], 5, 2, [6] * 5),
+        ([5, 3], 2, 4, [3, 2] * 2 + [2, 1] * 2),
+        ([4], 1, 64, [2, 2]),
+        ([], 3, 2, []),
+    ],
+)
+def test_groups_are_cut_only_where_processes_would_wait(
+    sizes: list[int], n_splits: int, n_jobs: int, expected: list[int]
+) -> None:
+    starts = np.cumsum([0, *sizes])
+    groups = [list(range(a, b)) for a, b in itertools.pairwise(starts)]
+    slices = _slices(groups, n_splits, n_jobs)
+    assert sorted(len(rows) for rows, _ in slices) == sorted(expected)
+    done = sorted((row, column) for rows, columns in slices for row in rows for column in columns)
+    wanted = [(row, column) for rows in groups for row in rows for column in range(n_splits)]
+    assert done == sorted(wanted)
