@@ -21,10 +21,11 @@ from sklearn.callback import ProgressBar
 from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
 from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.feature_selection import SelectKBest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, make_scorer
 from sklearn.model_selection import GroupKFold, KFold
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import KernelCenterer, StandardScaler
 from sklearn.svm import SVC
 
@@ -121,7 +122,7 @@ def assert_same(ours: Any, theirs: Any) -> None:
             assert found.dtype == expected.dtype
             np.testing.assert_array_equal(found, expected)
     for name in ("best_index_", "best_params_", "best_score_", "multimetric_", "n_splits_"):
-        assert getattr(ours, name, None) == getattr(theirs, name, None)
+        assert repr(getattr(ours, name, None)) == repr(getattr(theirs, name, None))
     assert sorted(name for name in vars(ours) if name != "_shared") == sorted(vars(theirs))
 
 
@@ -146,7 +147,10 @@ CASES: dict[str, tuple[dict[str, Any], Any]] = {
     "list": ({}, X.tolist()),
     "float32": ({}, X.astype(np.float32)),
     "not a number": (
-        {"cv": [(np.arange(60), np.arange(60, 90)), (np.arange(60), np.arange(60, 80))]},
+        {
+            "cv": [(np.arange(60), np.arange(60, 90)), (np.arange(60), np.arange(60, 80))],
+            "refit": False,
+        },
         np.where(np.arange(90)[:, None] == 85, np.nan, X),
     ),
 }
@@ -248,6 +252,65 @@ def test_groups_and_those_alone_keep_their_places() -> None:
         np.testing.assert_array_equal(ours.cv_results_[key], results[key])
     assert ours.shared[:2].tolist() == [0, 0]
     assert (ours.shared[2:] != 0).all()
+
+
+UNION = Pipeline(
+    [
+        ("nothing", Pipeline([("first", None), ("second", "passthrough")])),
+        ("scale", Pipeline([("inner", StandardScaler())])),
+        ("missing", None),
+        (
+            "union",
+            FeatureUnion(
+                [("pca", PCA(random_state=0)), ("missing", "drop"), ("best", SelectKBest(k=1))],
+                transformer_weights={"pca": 0.5},
+            ),
+        ),
+        ("svc", SVC(kernel="linear")),
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [
+        {
+            "scale__inner__with_std": [True, False],
+            "union__pca__n_components": [1, 2],
+            "union__best__k": [1, 2],
+            "svc__C": [0.1, 1],
+        },
+        [
+            {"svc__C": [0.1, 0.1]},
+            {"missing": [None, SelectKBest(k=2)], "scale": [StandardScaler(), "passthrough"]},
+            {"svc": [SVC(C=0.1), LogisticRegression()], "union__transformer_weights": [None]},
+        ],
+        {"steps": [[("one", StandardScaler()), ("two", SVC())], [("three", SVC())]]},
+    ],
+    ids=["parameters of parts", "parts", "steps"],
+)
+@pytest.mark.filterwarnings("ignore:.*None.*:FutureWarning")
+def test_pipelines_within_pipelines(grid: Any) -> None:
+    ours, theirs = both("GridSearchCV", UNION, grid, cv=3, return_train_score=True)
+    ours.fit(X, Y)
+    theirs.fit(X, Y)
+    for key, expected in theirs.cv_results_.items():
+        if "score" in key and "time" not in key:
+            np.testing.assert_array_equal(ours.cv_results_[key], expected)
+    assert [repr(each) for each in ours.cv_results_["params"]] == [
+        repr(each) for each in theirs.cv_results_["params"]
+    ]
+    assert repr(ours.best_estimator_) == repr(theirs.best_estimator_)
+
+
+@pytest.mark.parametrize("grid", [{"other__C": [1, 2]}, {"svc__c": [1, 2]}])
+def test_parameters_that_are_absent_are_refused_as_by_scikit_learn(grid: Any) -> None:
+    words = []
+    for search in both("GridSearchCV", SCALED, grid):
+        with pytest.raises(ValueError, match="Invalid parameter") as caught:
+            search.fit(X, Y)
+        words.append(str(caught.value))
+    assert words[0] == words[1]
 
 
 def test_times_are_shares_that_add_up_to_what_was_spent() -> None:

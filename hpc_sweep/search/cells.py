@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +23,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from hpc_sweep.search.evaluator import Evaluator, Model, Setting, Task, is_own
 from hpc_sweep.search.results import Evaluation
 from hpc_sweep.search.splits import Split
-from hpc_sweep.search.warned import recorded
+from hpc_sweep.search.warned import Warned, recorded
 
 Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 """A function and its arguments, as joblib takes them."""
@@ -242,8 +242,10 @@ def evaluate(grid: Grid, X: Any, y: Any) -> list[Cell | None]:
             made["train_scores"] = value(found.train_scores, row, column)
         return made
 
-    for text in itertools.chain.from_iterable(map(evaluator.warned.get, sorted(evaluator.warned))):
-        text.show()
+    for row in sorted(evaluator.warned):
+        for text in evaluator.warned[row]:
+            if isinstance(text, Warned):
+                text.show()
     size = range(len(grid.parameters)), range(len(grid.splits))
     return [cell(row, column) for row, column in itertools.product(*size)]
 

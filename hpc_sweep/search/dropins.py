@@ -33,7 +33,7 @@ class _SharedFits:
         X : array-like or sparse matrix, shape (n_samples, n_features) or (n_samples, n_samples)
             Training samples; a precomputed kernel or distance matrix.
         y : array-like, shape (n_samples,) or (n_samples, n_outputs), or None
-            Target.
+            Target. Dask collections, here and in what follows, are computed first.
         **params : dict of str to object
             For the estimator's ``fit``, the scorer and the splitter, as scikit-learn routes
             them; then each candidate is fitted alone.
@@ -43,6 +43,8 @@ class _SharedFits:
         self : object
             The fitted search.
         """
+        X, y, *values = _computed(X, y, *params.values())
+        params = dict(zip(params, values, strict=True))
         groups: list[NDArray[np.intp]] = []
         theirs = inspect.unwrap(super().fit.__func__)  # type: ignore[misc]
         _seeing(theirs, Parallel=functools.partial(SharingParallel, groups))(self, X, y, **params)
@@ -59,6 +61,15 @@ class _SharedFits:
         """
         check_is_fitted(self, "_shared")
         return self._shared
+
+
+def _computed(*values: Any) -> tuple[Any, ...]:
+    if not any(hasattr(value, "__dask_graph__") for value in values):
+        return values
+    import dask
+
+    found: tuple[Any, ...] = dask.compute(*values, traverse=False)
+    return found
 
 
 def _seeing(function: FunctionType, **names: Any) -> FunctionType:

@@ -44,9 +44,9 @@ class _Recorder:
         while isinstance(before, _Recorder) and not before.is_open:
             before = before._before
         self._texts = texts
-        self._before = before
+        self._before: Show = before
         self._thread = threading.get_ident()
-        self.is_open = True
+        self.is_open: bool = True
 
     def __call__(
         self, message: Any, category: Any, filename: str, lineno: int, *more: Any, **named: Any
@@ -65,9 +65,12 @@ def recorded() -> Iterator[list[str]]:
     """
     with warnings.catch_warnings():
         if threading.current_thread() is threading.main_thread():
-            again = [("always" if f[0] in SHOWN_AGAIN else f[0], *f[1:]) for f in warnings.filters]
-            warnings.resetwarnings()
-            warnings.filters.extend([*again, ("always", None, Warning, None, 0)])
+            filters: list[Any] = list(warnings.filters)
+            warnings.simplefilter("always")
+            warnings.filters[:0] = [  # type: ignore[index]
+                ("always" if action in SHOWN_AGAIN else action, *which)
+                for action, *which in filters
+            ]
         with _open_recorder() as texts:
             yield texts
 
