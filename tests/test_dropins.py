@@ -22,7 +22,7 @@ from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.feature_selection import SelectKBest
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import accuracy_score, make_scorer
 from sklearn.model_selection import GroupKFold, KFold
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
@@ -167,6 +167,21 @@ def test_results_are_those_of_scikit_learn(name: str) -> None:
     assert ours.shared.tolist() == ([-1] * 6 if name == "masks" else [0] * 6)
     if hasattr(theirs, "predict"):
         np.testing.assert_array_equal(ours.predict(features), theirs.predict(features))
+
+
+def test_ridge_differs_by_rounding_only() -> None:
+    targets = np.stack([X[:, 0] + RNG.normal(size=90), X[:, 1] ** 2], axis=1)
+    model = make_pipeline(StandardScaler(), PCA(), Ridge())
+    grid = {"pca__n_components": [1, 2, 3], "ridge__alpha": [0.1, 1, 10]}
+    for cv in (4, KFold(4, shuffle=True, random_state=0)):
+        ours, theirs = both("GridSearchCV", model, grid, cv=cv, return_train_score=True)
+        ours.fit(X, targets)
+        expected = theirs.fit(X, targets).cv_results_
+        for key in expected:
+            if "score" in key and "time" not in key:
+                np.testing.assert_allclose(ours.cv_results_[key], expected[key], rtol=0, atol=1e-9)
+        assert set(ours.shared) == {0}
+        assert ours.best_params_ == theirs.best_params_
 
 
 def test_random_searches_draw_the_same_candidates() -> None:

@@ -57,7 +57,7 @@ def failures_of_its_own(search: Any) -> dict[str, str]:
     }
 
 
-@pytest.mark.filterwarnings("default")
+@pytest.mark.filterwarnings("ignore")
 @parametrize_with_checks(SEARCHES, expected_failed_checks=failures_of_its_own)
 def test_what_scikit_learn_checks_of_any_estimator(estimator: Any, check: Any) -> None:
     check(estimator)
