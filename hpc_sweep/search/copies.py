@@ -17,8 +17,15 @@ _PLAIN = (type(None), bool, int, float, complex, str, bytes, np.number)
 def copier(estimator: Any) -> Callable[[], Any]:
     """Return what makes unfitted copies of an estimator, as `sklearn.base.clone` does.
 
-    Where an estimator of scikit-learn's own holds nothing but its parameters, and these
-    cannot be changed, copying its dictionary does.
+    Parameters
+    ----------
+    estimator : estimator
+        As `clone` makes it.
+
+    Notes
+    -----
+    Where an estimator of scikit-learn's own holds nothing that can be changed, copying its
+    dictionary does.
     """
     if isinstance(estimator, Pipeline) and _is_pure(estimator, except_for="steps"):
         steps = [(name, copier(step)) for name, step in estimator.steps]
@@ -42,7 +49,7 @@ def _is_pure(estimator: Any, except_for: str = "") -> bool:
         return False
     held = vars(estimator)
     params = estimator.get_params(deep=False)
-    return held.keys() == params.keys() and all(
+    return held.keys() >= params.keys() and all(
         name == except_for or _is_immutable(value) for name, value in held.items()
     )
 

@@ -4,6 +4,7 @@ from hpc_sweep.search.rules.base import Data, Fitted, Rule
 from hpc_sweep.search.rules.boosting import AdaBoost, GradientBoosting, HistGradientBoosting
 from hpc_sweep.search.rules.forests import Bags, Forests
 from hpc_sweep.search.rules.linear import Linear
+from hpc_sweep.search.rules.neighbors import Neighbors
 from hpc_sweep.search.rules.prefixes import Prefixes
 
 STEP_RULES: tuple[Rule, ...] = (
@@ -12,6 +13,7 @@ STEP_RULES: tuple[Rule, ...] = (
     GradientBoosting(),
     HistGradientBoosting(),
     AdaBoost(),
+    Neighbors(),
 )
 """Rules for single estimators, and for steps of pipelines."""
 

@@ -79,7 +79,7 @@ class Prefixes(Rule):
                     found,
                     position=group[0][0],
                     seconds=seconds,
-                    score_seconds=reached.score_seconds,
+                    score_seconds=reached.score_seconds + found.score_seconds / share,
                     steps=reached.steps,
                     X_test=reached.data.X_test,
                     warned=warned,
