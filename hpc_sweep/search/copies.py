@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Hashable, Iterable
+from functools import partial
 from numbers import Integral
 from typing import Any
 
@@ -91,6 +92,8 @@ def identity(value: Any, without: Iterable[str] = ()) -> Hashable:
         return (type(value), tuple(map(identity, value)))
     if isinstance(value, dict):
         return (dict, tuple((identity(key), identity(value[key])) for key in value))
+    if type(value) is partial:
+        return (partial, identity(value.func), identity(value.args), identity(value.keywords))
     if type(value) is np.ndarray and not value.dtype.hasobject:
         return (np.ndarray, value.shape, value.dtype.str, value.tobytes())
     if hasattr(value, "get_params") and not isinstance(value, type):

@@ -2,18 +2,22 @@
 
 from hpc_sweep.search.rules.base import Data, Fitted, Rule
 from hpc_sweep.search.rules.boosting import AdaBoost, GradientBoosting, HistGradientBoosting
-from hpc_sweep.search.rules.forests import Bags, Forests
+from hpc_sweep.search.rules.features import Components, Selections
 from hpc_sweep.search.rules.linear import Linear
 from hpc_sweep.search.rules.neighbors import Neighbors
 from hpc_sweep.search.rules.prefixes import Prefixes
+from hpc_sweep.search.rules.trees import Bags, Forests, Trees
 
 STEP_RULES: tuple[Rule, ...] = (
+    Trees(),
     Forests(),
     Bags(),
     GradientBoosting(),
     HistGradientBoosting(),
     AdaBoost(),
     Neighbors(),
+    Selections(),
+    Components(),
 )
 """Rules for single estimators, and for steps of pipelines."""
 

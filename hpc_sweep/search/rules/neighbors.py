@@ -13,11 +13,11 @@ from sklearn.base import is_classifier
 
 from hpc_sweep.search.copies import identity, kind, leaves_input
 from hpc_sweep.search.rules.base import Data, Fitted, Rule
-from hpc_sweep.search.rules.stages import fits_once
+from hpc_sweep.search.rules.views import fits_once, kinds_of
 
 Array = NDArray[Any]
 
-_KINDS = frozenset({"sklearn.KNeighborsClassifier", "sklearn.KNeighborsRegressor"})
+_KINDS = kinds_of("KNeighbors")
 _NORMS = frozenset({"minkowski", "euclidean", "l2", "manhattan", "cityblock", "l1", "chebyshev"})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, Sequence
@@ -102,15 +103,16 @@ class Prefixes(Rule):
             families[self._family(step)].append(position)
         for (index, _), positions in families.items():
             rule = None if index is None else self._rules[index]
+            left = set(positions)
             if rule is not None and len(positions) >= rule.least:
                 found = rule.fitted([steps[p] for p in positions], reached.data)
                 try:
                     for fitted in found:
+                        left.discard(positions[fitted.position])
                         yield replace(fitted, position=positions[fitted.position])
-                except Exception:  # noqa: S112
+                except Exception:  # noqa: S112, what is left fails again alone, and says why
                     continue
-                continue
-            for position in positions:
+            for position in sorted(left):
                 fitted_alone = _fit(steps[position], position, reached.data, transform)
                 if fitted_alone is not None:
                     yield fitted_alone
@@ -119,7 +121,7 @@ class Prefixes(Rule):
 def _fit(step: Any, position: int, data: Data, transform: bool) -> Fitted | None:
     if step is None or isinstance(step, str):  # passthrough
         return Fitted(position, step, 0.0, transformed=data.X_train, warned=())
-    X = data.X_train if leaves_input(step) else data.X_train.copy()
+    X = data.X_train if leaves_input(step) else copy.copy(data.X_train)
     start = len(data.warned)
     begin = time.perf_counter()
     transformed = None
@@ -143,5 +145,5 @@ def _transformed(data: Data, found: Fitted) -> Data:
     step = found.estimator
     if step is None or isinstance(step, str):
         return data
-    X_test = data.X_test if leaves_input(step) else data.X_test.copy()
+    X_test = data.X_test if leaves_input(step) else copy.copy(data.X_test)
     return replace(data, X_train=found.transformed, X_test=step.transform(X_test))

@@ -67,7 +67,6 @@ CASES = {
         (4, 4),
         cv=TimeSeriesSplit(3),
     ),
-    "forest by pruning": Case(forest(ccp_alpha=0.1), SIZES, (4,)),
     "bag": Case(
         BaggingRegressor(random_state=1),
         {**SIZES, "max_features": [0.5], "bootstrap_features": [False, True]},
