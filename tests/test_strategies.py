@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,16 @@ import pytest
 import xarray as xr
 from conftest import Spec, hpc_sweep, small_spec
 from scipy.stats import loguniform, randint
+from sklearn.ensemble import RandomForestRegressor
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.linear_model import Ridge
-from sklearn.model_selection import ParameterSampler, RandomizedSearchCV
+from sklearn.model_selection import (
+    HalvingGridSearchCV,
+    ParameterGrid,
+    ParameterSampler,
+    RandomizedSearchCV,
+)
+from sklearn.tree import DecisionTreeRegressor
 
 import hpc_sweep as package
 from hpc_sweep.errors import SpecError
@@ -20,10 +29,12 @@ from hpc_sweep.prepare import prepare
 from hpc_sweep.spec import load_spec
 from hpc_sweep.strategies import draw
 from hpc_sweep.sweep import execute
+from hpc_sweep.work import open_bench
 
 LOGUNIFORM = {"scipy.stats.loguniform": [1e-3, 1e3]}
 RIDGE = "sklearn.linear_model.Ridge"
 TREE = "sklearn.tree.DecisionTreeRegressor"
+DEPTHS = {"max_depth": [1, 2, 3, 5, 8], "min_samples_leaf": [1, 3]}
 
 
 @pytest.fixture
@@ -200,3 +211,98 @@ def test_plan_of_a_random_search(ours: Spec, tmp_path: Path) -> None:
     assert "candidates: 7 (ridge 6, decisiontreeregressor 1)" in text
     facts = json.loads(hpc_sweep("plan", file, "--json").stdout)
     assert (facts["candidates"], facts["fits"], facts["strategy"]) == (7, 48 * 7 * 3, "random")
+
+
+# halving
+
+
+def halving(spec: Spec, models: list[Any], **search: Any) -> Spec:
+    spec["models"] = models
+    spec["search"] |= {"strategy": "halving", **search}
+    return spec
+
+
+FOREST = {"sklearn.ensemble.RandomForestRegressor": {"random_state": 1}}
+GRIDS: dict[str, tuple[Any, Any, Any, dict[str, Any]]] = {
+    "samples": (TREE, DecisionTreeRegressor(random_state=0), DEPTHS, {}),
+    "smallest": (
+        TREE,
+        DecisionTreeRegressor(random_state=0),
+        DEPTHS,
+        {"min_resources": "smallest"},
+    ),
+    "aggressive": (
+        TREE,
+        DecisionTreeRegressor(random_state=0),
+        DEPTHS,
+        {"factor": 2, "min_resources": 20, "max_resources": 45, "aggressive_elimination": True},
+    ),
+    "ties": (
+        TREE,
+        DecisionTreeRegressor(random_state=0),
+        {"max_depth": [40, 1, 30, 31, 32, 2, 33]},
+        {"factor": 2},
+    ),
+    "fraction": (RIDGE, Ridge(), {"alpha": [0.1, 1, 10, 100, 1000]}, {"factor": 1.5}),
+    "trees": (
+        FOREST,
+        RandomForestRegressor(random_state=1),
+        {"max_depth": [1, 2, 3, 4]},
+        {"factor": 2, "resource": "n_estimators", "max_resources": 8, "min_resources": 2},
+    ),
+    "one": (RIDGE, Ridge(), {"alpha": [1.0]}, {}),
+}
+
+
+@pytest.mark.parametrize("case", GRIDS)
+def test_halving_numbers_are_those_of_scikit_learn(ours: Spec, data: Path, case: str) -> None:
+    estimator, made, grid, search = GRIDS[case]
+    if estimator == TREE:
+        estimator = {TREE: {"random_state": 0}}
+    spec = halving(ours, [{"estimator": estimator, "param_grid": grid}], **search)
+    outcome = execute(load_spec(spec))
+    results = outcome.store.dataset().load()
+    bench = open_bench(str(outcome.store.path), load_spec(spec).model_dump_json())
+    for found, X, y in pixels(results, data):
+        place = [int((results[d] == found[d]).values.argmax()) for d in ("latitude", "longitude")]
+        seed = bench.seed(np.array(place))
+        oracle = HalvingGridSearchCV(made, grid, cv=3, scoring="r2", random_state=seed, **search)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of one test sample there is no R²
+            oracle.fit(X, y)
+        compare(found, oracle, list(ParameterGrid(grid)), exact=estimator != RIDGE)
+
+
+def compare(found: xr.Dataset, oracle: Any, grid: list[Any], exact: bool) -> None:
+    """Compare one partition with scikit-learn's halving search."""
+    expected = oracle.cv_results_
+    count = len(oracle.n_resources_)
+    assert found["n_resources"].values[:count].tolist() == oracle.n_resources_
+    assert (found["n_resources"].values[count:] == -1).all()
+    resource = {oracle.resource}
+    seen = np.zeros(found["mean_test_score"].shape, dtype=bool)
+    for row, params in enumerate(expected["params"]):
+        plain = {name: value for name, value in params.items() if name not in resource}
+        candidate, iteration = grid.index(plain), int(expected["iter"][row])
+        seen[candidate, iteration] = True
+        for name in ("mean_test_score", "std_test_score"):
+            ours, theirs = found[name].values[candidate, iteration], expected[name][row]
+            np.testing.assert_allclose(
+                ours, theirs, rtol=0 if exact else 1e-9, atol=0 if exact else 1e-9
+            )
+        if exact:
+            ranks = found["rank_test_score"].values
+            assert ranks[candidate, iteration] == expected["rank_test_score"][row]
+        for split in range(3):
+            ours = found["test_score"].values[candidate, iteration, split]
+            theirs = expected[f"split{split}_test_score"][row]
+            np.testing.assert_allclose(ours, theirs, rtol=0 if exact else 1e-9)
+    iterations = np.arange(seen.shape[1])
+    np.testing.assert_array_equal(seen, iterations <= found["last_iteration"].values[:, None])
+    for name, absent in (("mean_test_score", np.nan), ("rank_test_score", -1)):
+        np.testing.assert_array_equal(found[name].values[~seen], absent)
+    best = {name: value for name, value in oracle.best_params_.items() if name not in resource}
+    assert int(found["best_index"]) == grid.index(best)
+    np.testing.assert_allclose(found["best_score"], oracle.best_score_, rtol=1e-9)
+    for name, value in oracle.best_params_.items():
+        assert found[f"best_param_{name}"] == value

@@ -45,6 +45,7 @@ OWN_NAMES = frozenset(
     {"candidate", "split", "target", "iteration", "trial", "status", "partition_status"}
     | {"message", "model", "candidate_id", "candidate_json", "best_index", "best_score"}
     | {"best_model", "n_samples", "n_splits", "fit_time", "score_time"}
+    | {"n_resources", "last_iteration"}
 )
 """Names in the store that a data set's dimension must not have."""
 
@@ -127,6 +128,27 @@ class RandomSpec(SearchSpec):
     )
 
 
+class HalvingSpec(SearchSpec):
+    """Few resources for all settings, more for the better ones, within each partition."""
+
+    strategy: Literal["halving"] = "halving"
+    factor: Annotated[float, Field(gt=1, allow_inf_nan=False)] = Field(
+        3.0, description="one candidate in so many goes on, with so many times the resources"
+    )
+    resource: Name = Field(
+        "n_samples", description="what grows: n_samples, or a parameter such as n_estimators"
+    )
+    min_resources: Literal["exhaust", "smallest"] | Annotated[int, Field(ge=1)] = Field(
+        "exhaust", description="of the first iteration; exhaust: so that the last one has most"
+    )
+    max_resources: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+        "auto", description="of any iteration; auto: all samples"
+    )
+    aggressive_elimination: bool = Field(
+        False, description="repeat the first iteration's resources until few enough are left"
+    )
+
+
 def strategy(value: Any) -> str:
     """Return which strategy a ``search`` section is of; faults name the key by this function."""
     found = value.get("strategy") if isinstance(value, dict) else getattr(value, "strategy", None)
@@ -134,7 +156,9 @@ def strategy(value: Any) -> str:
 
 
 Search = Annotated[
-    Annotated[GridSpec, Tag("grid")] | Annotated[RandomSpec, Tag("random")],
+    Annotated[GridSpec, Tag("grid")]
+    | Annotated[RandomSpec, Tag("random")]
+    | Annotated[HalvingSpec, Tag("halving")],
     Discriminator(strategy),
 ]
 

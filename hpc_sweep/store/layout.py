@@ -73,6 +73,7 @@ def result_arrays(strategy: Strategy) -> tuple[Array, ...]:
             "int64",
             -1,
             {"long_name": f"index of the best {strategy.dim}", "comment": "-1: none"},
+            is_found=strategy.chooses,
         ),
         Array(
             "best_score",
@@ -80,6 +81,7 @@ def result_arrays(strategy: Strategy) -> tuple[Array, ...]:
             "float64",
             NAN,
             {"long_name": f"best mean {metrics[refit_metric]} over the splits"},
+            is_found=strategy.chooses,
         ),
         Array(
             "best_model",

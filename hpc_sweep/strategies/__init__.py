@@ -18,9 +18,14 @@ from hpc_sweep.strategies.base import (
     Unsearchable,
 )
 from hpc_sweep.strategies.grid import Grid
+from hpc_sweep.strategies.halving import Halving
 from hpc_sweep.strategies.random import Random
 
-STRATEGIES: Mapping[str, type[Strategy]] = {"grid": Grid, "random": Random}
+STRATEGIES: Mapping[str, type[Strategy]] = {
+    "grid": Grid,
+    "random": Random,
+    "halving": Halving,
+}
 
 
 def draw(spec: SweepSpec) -> Strategy:
