@@ -148,7 +148,9 @@ def is_numeric(candidates: Sequence[Candidate], name: str) -> bool:
 
 def value_text(candidate: Candidate, name: str) -> str:
     """Return the value of a parameter as text; ``""`` where it does not apply."""
-    if name not in candidate.params:
-        return ""
-    value = candidate.params[name]
+    return plain_text(candidate.params[name]) if name in candidate.params else ""
+
+
+def plain_text(value: Any) -> str:
+    """Return a parameter's value as text."""
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True)

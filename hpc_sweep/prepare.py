@@ -94,6 +94,7 @@ def prepare(spec: SweepSpec, origin: str = "the spec", *, drivers: int = 1) -> P
         raise SpecError(faults, origin)
     n_splits = _n_splits(spec, source)
     store = _existing(spec, source)
+    strategy = strategy if store is None else store.strategy  # other versions may draw others
     plan = make_plan(
         _workload(strategy, source, n_splits),
         workers=cluster.workers,

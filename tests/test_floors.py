@@ -26,7 +26,7 @@ FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 LIBRARIES = {
     0: set(),
     1: {"pydantic", "numpy", "ruamel", "sklearn"},
-    2: {"numpy", "sklearn"},
+    2: {"numpy", "sklearn", "optuna"},
 }
 """What the lower floors may import besides the standard library."""
 AT_IMPORT = {1: {"pydantic", "numpy"}, 2: {"pydantic", "numpy"}, 6: {"click"}}

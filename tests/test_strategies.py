@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
 import xarray as xr
-from conftest import Spec, hpc_sweep, small_spec
+from conftest import Spec, equal_stores, hpc_sweep, small_spec, start_run, wait_for_units
 from scipy.stats import loguniform, randint
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
@@ -20,16 +25,23 @@ from sklearn.model_selection import (
     ParameterGrid,
     ParameterSampler,
     RandomizedSearchCV,
+    cross_val_score,
 )
 from sklearn.tree import DecisionTreeRegressor
 
 import hpc_sweep as package
-from hpc_sweep.errors import SpecError
+from hpc_sweep.candidates import plain_text
+from hpc_sweep.errors import ClusterError, SpecError
+from hpc_sweep.plan import Unit
 from hpc_sweep.prepare import prepare
+from hpc_sweep.results import best_rows, open_results
 from hpc_sweep.spec import load_spec
+from hpc_sweep.store import read_events, run_folder
 from hpc_sweep.strategies import draw
 from hpc_sweep.sweep import execute
 from hpc_sweep.work import open_bench
+from hpc_sweep.work.evaluation import part_of, without_fits
+from hpc_sweep.work.tasks import check_strategy
 
 LOGUNIFORM = {"scipy.stats.loguniform": [1e-3, 1e3]}
 RIDGE = "sklearn.linear_model.Ridge"
@@ -306,3 +318,368 @@ def compare(found: xr.Dataset, oracle: Any, grid: list[Any], exact: bool) -> Non
     np.testing.assert_allclose(found["best_score"], oracle.best_score_, rtol=1e-9)
     for name, value in oracle.best_params_.items():
         assert found[f"best_param_{name}"] == value
+
+
+@pytest.fixture
+def scarce(ours: Spec, data: Path, tmp_path: Path) -> Spec:
+    """Let two pixels have 2 and 14 samples."""
+    source = xr.open_zarr(data, chunks=None, consolidated=False).load().drop_encoding()
+    for place, count in (((1, 1), 2), ((4, 4), 14)):
+        kept = np.flatnonzero(~np.isnan(source["wet"].values[place]))[:count]
+        slope = np.full(source.sizes["time"], np.nan, dtype="float32")
+        slope[kept] = source["slope"].values[place][kept]
+        source["slope"][place] = slope
+    path = tmp_path / "scarce.zarr"
+    source.chunk(latitude=3, longitude=4).to_zarr(path, zarr_format=3, consolidated=False)
+    ours["data"] = {**ours["data"], "store": str(path)}
+    return ours
+
+
+def test_too_few_samples_to_halve(scarce: Spec) -> None:
+    spec = halving(scarce, [{"estimator": TREE, "param_grid": DEPTHS}], min_resources=15)
+    results = package.run(spec).load()
+    few, fewer = (results.isel(latitude=i, longitude=i) for i in (4, 1))
+    assert (few["status"] == 2).all()
+    assert str(few["message"][0].values).startswith("the first iteration needs 15 n_samples")
+    assert "2 samples cannot be split" in str(fewer["message"][0].values)
+    for place in (few, fewer):
+        assert place["partition_status"] == 2
+        assert (place["n_resources"] == -1).all()
+        assert (place["last_iteration"] == -1).all()
+        assert place["best_index"] == -1
+    assert int((results["partition_status"] == 1).sum()) == 48 - 2 - 2
+
+
+def test_classes_count_when_samples_are_halved(ours: Spec, data: Path, tmp_path: Path) -> None:
+    """The first iteration has samples for each class, as in scikit-learn."""
+    source = xr.open_zarr(data, chunks=None, consolidated=False).load().drop_encoding()
+    source["slope"] = (source["slope"] > 0).where(source["slope"].notnull()).astype("float32")
+    path = tmp_path / "classes.zarr"
+    source.chunk(latitude=3, longitude=4).to_zarr(path, zarr_format=3, consolidated=False)
+    ours["data"] = {**ours["data"], "store": str(path)}
+    ours["search"]["scoring"] = "accuracy"
+    kind = {"sklearn.tree.DecisionTreeClassifier": {"random_state": 0}}
+    spec = halving(ours, [{"estimator": kind, "param_grid": DEPTHS}], min_resources="smallest")
+    results = package.run(spec).load()
+    assert int(results["n_resources"].isel(latitude=1, longitude=1, iteration=0)) == 3 * 2 * 2
+
+
+def test_failed_and_eliminated_are_told_apart(ours: Spec) -> None:
+    """A candidate that raises is failed; one that was eliminated is done, and absent later."""
+    grid = {"max_depth": [1, 2, 3], "criterion": ["squared_error", "poisson"]}
+    results = package.run(halving(ours, [{"estimator": TREE, "param_grid": grid}])).load()
+    done = results.isel(latitude=2, longitude=2)
+    poisson = done["param_criterion"].values == "poisson"  # it refuses a negative target
+    assert (done["status"].values == np.where(poisson, 2, 1)).all()
+    assert all(
+        str(text).startswith("iteration 0: split 0: ") for text in done["message"].values[poisson]
+    )
+    assert (done["last_iteration"].values[poisson] == 0).all()
+    assert done["last_iteration"].values.max() == 1
+    assert int((done["last_iteration"] == 1).sum()) == 2
+    ranks = done["rank_test_score"].values
+    assert (ranks[poisson, 0] == 6).all()  # of 3 + 2 results; then those that failed
+    assert (ranks[poisson, 1] == -1).all()
+
+
+@pytest.mark.parametrize(
+    ("search", "place", "words"),
+    [
+        (
+            {"resource": "n_trees", "max_resources": 9},
+            "search.resource",
+            "no parameter of models.0",
+        ),
+        ({"resource": "max_features"}, "search.max_resources", "is needed"),
+        (
+            {"resource": "max_depth", "max_resources": 9},
+            "models.0.param_grid.max_depth",
+            "cannot set it",
+        ),
+    ],
+)
+def test_wrong_resources(ours: Spec, search: Spec, place: str, words: str) -> None:
+    assert (
+        words in faults(halving(ours, [{"estimator": TREE, "param_grid": DEPTHS}], **search))[place]
+    )
+
+
+# optuna
+
+SPACE = {
+    "max_depth": {"scipy.stats.randint": [1, 9]},
+    "ccp_alpha": {"scipy.stats.loguniform": [1e-4, 1e-1]},
+    "criterion": ["squared_error", "absolute_error"],
+    "min_samples_leaf": [1, 3, 5],
+}
+TWO = [
+    {"estimator": TREE, "param_distributions": SPACE},
+    {
+        "estimator": RIDGE,
+        "param_distributions": {"alpha": LOGUNIFORM, "fit_intercept": [True, False]},
+    },
+]
+
+
+def study(spec: Spec, models: list[Any], **search: Any) -> Spec:
+    spec["models"] = models
+    spec["search"] |= {"strategy": "optuna", "n_trials": 7, "trials_at_once": 3, **search}
+    return spec
+
+
+def told(found: xr.Dataset, name: str, row: int) -> Any:
+    """Return a parameter of a trial as the store tells it."""
+    array = found[f"param_{name}"]
+    if "categories" in array.attrs:
+        return json.loads(array.attrs["categories"])[int(array[row])]
+    return array.values[row].item()
+
+
+def test_trials_are_those_of_a_study_of_ones_own(ours: Spec, data: Path) -> None:
+    """Ask, evaluate with scikit-learn and tell, by hand."""
+    tree = {TREE: {"random_state": 0}}
+    spec = study(ours, [{"estimator": tree, "param_distributions": SPACE}], n_trials=14)
+    outcome = execute(load_spec(spec))
+    results = outcome.store.dataset().load()
+    bench = open_bench(str(outcome.store.path), load_spec(spec).model_dump_json())
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    for found, X, y in pixels(results, data):
+        place = [int((results[d] == found[d]).values.argmax()) for d in ("latitude", "longitude")]
+        sampler = optuna.samplers.TPESampler(seed=bench.seed(np.array(place)))
+        own = optuna.create_study(direction="maximize", sampler=sampler)
+        for start in range(0, 14, 3):
+            trials = [own.ask() for _ in range(start, min(start + 3, 14))]
+            for trial in trials:
+                trial.suggest_float("ccp_alpha", 1e-4, 1e-1, log=True)
+                trial.suggest_categorical("criterion", (0, 1))
+                trial.suggest_int("max_depth", 1, 8)
+                trial.suggest_categorical("min_samples_leaf", (0, 1, 2))
+            for row, trial in enumerate(trials, start):
+                params = dict(trial.params)
+                for name in ("criterion", "min_samples_leaf"):
+                    params[name] = SPACE[name][params[name]]  # type: ignore[index]
+                assert {name: told(found, name, row) for name in params} == params
+                model = DecisionTreeRegressor(random_state=0, **params)
+                scores = cross_val_score(model, X, y, cv=3, scoring="r2")
+                np.testing.assert_array_equal(found["test_score"][row], scores)
+                own.tell(trial, scores.mean())
+        assert found["best_score"] == own.best_value
+        assert found["best_index"] == own.best_trial.number
+
+
+def test_categories_are_codes_with_meanings(ours: Spec) -> None:
+    results = package.run(study(ours, TWO)).load()
+    assert "candidate" not in results.dims
+    assert results["test_score"].dims == ("latitude", "longitude", "trial", "split")
+    codes = results["param_criterion"]
+    assert codes.attrs["flag_meanings"] == "squared_error absolute_error"
+    of_tree = (results["model"] == 0).values
+    assert results["model"].attrs["flag_meanings"] == "decisiontreeregressor ridge"
+    done = (results["status"] == 1).values
+    assert (codes.values >= 0)[done].tolist() == of_tree[done].tolist()
+    for name, theirs in (("max_depth", of_tree), ("alpha", ~of_tree & done)):
+        assert (~np.isnan(results[f"param_{name}"].values) == theirs).all()
+    assert set(np.unique(results["param_fit_intercept"].values)) == {-1, 0, 1}
+    best = results.isel(latitude=2, longitude=5)
+    row = int(best["best_index"])
+    model = ["decisiontreeregressor", "ridge"][int(best["model"][row])]
+    assert str(best["best_model"].values) == model
+    if model == "ridge":
+        assert best["best_param_alpha"] == best["param_alpha"][row]
+        assert str(best["best_param_fit_intercept"].values) in ("true", "false")
+        assert str(best["best_param_criterion"].values) == ""
+    else:
+        assert np.isnan(best["best_param_alpha"])
+
+
+def test_failed_trials_are_told_as_failed(ours: Spec) -> None:
+    space = {
+        "criterion": ["poisson", "squared_error"],
+        "max_depth": {"scipy.stats.randint": [1, 5]},
+    }
+    found = package.run(study(ours, [{"estimator": TREE, "param_distributions": space}])).load()
+    found = found.isel(latitude=2, longitude=2)
+    assert (found["status"].values == np.where(found["param_criterion"] == 0, 2, 1)).all()
+    assert (found["status"] == 2).any()
+    assert found["partition_status"] == 1
+
+
+@pytest.mark.parametrize(
+    ("sampler", "words"),
+    [
+        ("tpee", "did you mean 'tpe'?"),
+        ({"tpe": {"n_startup": 3}}, "did you mean 'n_startup_trials'?"),
+        ({"tpe": {"seed": 3}}, "search.seed"),
+        ({"tpe": {"n_startup_trials": "many"}}, "cannot search here: TypeError"),
+        ("optuna.samplers.TpeSample", "did you mean 'TPESampler'?"),
+        ("sklearn.linear_model.Ridge", "is no sampler class"),
+        ({"optuna.samplers.PartialFixedSampler": {}}, "takes no seed"),
+    ],
+)
+def test_wrong_samplers(ours: Spec, sampler: Any, words: str) -> None:
+    assert words in faults(study(ours, TWO, sampler=sampler))["search.sampler"]
+
+
+def test_a_sampler_that_lacks_its_library(ours: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    words = faults(study(ours, TWO, sampler="gp"))["search.sampler"]
+    assert "GPSampler cannot search here: " in words
+    assert "torch" in words
+
+
+def test_without_optuna(ours: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    assert "pip install 'hpc-sweep[optuna]'" in faults(study(ours, TWO))["search.strategy"]
+
+
+def test_a_worker_without_optuna_ends_the_run(ours: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = load_spec(study(ours, TWO, n_trials=6)).model_dump_json()
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "optuna", None)
+        with pytest.raises(ClusterError, match=r"optuna cannot be imported.* driver's environment"):
+            check_strategy(text)
+    check_strategy(text)
+
+
+def test_models_are_loaded_without_optuna(ours: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = execute(load_spec(study(ours, TWO, n_trials=2))).store.path
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    open_bench.cache_clear()
+    assert package.load_model(store, latitude=59.0, longitude=-0.25) is not None
+    assert next(best_rows(open_results(store)))["params"]
+
+
+@pytest.mark.parametrize(
+    ("models", "place", "words"),
+    [
+        ({"max_depth": {"scipy.stats.norm": [3, 1]}}, "max_depth", "none that Optuna has"),
+        ({"ccp_alpha": {"scipy.stats.loguniform": [0.1, 1, 5]}}, "ccp_alpha", "leave loc out"),
+        ({"ccp_alpha": {"scipy.stats.loguniform": [1, 0.1]}}, "ccp_alpha", "no lower and"),
+        ({"max_depth": {"scipy.stats.poisson": [3]}}, "max_depth", "none that Optuna has"),
+        ({"max_depth": {"optuna.distributions.IntDistribution": [9, 1]}}, "max_depth", "not take"),
+        ([{"max_depth": [1]}, {"max_depth": [None, 2]}], "max_depth", "has other values here"),
+        ({"max_dept": [1]}, "max_dept", "did you mean 'max_depth'?"),
+        ({}, "", "nothing to choose"),
+    ],
+)
+def test_wrong_spaces(ours: Spec, models: Any, place: str, words: str) -> None:
+    found = faults(study(ours, [{"estimator": TREE, "param_distributions": models}]))
+    key = ".".join(["models.0.param_distributions", *([place] if place else [])])
+    assert words in found[key]
+
+
+@pytest.mark.parametrize(
+    "sampler", ["random", "cmaes", "qmc", "nsgaii", {"tpe": {"multivariate": True}}]
+)
+def test_other_samplers(ours: Spec, sampler: Any) -> None:
+    space = {
+        "alpha": {"optuna.distributions.FloatDistribution": {"low": 1e-3, "high": 9, "log": True}}
+    }
+    spec = study(ours, [{"estimator": RIDGE, "param_distributions": space}], sampler=sampler)
+    results = package.run(spec).load()
+    drawn = results["param_alpha"].values[(results["status"] == 1).values]
+    assert ((drawn >= 1e-3) & (drawn <= 9)).all()
+    assert len(np.unique(results["param_alpha"].values[1:, :, 1])) > 20 or sampler == "qmc"
+
+
+# what all strategies promise
+
+ALL: dict[str, Any] = {
+    "random": lambda spec: randomly(spec, SPACE, estimator=TREE),
+    "halving": lambda spec: halving(spec, [{"estimator": TREE, "param_grid": DEPTHS}], factor=2),
+    "halving-trees": lambda spec: halving(
+        spec,
+        [
+            {
+                "estimator": "sklearn.ensemble.RandomForestRegressor",
+                "param_grid": {"max_depth": [1, 2, 3]},
+            }
+        ],
+        **{"factor": 2, "resource": "n_estimators", "max_resources": 4},
+    ),
+    "optuna": lambda spec: study(spec, TWO),
+}
+
+
+@pytest.fixture(params=ALL)
+def searched(request: pytest.FixtureRequest, ours: Spec) -> Spec:
+    """Return a spec of each strategy; random states are left open."""
+    made: Spec = ALL[request.param](ours)
+    return made
+
+
+def test_the_same_in_any_unit_and_batch(
+    searched: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execute(load_spec(searched))
+    monkeypatch.setattr("hpc_sweep.sweep.UNIT_SECONDS", 0.0)  # one partition a part
+    other = {**searched, "output": {"store": str(tmp_path / "other.zarr")}}
+    other["cluster"] = {"kind": "local", "workers": 1, "memory": "1GB"}
+    outcome = execute(load_spec(other))
+    assert outcome.progress is not None
+    assert outcome.progress.units == 48
+    equal_stores(tmp_path / "results.zarr", tmp_path / "other.zarr")
+
+
+def test_the_same_after_a_kill(
+    searched: Spec, tmp_path: Path, write_spec: Callable[[Spec], Path]
+) -> None:
+    whole = {**searched, "output": {"store": str(tmp_path / "whole.zarr")}}
+    execute(load_spec(whole))
+    file, store = write_spec(searched), Path(searched["output"]["store"])
+    driver = start_run(file, "--set", "cluster.workers=1")
+    wait_for_units(store, 2, driver)
+    os.killpg(driver.pid, signal.SIGKILL)
+    driver.communicate()
+    done = sum(event["event"] == "unit_done" for event in read_events(run_folder(store).events))
+    again = hpc_sweep("run", file)
+    assert again.returncode == 0, again.stderr
+    started = [e for e in read_events(run_folder(store).events) if e["event"] == "run_started"]
+    assert started[-1]["cells_done"] > 0 or done == 0
+    equal_stores(store, tmp_path / "whole.zarr")
+
+
+def test_a_sweep_is_planned_shown_and_loaded(
+    searched: Spec, data: Path, write_spec: Callable[[Spec], Path]
+) -> None:
+    file, store = write_spec(searched), searched["output"]["store"]
+    facts = json.loads(hpc_sweep("plan", file, "--json").stdout)
+    assert facts["strategy"] == searched["search"]["strategy"]
+    ran = hpc_sweep("run", file)
+    assert ran.returncode == 0, ran.stderr
+    assert "complete: 46 done, 2 empty of 48 partitions" in ran.stdout
+    (status,) = json.loads(hpc_sweep("status", store, "--json").stdout)
+    assert status["fits"] == status["fits_done"] == facts["fits"]
+    rows = json.loads(hpc_sweep("results", store, "--format", "json").stdout)
+    results = xr.open_zarr(store, chunks=None).load()
+    files = [path for path in Path(store).rglob("*") if path.is_file()]
+    assert len(files) <= facts["files"]
+    for found, X, y in pixels(results, data):
+        labels = {name: float(found[name]) for name in ("latitude", "longitude")}
+        (row,) = [row for row in rows if {name: row[name] for name in labels} == labels]
+        assert row["model"] == str(found["best_model"].values)
+        assert row["score"] == found["best_score"]
+        for name, value in row["params"].items():
+            shown = found[f"best_param_{name}"].item()
+            assert shown == (value if isinstance(shown, float) else plain_text(value))
+        model = package.load_model(store, **labels)
+        for name, value in row["params"].items():
+            assert model.get_params()[name] == value
+            assert type(model.get_params()[name]) is type(value)
+        assert model.score(X, y) > -1
+
+
+def test_a_partition_that_kills_its_worker_is_given_up_whole(
+    searched: Spec, tmp_path: Path
+) -> None:
+    """Nothing is fitted here: the part that says why is the driver's last word."""
+    outcome = execute(load_spec(searched))
+    store = outcome.store
+    unit = Unit((0, 0), 5, 6, 0, store.strategy.n_columns)
+    assert unit.halves() == (unit,) or store.strategy.is_parted
+    bench = open_bench(str(store.path), load_spec(searched).model_dump_json())
+    part = part_of(bench, [without_fits(bench, unit, 2, "killed its worker")])
+    status = part.status
+    assert status.shape == (1, store.strategy.n_rows)
+    assert (status == 2).all()
+    assert part.scores["score"].shape[1:-1] == tuple(store.strategy.lengths.values())

@@ -186,12 +186,13 @@ def data(spec: SweepSpec) -> Seen:
 
 def models(spec: SweepSpec) -> Seen:
     """Import the spec's estimators."""
-    from hpc_sweep import estimators
+    from hpc_sweep import estimators, strategies
 
-    faults: list[Any] = []
-    for index, model in enumerate(spec.models):
+    models = {f"models.{index}": model for index, model in enumerate(spec.models)}
+    faults: list[Any] = [*strategies.faults(spec.search, models)]
+    for place, model in models.items():
         faults += estimators.check_model(
-            f"models.{index}", model.estimator, model.pipeline, {"param_grid": model.param_grid}
+            place, model.estimator, model.pipeline, {"param_grid": model.param_grid}
         )
     if faults:
         remedy = "install them in the environment that runs here, or set PYTHONPATH in the prologue"

@@ -149,6 +149,22 @@ class HalvingSpec(SearchSpec):
     )
 
 
+class OptunaSpec(SearchSpec):
+    """A study of Optuna in each partition."""
+
+    space: ClassVar[str] = "param_distributions"
+
+    strategy: Literal["optuna"] = "optuna"
+    n_trials: Annotated[int, Field(ge=1)] = Field(20, description="of each partition")
+    trials_at_once: Annotated[int, Field(ge=1)] = Field(
+        5, description="trials asked for before results of the last ones are told"
+    )
+    sampler: Step = Field(
+        "tpe",
+        description="tpe, random, cmaes, gp, qmc, nsgaii or an import path; or {name: parameters}",
+    )
+
+
 def strategy(value: Any) -> str:
     """Return which strategy a ``search`` section is of; faults name the key by this function."""
     found = value.get("strategy") if isinstance(value, dict) else getattr(value, "strategy", None)
@@ -158,7 +174,8 @@ def strategy(value: Any) -> str:
 Search = Annotated[
     Annotated[GridSpec, Tag("grid")]
     | Annotated[RandomSpec, Tag("random")]
-    | Annotated[HalvingSpec, Tag("halving")],
+    | Annotated[HalvingSpec, Tag("halving")]
+    | Annotated[OptunaSpec, Tag("optuna")],
     Discriminator(strategy),
 ]
 

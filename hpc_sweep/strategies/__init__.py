@@ -19,12 +19,14 @@ from hpc_sweep.strategies.base import (
 )
 from hpc_sweep.strategies.grid import Grid
 from hpc_sweep.strategies.halving import Halving
+from hpc_sweep.strategies.optuna import Optuna
 from hpc_sweep.strategies.random import Random
 
 STRATEGIES: Mapping[str, type[Strategy]] = {
     "grid": Grid,
     "random": Random,
     "halving": Halving,
+    "optuna": Optuna,
 }
 
 

@@ -60,6 +60,14 @@ def _is_optunas(kind: Any) -> bool:
     )
 
 
+def is_discrete(values: Mapping[str, Any]) -> bool:
+    """Return whether a distribution gives integers; Optuna's are known by their names."""
+    (path,) = values
+    if path.startswith("optuna."):
+        return "Int" in path
+    return hasattr(import_object(path), "pmf")
+
+
 def space_faults(place: str, spaces: Space | Sequence[Space]) -> Iterable[Fault]:
     """Yield distributions of the model at `place` that a number cannot be drawn from."""
     for name, values in _items(spaces):

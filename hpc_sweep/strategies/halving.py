@@ -145,6 +145,10 @@ class Halving(Strategy):
             ),
         )
 
+    def by_model(self) -> str:
+        """Return how many candidates are of which model, and how often they are halved."""
+        return f"{super().by_model()}; {self.more_lengths['iteration']} iterations at the most"
+
     def n_fits(self, n_splits: int) -> int:
         """Return the fits of as many iterations as any partition may need."""
         count, fits = self.n_rows, 0
@@ -270,7 +274,7 @@ class _Results:
             found.scores[metric][rows, iteration] = scores
         found.fit_time[rows, iteration] = answer.fit_time
         found.score_time[rows, iteration] = answer.score_time
-        found.failed[rows] |= answer.failed
+        found.failed[rows] = answer.failed  # the last iteration counts
         messages = cast(list[str], found.messages)
         for row, failed, message in zip(rows, answer.failed, answer.messages, strict=True):
             if message and (failed or not messages[row]):

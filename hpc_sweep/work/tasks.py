@@ -5,6 +5,7 @@ A task carries the path of the store, the spec as text, and a unit: never data.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import time
 from collections.abc import Mapping
@@ -13,11 +14,13 @@ from pathlib import Path
 
 from distributed import Client, Future, get_worker
 
+from hpc_sweep import strategies
 from hpc_sweep.choices import FAILED
 from hpc_sweep.clusters import seconds_to_work
 from hpc_sweep.errors import ClusterError, SpecError, StoreError
 from hpc_sweep.partitions import describe
 from hpc_sweep.plan import Chunk, Unit
+from hpc_sweep.spec import SweepSpec
 from hpc_sweep.store import (
     Part,
     PartName,
@@ -85,6 +88,25 @@ def _key(kind: str, what: str) -> str:
     return f"{kind}-{what}-{next(_COUNT)}"
 
 
+@functools.lru_cache(maxsize=2)
+def check_strategy(spec_text: str) -> None:
+    """Find out once whether this worker can search as the driver can.
+
+    Raises
+    ------
+    ClusterError
+        When it lacks a library, which would fail all partitions.
+    """
+    spec = SweepSpec.model_validate_json(spec_text)
+    models = {f"models.{index}": model for index, model in enumerate(spec.models)}
+    faults = [*strategies.faults(spec.search, models)]
+    if faults:
+        raise ClusterError(
+            f"a worker cannot search as the driver can: {'; '.join(map(str, faults))}; start "
+            "workers in the driver's environment"
+        )
+
+
 def _bench(context: Context) -> Bench:
     """Open what the driver has seen already: if this fails, it is for where this worker is."""
     try:
@@ -127,6 +149,7 @@ def evaluate_unit(context: Context, unit: Unit) -> Receipt:
             "differ)"
         )
     until = begin + min(context.unit_seconds, seconds_to_work())
+    check_strategy(context.spec)
     bench = _bench(context)
     outcomes = evaluate_partitions(bench, unit, until)
     unit = replace(unit, stop=unit.start + len(outcomes))
