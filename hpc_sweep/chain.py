@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from hpc_sweep.budget import shorter_walltime_s
-from hpc_sweep.clusters import Ending, NotNowError, Queue, QueueSilentError, make_queue, seconds
+from hpc_sweep.clusters import (
+    Ending,
+    NotNowError,
+    Queue,
+    QueueSilentError,
+    log_tail,
+    make_queue,
+    seconds,
+)
 from hpc_sweep.driverjobs import job_queue, other_drivers, submit_driver
 from hpc_sweep.errors import ClusterError, DiskError, Interrupted, NoProgressError, NoWorkersError
 from hpc_sweep.spec import SweepSpec
@@ -31,6 +41,9 @@ MAX_SUCCESSORS = 2
 WORKED_SHARE = 0.5
 """A link that had workers for this share of its time could have added something."""
 
+KILLED_LINKS = 3
+"""So many links that were killed, had workers and added nothing end the chain."""
+
 
 @contextlib.contextmanager
 def chain_link(
@@ -40,8 +53,9 @@ def chain_link(
 
     The chain goes on after a link that was stopped, drained or killed, and after one that
     workers came to late or not at all. It ends when the sweep is complete, when an error would
-    come again (spec, store, disk, a refusal of the queue), and after a link that had workers for
-    half of its time and added nothing to the store or its parts.
+    come again (spec, store, disk, a refusal of the queue), after a link that had workers for
+    half of its time and added nothing to the store or its parts, and after `KILLED_LINKS` that
+    were killed before they could judge themselves: the next one does it.
 
     Parameters
     ----------
@@ -59,6 +73,7 @@ def chain_link(
     try:
         _wait_for_disk(run, spec.cluster.disk_patience, say)
         before = _done(spec)
+        _look_at_killed_links(run, before)
         again = _queue_successor(spec, queue, mine, say)
         try:
             yield
@@ -78,6 +93,54 @@ def chain_link(
         _end_chain(queue, run, mine, say, type(error).__name__, str(error))
         raise
     _end_chain(queue, run, mine, say, "the sweep is complete", "")
+
+
+@dataclass
+class _Run:
+    """One run of the event log: its job, the ledger at its start as of `_done`, its fate."""
+
+    job: str
+    done: tuple[int | None, int | None]
+    worked: bool = False
+    ended: bool = False
+
+
+def _look_at_killed_links(run: RunFolder, done: tuple[int, int]) -> None:
+    """Raise where links were killed, had workers, and left the ledger as it is now."""
+    killed = _killed_links(run, done)
+    if len(killed) >= KILLED_LINKS:
+        raise NoProgressError(
+            f"{len(killed)} links (jobs {', '.join(killed)}) were killed while they had workers, "
+            f"and added nothing ({done[0]} cells done and {done[1]} result chunks folded, before "
+            "and after), which ends the chain: the driver may need more memory or time, or its "
+            "node fails; raise cluster.driver.memory or cluster.driver.walltime, or ask hpc-sweep "
+            f"doctor; logs are in {run.logs}; job {killed[-1]}: {log_tail(run.logs, killed[-1])}"
+        )
+
+
+def _killed_links(run: RunFolder, done: tuple[int, int]) -> list[str]:
+    """Return the jobs of links that had workers and no end, since the ledger is as it is.
+
+    Those before the last submission do not count: the user may have changed what killed them.
+    """
+    links: set[str] = set()
+    runs: list[_Run] = []
+    for event in read_events(run.events):
+        kind = event["event"]
+        if kind == "driver_submitted":
+            if event["after"] is None:
+                links, runs = set(), []
+            links.add(event["job"])
+        elif kind == "run_started":
+            at_start = event.get("cells_done"), event.get("chunks_folded")
+            runs.append(_Run(event["job"], at_start))
+        elif runs and kind in ("workers", "workers_ready"):
+            runs[-1].worked |= event["workers"] > 0
+        elif runs and kind == "run_ended":
+            runs[-1].ended = True
+    last = itertools.takewhile(lambda each: each.done == done, reversed(runs))
+    killed = [r.job for r in last if r.job in links and r.worked and not r.ended]
+    return killed[::-1]
 
 
 def _wait_for_disk(run: RunFolder, patience_s: float, say: Callable[[str], None]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from hpc_sweep.clusters import (
     log_tail,
     make_cluster,
     make_queue,
+    recorded_queue,
 )
 from hpc_sweep.plan import WHOLE, Share
 from hpc_sweep.spec import ClusterSpec
@@ -97,14 +97,9 @@ def submit_driver(
         With the queue's own words when it refuses.
     """
     job = queue.submit(run.script, after, walltime_s)
-    try:
-        name = queue.name()
-    except QueueSilentError:
-        name = queue.kind
-    facts = {} if share is None else {"share": share}
-    Journal(run.events).write(
-        "driver_submitted", job=job, kind=queue.kind, queue=name, after=after, **facts
-    )
+    facts = {"kind": queue.kind, "queue": queue.known_name(), "after": after}
+    facts |= {} if share is None else {"share": share}
+    Journal(run.events).write("driver_submitted", job=job, **facts)
     return job
 
 
@@ -144,16 +139,17 @@ def _begun_since(run: RunFolder, event: Mapping[str, Any]) -> bool:
     return any(each["time"] >= event["time"] for each in runs)
 
 
+def queue_name(event: Mapping[str, Any]) -> str:
+    """Return which queue took a job, by the event of its submission."""
+    return str(event.get("queue", event["kind"]))
+
+
 def _states(events: Sequence[Mapping[str, Any]]) -> list[JobState] | None:
     """Ask the queue once; None where it does not answer from here, or is another one."""
     if not events:
         return None
-    queue = make_queue(events[-1]["kind"])
-    if shutil.which(queue.submit_command) is None:
-        return None
     try:
-        if queue.name() != events[-1].get("queue"):
-            return None
+        queue = recorded_queue(queue_name(events[-1]))
         return queue.states([event["job"] for event in events])
     except QueueSilentError:
         return None
@@ -189,7 +185,8 @@ def other_drivers(queue: Queue, run: RunFolder, mine: str) -> list[str]:
         When the queue does not answer.
     """
     events = [e for e in read_events(run.events) if e["event"] == "driver_submitted"]
-    jobs = [event["job"] for event in events if event["job"] != mine]
+    names = {queue.kind, queue.name()}
+    jobs = [e["job"] for e in events if e["job"] != mine and queue_name(e) in names]
     if not jobs:
         return []
     alive = {state.job for state in queue.states(jobs) if not state.ended}

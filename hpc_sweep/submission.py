@@ -20,11 +20,12 @@ from hpc_sweep.clusters import (
     clock,
     current_queue,
     make_queue,
+    recorded_queue,
     seconds,
 )
 from hpc_sweep.directives import PREFIX
-from hpc_sweep.driverjobs import job_queue, submit_driver
-from hpc_sweep.errors import ClusterError, Fault, SpecError, StoreError
+from hpc_sweep.driverjobs import job_queue, queue_name, submit_driver
+from hpc_sweep.errors import ClusterError, Fault, SpecError, StoreError, listed
 from hpc_sweep.jobscripts import driver_job, driver_script, with_workers
 from hpc_sweep.plan import WHOLE, Share
 from hpc_sweep.prepare import Prepared, check_versions, create, group_of, prepare
@@ -302,7 +303,7 @@ def cancel(store: str | Path) -> list[str]:
     StoreError
         When there is no run folder.
     ClusterError
-        When the queue does not answer.
+        When a queue does not answer, or is not the one here; jobs of the others are cancelled.
     """
     run = run_folder(Path(store).absolute())
     if not run.path.is_dir():
@@ -310,17 +311,23 @@ def cancel(store: str | Path) -> list[str]:
     jobs: dict[str, list[str]] = defaultdict(list)
     for event in read_events(run.events):
         if event["event"] in ("driver_submitted", "job_submitted"):
-            jobs[event["kind"]].append(event["job"])
+            jobs[queue_name(event)].append(event["job"])
     cancelled: list[str] = []
-    for kind, ids in jobs.items():
-        queue = make_queue(kind)
+    left: list[str] = []
+    for name, ids in jobs.items():
         try:
+            queue = recorded_queue(name)
             states = [state for state in queue.states(ids) if not state.ended]
             alive = [state.job for state in states if state.state not in ENDING]
             if alive:
                 queue.cancel(alive)
+            cancelled += alive
         except QueueSilentError as error:
-            raise ClusterError(f"jobs {', '.join(ids)} were not cancelled: {error}") from None
-        cancelled += alive
-    Journal(run.events).write("cancelled", jobs=cancelled)
+            left.append(f"jobs {listed(ids)} were not cancelled: {error}")
+    if cancelled or not left:
+        Journal(run.events).write("cancelled", jobs=cancelled)
+    if left:
+        done = f"cancelled {', '.join(cancelled)}; " if cancelled else ""
+        remedy = "if they are still alive, call hpc-sweep cancel where their queue answers"
+        raise ClusterError(f"{done}{'; '.join(left)}; {remedy}")
     return cancelled

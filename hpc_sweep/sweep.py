@@ -240,6 +240,7 @@ def _drive(
         workers=prepared.cluster.workers,
         cells=cells,
         cells_done=progress.cells_done,
+        chunks_folded=len(ledger.folded),
         own_cores=own_cores,
         workers_apart=apart,
         **prepared.cluster.charge_facts(),

@@ -12,9 +12,11 @@ from conftest import Spec
 
 from hpc_sweep import chain
 from hpc_sweep.clusters import JobState, NotNowError, Queue, QueueSilentError
+from hpc_sweep.driverjobs import other_drivers
 from hpc_sweep.errors import ClusterError, Interrupted, NoProgressError, NoWorkersError
 from hpc_sweep.spec import SweepSpec, load_spec
-from hpc_sweep.store import RunFolder, read_events, run_folder
+from hpc_sweep.store import Ledger, RunFolder, read_events, run_folder
+from hpc_sweep.sweep import execute
 
 LINK_S = 1000.0
 Event = tuple[float, str, dict[str, object]]
@@ -140,3 +142,155 @@ def test_a_successor_is_asked_for_again_at_the_end(
         link(sweep, Interrupted("drained before its end"), said=said)
     assert queue.asked == asked
     assert ("queued job 3 to go on after this one" in said) == (asked == 2)
+
+
+# --- links that are killed -------------------------------------------------------------------
+
+NOW = (6, 1)
+"""Cells done and chunks folded when the next link begins."""
+
+
+def submitted(run: RunFolder, job: str, after: str | None) -> None:
+    log(run, (5000.0, "driver_submitted", {"job": job, "after": after, "kind": "slurm"}))
+
+
+def ran(run: RunFolder, fate: str, job: str, done: tuple[int, int] = NOW) -> None:
+    """Log a run that found the ledger so: ``killed`` with workers, ``alone`` without, ``ended``."""
+    facts = {"job": job, "workers": 3, "cells_done": done[0], "chunks_folded": done[1]}
+    log(run, (4000.0, "run_started", facts))
+    if fate == "alone":
+        log(run, (3990.0, "workers", {"workers": 0}))
+    else:
+        # a driver may die between the two that tell of its workers, and after they went
+        log(run, (3990.0, "workers_ready", {"workers": 3}), (3980.0, "workers", {"workers": 0}))
+    if fate == "ended":
+        log(run, (3000.0, "run_ended", {}))
+
+
+def begins(sweep: SweepSpec, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Return whether the next link does, or ends the chain."""
+    monkeypatch.setattr(chain, "_done", lambda spec: NOW)
+    try:
+        link(sweep, Interrupted("drained before its end"))
+    except NoProgressError:
+        return False
+    except Interrupted:
+        return True
+    raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("fates", "ends"),
+    [
+        (["killed", "killed", "killed"], True),
+        (["killed", "killed"], False),
+        (["alone", "alone", "alone", "alone"], False),
+        (["killed", "alone", "killed"], False),
+        (["killed", "alone", "killed", "ended", "killed"], True),
+        (["killed", "killed", "ended", "ended"], False),
+    ],
+)
+def test_which_links_count(
+    sweep: SweepSpec,
+    queue: FakeQueue,
+    monkeypatch: pytest.MonkeyPatch,
+    fates: list[str],
+    ends: bool,
+) -> None:
+    run = run_folder(sweep.output.store)
+    for number, fate in enumerate(fates):
+        submitted(run, str(10 + number), None if number == 0 else str(9 + number))
+        ran(run, fate, str(10 + number))
+    assert begins(sweep, monkeypatch) != ends
+
+
+@pytest.mark.parametrize(
+    ("found", "ends"),
+    [
+        ([NOW, NOW, NOW], True),
+        ([(0, 0), (0, 0), (0, 0)], False),  # the last one did something
+        ([(5, 1), NOW, NOW], False),
+        ([NOW, (5, 1), NOW, NOW], False),  # a part was lost, and made again
+        ([(6, 0), (6, 0), (6, 0)], False),  # it folded what there was
+        ([(5, 1), NOW, NOW, NOW], True),
+    ],
+)
+def test_a_ledger_that_moves_begins_the_count_anew(
+    sweep: SweepSpec,
+    queue: FakeQueue,
+    monkeypatch: pytest.MonkeyPatch,
+    found: list[tuple[int, int]],
+    ends: bool,
+) -> None:
+    run = run_folder(sweep.output.store)
+    submitted(run, "10", None)
+    for done in found:  # the queue ran the same job again each time, as after a node's failure
+        ran(run, "killed", "10", done)
+    assert begins(sweep, monkeypatch) != ends
+
+
+def test_a_new_submission_begins_the_count_anew(
+    sweep: SweepSpec, queue: FakeQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor do runs by hand count, which a person may have killed."""
+    run = run_folder(sweep.output.store)
+    submitted(run, "10", None)
+    for _ in range(3):
+        ran(run, "killed", "10")
+    submitted(run, "11", None)
+    ran(run, "killed", "")
+    ran(run, "killed", "11")
+    ran(run, "killed", "11")
+    assert begins(sweep, monkeypatch)
+
+
+def test_killed_links_end_the_chain_with_one_message(
+    sweep: SweepSpec, queue: FakeQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_folder(sweep.output.store)
+    for job, after in [("10", None), ("11", "10"), ("12", "11"), ("1", "12"), ("14", "1")]:
+        submitted(run, job, after)
+    for job in ("10", "11", "12"):
+        ran(run, "killed", job)
+    (run.logs / "driver-12.log").write_text("Detected 1 oom_kill event in StepId=12.batch")
+    assert not begins(sweep, monkeypatch)
+    assert queue.asked == 0
+    assert "14" in queue.cancelled
+    assert "1" not in queue.cancelled
+    *_, last = read_events(run.events)
+    assert last["event"] == "chain_ended"
+    for words in (
+        "3 links (jobs 10, 11, 12) were killed while they had workers",
+        "6 cells done and 1 result chunks folded",
+        "cluster.driver.memory or cluster.driver.walltime, or ask hpc-sweep doctor",
+        str(run.logs),
+        "Detected 1 oom_kill event",
+    ):
+        assert words in last["reason"]
+
+
+def test_a_run_tells_where_the_ledger_stood(spec: Spec) -> None:
+    """In the same two numbers that the next link compares it with."""
+    loaded = load_spec(spec)
+    store = execute(loaded).store
+    (store.path / "status" / "c.0.0.0").unlink()
+    ledger = chain._done(loaded)
+    assert 0 < ledger[1] < Ledger.read(store).n_chunks
+    execute(loaded)
+    events = read_events(store.run.events)
+    first, second = (event for event in events if event["event"] == "run_started")
+    assert (first["cells_done"], first["chunks_folded"]) == (0, 0)
+    assert (second["cells_done"], second["chunks_folded"]) == ledger
+
+
+def test_successors_on_another_cluster_are_left_alone(
+    sweep: SweepSpec, queue: FakeQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their ids may be those of other jobs of the same user."""
+    monkeypatch.setattr(queue, "name", lambda: "slurm:here")
+    run = run_folder(sweep.output.store)
+    names = {"20": "slurm:elsewhere", "21": "slurm:here", "22": "slurm"}
+    for job, name in names.items():
+        facts = {"job": job, "after": "1", "kind": "slurm", "queue": name}
+        log(run, (10.0, "driver_submitted", facts))
+    assert other_drivers(queue, run, "1") == ["21", "22"]

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from hpc_sweep import driverjobs
+from hpc_sweep import clusters, driverjobs
 from hpc_sweep.cli import main
 from hpc_sweep.clusters import JobState, QueueSilentError
 from hpc_sweep.clusters.slurm import SlurmQueue
 from hpc_sweep.plan import Share
-from hpc_sweep.store import Journal, RunFolder, run_folder
+from hpc_sweep.store import Journal, RunFolder, read_events, run_folder
 
 
 @pytest.fixture
@@ -27,8 +27,6 @@ def states(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     told: dict[str, str] = {}
 
     class Told(SlurmQueue):
-        submit_command = "true"
-
         def name(self) -> str:
             if not told:
                 raise QueueSilentError("does not answer")
@@ -41,7 +39,10 @@ def states(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
                 if job.partition("_")[0] in jobs
             ]
 
-    monkeypatch.setattr(driverjobs, "make_queue", lambda kind: Told())
+        def cancel(self, jobs: Any) -> None:
+            told.update(dict.fromkeys(jobs, "CANCELLED"))
+
+    monkeypatch.setattr(clusters, "make_queue", lambda kind: Told())
     return told
 
 
@@ -134,6 +135,33 @@ def test_jobs_of_another_cluster_are_not_asked_for_here(
     submitted(run, "4", queue="slurm:elsewhere")
     (found,) = driverjobs.not_begun(run)
     assert found.ended is None
+
+
+def test_cancel_leaves_jobs_of_another_cluster_alone(
+    run: RunFolder, states: dict[str, str]
+) -> None:
+    """It says so, ends those that are of this one, and those whose cluster nobody knew."""
+    states.update({"4": "RUNNING", "5": "RUNNING", "6": "RUNNING", "7": "RUNNING"})
+    submitted(run, "4", queue="slurm:elsewhere")
+    Journal(run.events).write("job_submitted", job="5", kind="slurm", queue="slurm:elsewhere")
+    submitted(run, "6")
+    Journal(run.events).write("job_submitted", job="7", kind="slurm", queue="slurm")
+    shown = CliRunner().invoke(main, ["cancel", str(run.path).removesuffix(".run")])
+    assert shown.exit_code == 3
+    assert "cancelled 6, 7; jobs 4, 5 were not cancelled" in shown.output
+    assert "they are jobs of slurm:elsewhere, and the queue here is slurm:here" in shown.output
+    assert states == {"4": "RUNNING", "5": "RUNNING", "6": "CANCELLED", "7": "CANCELLED"}
+    *_, last = read_events(run.events)
+    assert (last["event"], last["jobs"]) == ("cancelled", ["6", "7"])
+
+
+def test_cancel_where_no_queue_answers(run: RunFolder, states: dict[str, str]) -> None:
+    """Nothing is cancelled, so that nothing is written down either."""
+    submitted(run, "4")
+    shown = CliRunner().invoke(main, ["cancel", str(run.path).removesuffix(".run")])
+    assert shown.exit_code == 3
+    assert "jobs 4 were not cancelled: does not answer; if they are still" in shown.output
+    assert [event["event"] for event in read_events(run.events)] == ["driver_submitted"]
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,7 @@ __all__ = [
     "log_tail",
     "make_cluster",
     "make_queue",
+    "recorded_queue",
     "seconds",
     "seconds_to_work",
     "settings",
@@ -93,6 +94,27 @@ def make_queue(kind: str) -> Queue:
     return queue
 
 
+def recorded_queue(name: str) -> Queue:
+    """Return the queue that jobs were recorded under, where it is the one here.
+
+    Parameters
+    ----------
+    name : str
+        As `Queue.known_name` gave it when they were submitted; the kind alone is any of that kind.
+
+    Raises
+    ------
+    QueueSilentError
+        When it does not answer, or the queue here is another one: ids of two clusters are the
+        same numbers.
+    """
+    queue = make_queue(name.partition(":")[0])
+    here = queue.name()
+    if name not in (here, queue.kind):
+        raise QueueSilentError(f"they are jobs of {name}, and the queue here is {here}")
+    return queue
+
+
 def current_queue() -> Queue | None:
     """Return the queue whose job this process is in, or None."""
     queues = map(make_queue, QUEUES)
@@ -104,12 +126,10 @@ def has_ended(queue: str, job: str) -> bool:
 
     False where it does not answer from here, or does not know the job any more.
     """
-    kind = queue.partition(":")[0]
-    if kind not in QUEUES:
+    if queue.partition(":")[0] not in QUEUES:
         return False
-    asked = make_queue(kind)
     try:
-        return asked.name() == queue and any(state.ended for state in asked.states([job]))
+        return any(state.ended for state in recorded_queue(queue).states([job]))
     except QueueSilentError:
         return False
 

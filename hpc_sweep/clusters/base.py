@@ -61,6 +61,8 @@ class Record:
         The queue's words where it only asked to wait: a limit, a controller that is down.
     nodes : Queue or None
         Stands in for the queue where driver and workers share a job.
+    queue : str
+        Which one took the jobs, by its name.
     """
 
     say: Say
@@ -68,6 +70,7 @@ class Record:
     rejections: list[str] = field(default_factory=list)
     delays: list[str] = field(default_factory=list)
     nodes: Queue | None = None
+    queue: str = ""
 
 
 class Cluster(abc.ABC):

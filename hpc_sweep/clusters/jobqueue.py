@@ -156,6 +156,7 @@ class JobQueue(Cluster):
         if self.spec.place == "one_job":
             self.queue = Nodes(self.queue, self.folder, self.workers_per_job)
             self._record.nodes = self.queue
+        self._record.queue = self.queue.known_name()
         raise_open_files(self.workers, FILES_PER_CONNECTION)
         with _keeping_sigint():
             make, job = self.classes()

@@ -134,6 +134,13 @@ class Queue(abc.ABC):
         """
         return self.kind
 
+    def known_name(self) -> str:
+        """Return `name`, or the kind alone while the queue does not answer."""
+        try:
+            return self.name()
+        except QueueSilentError:
+            return self.kind
+
     def job_end(self, walltime_s: float) -> str:
         """Return shell text that prints when its job ends, in seconds since 1970.
 

@@ -68,7 +68,8 @@ class Recording:
         else:
             self._record.job_ids.append(self.job_id)
             if self._record.nodes is None:
-                self._record.say("job_submitted", job=self.job_id, kind=self.config_name)
+                facts = {"kind": self.config_name, "queue": self._record.queue}
+                self._record.say("job_submitted", job=self.job_id, **facts)
             else:
                 self._record.say("worker_started", worker=self.job_id)
 
