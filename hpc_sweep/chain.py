@@ -17,6 +17,7 @@ from hpc_sweep.clusters import (
     NotNowError,
     Queue,
     QueueSilentError,
+    has_ended,
     log_tail,
     make_queue,
     seconds,
@@ -30,6 +31,7 @@ from hpc_sweep.store import (
     Outage,
     RunFolder,
     Store,
+    hold,
     probe,
     read_events,
     run_folder,
@@ -73,7 +75,7 @@ def chain_link(
     try:
         _wait_for_disk(run, spec.cluster.disk_patience, say)
         before = _done(spec)
-        _look_at_killed_links(run, before)
+        _look_at_killed_links(run, before, say)
         again = _queue_successor(spec, queue, mine, say)
         try:
             yield
@@ -105,10 +107,15 @@ class _Run:
     ended: bool = False
 
 
-def _look_at_killed_links(run: RunFolder, done: tuple[int, int]) -> None:
+def _look_at_killed_links(
+    run: RunFolder, done: tuple[int, int], say: Callable[[str], None]
+) -> None:
     """Raise where links were killed, had workers, and left the ledger as it is now."""
     killed = _killed_links(run, done)
-    if len(killed) >= KILLED_LINKS:
+    if len(killed) < KILLED_LINKS:
+        return
+    # held and released, so that the last one's lease tells nobody of a driver any more
+    with hold(run.lease, rivals=run.rivals, has_ended=has_ended, say=say):
         raise NoProgressError(
             f"{len(killed)} links (jobs {', '.join(killed)}) were killed while they had workers, "
             f"and added nothing ({done[0]} cells done and {done[1]} result chunks folded, before "

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from conftest import Spec, hpc_sweep, wait_until_queue_is_empty
 from test_slurm import driver_jobs, job_states, submit, wait_for_end
@@ -143,3 +146,77 @@ def test_a_link_that_adds_nothing_ends_the_chain(
     assert "driver:     none" in shown
     assert message in shown
     assert not [e for e in read_events(run_folder(store).events) if e["event"] == "unit_done"]
+
+
+def test_links_that_are_killed_end_the_chain(
+    spec: Spec,
+    slurm_cluster: Spec,
+    write_spec: WriteSpec,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each driver gets a SIGKILL as soon as its worker is there, as from want of memory."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    store = Path(spec["output"]["store"])
+    spec["models"] = [{"estimator": "faulty.Slow"}]
+    spec["cluster"] = {**slurm_cluster, "workers": 1, "walltime": "00:01:00"}
+    monkeypatch.setenv("TEST_SLOW_FIT", "90")
+    monkeypatch.setenv("TEST_SLOW_LOG", str(tmp_path / "fits.log"))
+    submit(write_spec(spec), "--chain")
+    killed: list[str] = []
+    end = time.monotonic() + 240
+    while (last := last_event(store))["event"] != "chain_ended":
+        assert time.monotonic() < end, killed
+        job = job_with_workers(store)
+        if job not in ("", *killed):
+            kill_driver(job)
+            killed.append(job)
+        time.sleep(0.05)
+    words = f"3 links (jobs {', '.join(killed)}) were killed while they had workers, and added"
+    assert last["reason"].startswith(words)
+    links = driver_jobs(store)
+    judge = links[links.index(killed[-1]) + 1]
+    assert wait_for_end(judge) == "FAILED"
+    assert exit_code(judge) == "ExitCode=3:0"
+    wait_until_queue_is_empty()
+    left = links[links.index(judge) + 1 :]
+    assert left
+    assert {job_states()[job] for job in left} == {"CANCELLED"}
+    log = (run_folder(store).logs / f"driver-{judge}.log").read_text()
+    assert f"error: {words}" in log
+    assert f"cancelled the queued links {', '.join(left)}" in log
+    assert "Traceback" not in log
+    shown = hpc_sweep("status", store).stdout
+    assert "small: stopped" in shown
+    assert "driver:     none" in shown
+    assert words in shown
+
+
+def kill_driver(job: str) -> None:
+    """Send SIGKILL to a job's driver; scancel, asked for that, sends SIGTERM first."""
+    drivers = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            mine = process.environ().get("SLURM_JOB_ID") == job
+            if mine and "--chain" in process.cmdline():
+                drivers.append(process)
+    (driver,) = drivers
+    driver.kill()
+
+
+def last_event(store: Path) -> dict[str, Any]:
+    """Return the last event of a log that has one."""
+    *_, last = read_events(run_folder(store).events)
+    return last
+
+
+def job_with_workers(store: Path) -> str:
+    """Return the job of the last run of a log if it had workers, else ``""``."""
+    job = found = ""
+    for event in read_events(run_folder(store).events):
+        if event["event"] == "run_started":
+            job, found = event["job"], ""
+        elif event["event"] == "workers_ready":
+            found = job
+    return found
