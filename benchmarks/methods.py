@@ -61,6 +61,11 @@ class Case:
         """The search, as the peers take it."""
         return self.workload.search
 
+    @property
+    def target(self) -> str:
+        """The variable that is learnt."""
+        return self.data.labels if self.search.scoring == "accuracy" else self.data.target
+
 
 @dataclass(frozen=True)
 class Run:
@@ -165,6 +170,7 @@ def joblib_pixels(case: Case) -> Run:
         return _timed(
             case,
             lambda pixels: parallel(delayed(search_pixel)(X, y, case.search) for X, y in pixels),
+            case.workload.peer_pixels,
         )
 
 
@@ -176,7 +182,7 @@ def client_map(case: Case) -> Run:
         return client.gather(client.map(search_pixel, Xs, ys, search=case.search, pure=False))
 
     with _dask_workers() as client:
-        return _timed(case, work)
+        return _timed(case, work, case.workload.peer_pixels)
 
 
 def dask_ml(case: Case) -> Run:
@@ -218,11 +224,11 @@ ROUND = ((SERIAL, BARE, OURS, JOBLIB), (CLIENT_MAP, OURS, DASK_ML))
 """The order of a round: each peer beside one of ours; the two short loops are neighbours."""
 
 
-def _timed(case: Case, work: Callable[[Pixels], Any], n_pixels: int | None = None) -> Run:
+def _timed(case: Case, work: Callable[[Pixels], Any], n_pixels: int) -> Run:
     """Time the reading of all pixels, and work on `n_pixels` of them, evenly spread."""
     begin = time.perf_counter()
-    pixels = load_pixels(case.data)
-    step = max(1, len(pixels) // (n_pixels or len(pixels)))
+    pixels = load_pixels(case.data, case.target)
+    step = max(1, len(pixels) // n_pixels)
     load_s = time.perf_counter() - begin
     begin = time.perf_counter()
     scores = work(pixels[::step])

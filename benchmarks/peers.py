@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from methods import Case, Run
     from workloads import Data, Workload
 
-TOLERANCE = 1e-12
-"""Scores must be equal to this before any time is believed."""
-
 MOST_OTHERS = 0.05
 """When others have more of the cores than this, the table says that it is rough."""
 
@@ -101,31 +98,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     raw: dict[str, list[Measured]] = {}
     from workloads import WORKLOADS, cut_out, generate
 
+    known: dict[int, Data] = {}
+    chosen = [each for each in WORKLOADS if not options.only or options.only in each.name]
     with tempfile.TemporaryDirectory(prefix="peers-") as folder:
-        place = Path(folder) / "data.zarr"
-        data = (
-            cut_out(options.store, place, options.pixels)
-            if options.store
-            else generate(place, options.pixels)
-        )
-        print(f"data: {data.name}; {options.repeats} repeats; {_machine()}")
-        for workload in WORKLOADS:
+        print(f"{options.repeats} repeats; {_machine()}")
+        for workload in chosen:
+            side = options.pixels or workload.side
+            place = Path(folder) / f"data-{side}.zarr"
+            if side not in known:
+                cut = options.store
+                known[side] = cut_out(cut, place, side) if cut else generate(place, side)
+            data = known[side]
             case = _case(data, workload, Path(folder))
             raw[workload.name] = list(_measure(case, options.repeats))
             tables[workload.name] = _rows(raw[workload.name])
-            _print_table(f"{workload.name} ({workload.n_fits} fits a pixel)", tables[workload.name])
+            title = f"{workload.name} ({workload.n_fits} fits a pixel; {data.name})"
+            _print_table(title, tables[workload.name])
     print(f"\n{time.perf_counter() - begin:.0f} s in all")
     if options.json:
-        options.json.write_text(json.dumps(_record(data.name, raw, tables), indent=1) + "\n")
+        options.json.write_text(json.dumps(_record(raw, tables), indent=1) + "\n")
     if options.plot:
-        _plot(tables, data.name, options.plot)
+        _plot(tables, options.plot)
     return 0
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     add = parser.add_argument
-    add("--pixels", type=_positive, default=12, metavar="N", help="N × N pixels (default: 12)")
+    add("--pixels", type=_positive, metavar="N", help="N × N pixels (default: by workload)")
+    add("--only", metavar="TEXT", help="workloads with this in their name")
     add("--repeats", type=_positive, default=2, metavar="R", help="rounds (default: 2)")
     add("--store", type=Path, metavar="ZARR", help="the ERA5 store, in place of generated data")
     add("--json", type=Path, metavar="FILE", help="write all times")
@@ -172,10 +173,11 @@ def _case(data: Data, workload: Workload, folder: Path) -> Case:
     from searches import bare_loop, search_pixel
     from workloads import load_pixels
 
-    pixels = load_pixels(data)[:1]
+    case = Case(data, workload, folder)
+    pixels = load_pixels(data, case.target)[:1]
     search_pixel(*pixels[0], workload.search)  # the first use imports more; no method pays for it
     bare_loop(pixels, workload.search)
-    return Case(data, workload, folder)
+    return case
 
 
 def _measure(case: Case, repeats: int) -> Iterator[Measured]:
@@ -191,13 +193,14 @@ def _measure(case: Case, repeats: int) -> Iterator[Measured]:
             _say("")
             runs[TASKS] = replace(runs[OURS], work_s=runs[OURS].task_s)
             for name, run in runs.items():
-                yield _beside(name, run, runs[OURS], case.workload.n_fits)
+                yield _beside(name, run, runs[OURS], case.workload)
 
 
-def _beside(method: str, run: Run, ours: Run, n_fits: int) -> Measured:
+def _beside(method: str, run: Run, ours: Run, workload: Workload) -> Measured:
+    n_fits = workload.n_fits
     n_pixels = len(run.scores)
     difference = float(abs(run.scores - ours.scores[:: run.step]).max())
-    if not difference <= TOLERANCE:
+    if not difference <= workload.tolerance:
         raise SystemExit(f"{method}: scores differ from ours by {difference:.1e}; no time is told")
     share = n_pixels / len(ours.scores)
     all_fits = len(ours.scores) * n_fits
@@ -277,19 +280,18 @@ def _cells(row: Row) -> list[str]:
 
 
 def _record(
-    data: str, raw: Mapping[str, Sequence[Measured]], tables: Mapping[str, Sequence[Row]]
+    raw: Mapping[str, Sequence[Measured]], tables: Mapping[str, Sequence[Row]]
 ) -> dict[str, Any]:
     from hpc_sweep.versions import versions
 
     return {
-        "data": data,
         "versions": versions(),
         "tables": {name: [asdict(row) for row in rows] for name, rows in tables.items()},
         "runs": {name: [asdict(run) for run in runs] for name, runs in raw.items()},
     }
 
 
-def _plot(tables: Mapping[str, Sequence[Row]], data: str, path: Path) -> None:
+def _plot(tables: Mapping[str, Sequence[Row]], path: Path) -> None:
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -301,7 +303,6 @@ def _plot(tables: Mapping[str, Sequence[Row]], data: str, path: Path) -> None:
     for panel, (name, rows) in zip(panels[:, 0], tables.items(), strict=True):
         _draw(panel, name, rows)
     panels[-1, 0].set_xlabel("fits per second of work, two cores (log scale)")
-    figure.suptitle(data, fontsize=10)
     figure.savefig(path, dpi=130)
     plt.close(figure)
 

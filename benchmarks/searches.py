@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
-from sklearn.metrics import r2_score
-from sklearn.model_selection import GridSearchCV, KFold, ParameterGrid
+from sklearn.metrics import accuracy_score, r2_score
+from sklearn.model_selection import GridSearchCV, KFold, ParameterGrid, StratifiedKFold
 
 Array = NDArray[np.float64]
 Pixels = list[tuple[Array, Array]]
@@ -21,7 +21,7 @@ Pixels = list[tuple[Array, Array]]
 
 @dataclass(frozen=True)
 class Search:
-    """A grid search, scored by r2.
+    """A grid search.
 
     Attributes
     ----------
@@ -31,14 +31,17 @@ class Search:
         Parameters to try.
     cv : int
         Number of folds.
+    scoring : str
+        ``r2`` or ``accuracy``.
     """
 
     estimator: Any
-    param_grid: Mapping[str, list[float]]
+    param_grid: Mapping[str, list[Any]]
     cv: int
+    scoring: str = "r2"
 
     @property
-    def candidates(self) -> list[dict[str, float]]:
+    def candidates(self) -> list[dict[str, Any]]:
         """The candidates in scikit-learn's order."""
         return list(ParameterGrid(dict(self.param_grid)))
 
@@ -48,7 +51,7 @@ class Search:
             "estimator": self.estimator,
             "param_grid": dict(self.param_grid),
             "cv": self.cv,
-            "scoring": "r2",
+            "scoring": self.scoring,
             "refit": False,
         }
 
@@ -69,12 +72,14 @@ def bare_loop(pixels: Pixels, search: Search) -> list[Array]:
     return [_bare_pixel(X, y, search, candidates) for X, y in pixels]
 
 
-def _bare_pixel(X: Array, y: Array, search: Search, candidates: list[dict[str, float]]) -> Array:
-    splits = [(X[a], y[a], X[b], y[b]) for a, b in KFold(search.cv).split(X)]
+def _bare_pixel(X: Array, y: Array, search: Search, candidates: list[dict[str, Any]]) -> Array:
+    folds = StratifiedKFold if search.scoring == "accuracy" else KFold
+    score = accuracy_score if search.scoring == "accuracy" else r2_score
+    splits = [(X[a], y[a], X[b], y[b]) for a, b in folds(search.cv).split(X, y)]
     scores = np.empty((len(candidates), len(splits)))
     for row, params in enumerate(candidates):
         for column, (X_train, y_train, X_test, y_test) in enumerate(splits):
             estimator = clone(search.estimator).set_params(**params)
             predicted = estimator.fit(X_train, y_train).predict(X_test)
-            scores[row, column] = r2_score(y_test, predicted)
+            scores[row, column] = score(y_test, predicted)
     return scores
