@@ -21,6 +21,9 @@ from hpc_sweep.partitions import PartitionGrid
 Chunk = tuple[int, ...]
 """Index of a result chunk along the partition dimensions."""
 
+BATCH_BYTES = 8 * 2**20
+"""So many bytes of features are evaluated together at the most, or one partition's."""
+
 BASELINE_BYTES = 300_000_000
 """A worker with scikit-learn, xarray and zarr imported: 228 MB seen, and some air."""
 
@@ -329,13 +332,14 @@ def _unit_size(workload: Workload, workers: int) -> tuple[int, int]:
 
 
 def _memory(workload: Workload, partitions: int) -> int:
-    """Project the memory of a worker: one source chunk's block, one partition at work."""
+    """Project the memory of a worker: one source chunk's block, one batch at work."""
     grid = workload.grid
     block = math.prod(min(c, n) for c, n in zip(grid.read_chunks, grid.shape, strict=True))
     edge = 2 if partitions < block and len(grid.shape) > 1 else 1
     held = min(block, partitions * edge) * workload.partition_bytes
     results = partitions * workload.cell_bytes
-    return BASELINE_BYTES + held + 2 * workload.chunk_bytes + 4 * workload.arrays_bytes + results
+    together = max(workload.arrays_bytes, min(BATCH_BYTES, partitions * workload.arrays_bytes))
+    return BASELINE_BYTES + held + 2 * workload.chunk_bytes + 4 * together + results
 
 
 def _too_large(workload: Workload, memory: int, limit: int) -> str:

@@ -56,16 +56,12 @@ def result_arrays(strategy: Strategy) -> tuple[Array, ...]:
             ),
         ]
     for name, what in (("fit_time", "fit"), ("score_time", "score")):
-        long_name = f"time to {what} one {strategy.dim} on one split"
-        arrays.append(
-            Array(
-                name,
-                (*along, "split"),
-                "float32",
-                NAN,
-                {"long_name": long_name, "units": "s"},
-            )
-        )
+        attributes = {
+            "long_name": f"time to {what} one {strategy.dim} on one split",
+            "units": "s",
+            "comment": f"what several share is divided by the number of {strategy.dim}s that do",
+        }
+        arrays.append(Array(name, (*along, "split"), "float32", NAN, attributes))
     arrays += [
         Array(
             "best_index",

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hpc_sweep.choices import DONE, EMPTY, FAILED
 from hpc_sweep.errors import disk_cause, disk_error
-from hpc_sweep.plan import Unit
+from hpc_sweep.plan import BATCH_BYTES, Unit
 from hpc_sweep.search import Split, Task
 from hpc_sweep.store import Part
 from hpc_sweep.strategies import Array, Found
@@ -22,9 +22,6 @@ from hpc_sweep.work.bench import Bench, open_bench
 
 BATCH_S = 1.0
 """Partitions are evaluated together that take about so long."""
-
-BATCH_BYTES = 32 * 2**20
-"""So many bytes of features are held for a batch at the most, or one partition's."""
 
 Arrays = tuple[NDArray[Any], NDArray[Any] | None]
 
