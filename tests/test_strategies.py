@@ -15,6 +15,7 @@ import numpy as np
 import optuna
 import pytest
 import xarray as xr
+from builders import make_store
 from conftest import Spec, equal_stores, hpc_sweep, small_spec, start_run, wait_for_units
 from scipy.stats import loguniform, randint
 from sklearn.ensemble import RandomForestRegressor
@@ -31,12 +32,13 @@ from sklearn.tree import DecisionTreeRegressor
 
 import hpc_sweep as package
 from hpc_sweep.candidates import plain_text
+from hpc_sweep.choices import DONE, FAILED
 from hpc_sweep.errors import ClusterError, SpecError
 from hpc_sweep.plan import Unit
 from hpc_sweep.prepare import prepare
 from hpc_sweep.results import best_rows, open_results
 from hpc_sweep.spec import load_spec
-from hpc_sweep.store import read_events, run_folder
+from hpc_sweep.store import Part, PartName, fold, read_events, run_folder, write_part
 from hpc_sweep.strategies import draw
 from hpc_sweep.sweep import execute
 from hpc_sweep.work import open_bench
@@ -683,3 +685,46 @@ def test_a_partition_that_kills_its_worker_is_given_up_whole(
     assert status.shape == (1, store.strategy.n_rows)
     assert (status == 2).all()
     assert part.scores["score"].shape[1:-1] == tuple(store.strategy.lengths.values())
+
+
+@pytest.mark.parametrize("late_first", [True, False])
+def test_a_late_failure_lowers_nothing_of_a_partition(tmp_path: Path, late_first: bool) -> None:
+    """What belongs together is taken from one part: scores, resources, the best."""
+    model = {"estimator": RIDGE, "param_grid": {"alpha": [1, 2, 3, 4]}}
+    store = make_store(tmp_path, (2,), (2,), models=[model], strategy="halving", factor=2)
+    lengths = (*store.strategy.lengths.values(), store.header.n_splits)
+    rng = np.random.default_rng(0)
+
+    def left(start: int, stop: int, status: int, best: int) -> PartName:
+        count = stop - start
+        times = rng.random((count, *lengths)).astype("float32")
+        more = {
+            "n_resources": np.tile([6, 12, -1], (count, 1)),
+            "last_iteration": np.tile(np.array([0, 1, 0, 1], dtype="int32"), (count, 1)),
+            "best_index": np.full(count, best),
+            "best_score": np.full(count, 0.5 if best >= 0 else np.nan),
+        }
+        if best < 0:
+            more["n_resources"][:], more["last_iteration"][:] = -1, -1
+        part = Part(
+            {"score": rng.random((count, *lengths)) if best >= 0 else times * np.nan},
+            times,
+            times,
+            np.full((count, 4), status, dtype="int8"),
+            np.full(count, 20 if best >= 0 else 0),
+            np.full(count, 3 if best >= 0 else 0),
+            {},
+            more,
+        )
+        unit = Unit((0,), start, stop, 0, 1)
+        return write_part(store.run.parts, store.header.id, unit, part)
+
+    names = [left(0, 1, FAILED, -1), left(0, 2, DONE, 3)]
+    fold(store, (0,), names if late_first else names[::-1])
+    results = store.dataset().load()
+    assert results["n_resources"].values.tolist() == [[6, 12, -1]] * 2
+    assert results["best_index"].values.tolist() == [3, 3]
+    assert results["best_param_alpha"].values.tolist() == [4, 4]
+    assert (results["status"] == DONE).all()
+    assert (results["rank_test_score"].values[:, 0, 1:] == -1).all()
+    assert (results["rank_test_score"].values[:, 1, 1] > 0).all()
