@@ -9,7 +9,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import optuna
@@ -32,14 +32,14 @@ from sklearn.tree import DecisionTreeRegressor
 
 import hpc_sweep as package
 from hpc_sweep.candidates import plain_text
-from hpc_sweep.choices import DONE, FAILED
+from hpc_sweep.choices import DONE, FAILED, Strategy
 from hpc_sweep.errors import ClusterError, SpecError
 from hpc_sweep.plan import Unit
 from hpc_sweep.prepare import prepare
 from hpc_sweep.results import best_rows, open_results
-from hpc_sweep.spec import load_spec
+from hpc_sweep.spec import SweepSpec, load_spec
 from hpc_sweep.store import Part, PartName, fold, read_events, run_folder, write_part
-from hpc_sweep.strategies import draw
+from hpc_sweep.strategies import STRATEGIES, draw
 from hpc_sweep.sweep import execute
 from hpc_sweep.work import open_bench
 from hpc_sweep.work.evaluation import part_of, without_fits
@@ -210,6 +210,21 @@ def test_a_grid_in_place_of_distributions(ours: Spec) -> None:
     ours["models"] = [{"estimator": RIDGE, "param_distributions": {"alpha": [1]}}]
     ours["search"]["strategy"] = "grid"
     assert "param_grid" in faults(ours)["models.0.param_distributions"]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "key", "words"),
+    [
+        ("grid", "n_iter", "it is for random"),
+        ("optuna", "factor", "it is for halving"),
+        ("halving", "n_trails", "known here: strategy, cv"),
+        ("rnadom", "strategy", "one of grid, random, halving, optuna; did you mean 'random'?"),
+    ],
+)
+def test_keys_of_another_strategy(ours: Spec, strategy: str, key: str, words: str) -> None:
+    ours["models"] = [{"estimator": RIDGE}]
+    ours["search"] |= {key: 5, "strategy": strategy}
+    assert words in faults(ours)[f"search.{key}"]
 
 
 def test_a_larger_n_iter_is_another_spec(ours: Spec) -> None:
@@ -585,6 +600,19 @@ def test_other_samplers(ours: Spec, sampler: Any) -> None:
 
 
 # what all strategies promise
+
+
+def test_the_schema_tells_strategies_apart() -> None:
+    """An editor takes exactly one of them: only a grid may go unnamed."""
+    schema = SweepSpec.model_json_schema()
+    kinds = [entry["$ref"].rpartition("/")[2] for entry in schema["properties"]["search"]["oneOf"]]
+    needs = {kind: "strategy" in schema["$defs"][kind].get("required", ()) for kind in kinds}
+    grid = needs.pop("GridSpec")
+    assert not grid
+    assert all(needs.values())
+    named = {schema["$defs"][kind]["properties"]["strategy"]["const"] for kind in kinds}
+    assert named == set(STRATEGIES) == set(get_args(Strategy))
+
 
 ALL: dict[str, Any] = {
     "random": lambda spec: randomly(spec, SPACE, estimator=TREE),

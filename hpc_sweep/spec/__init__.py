@@ -7,18 +7,15 @@ keys refused.
 from __future__ import annotations
 
 from hpc_sweep.spec.loading import absolute, load_machine, load_spec
+from hpc_sweep.spec.search import HalvingSpec, OptunaSpec, RandomSpec, SearchSpec
 from hpc_sweep.spec.sections import (
     OWN_NAMES,
     ChargeSpec,
     ClusterSpec,
     DataSpec,
-    HalvingSpec,
     MachineProfile,
     ModelSpec,
-    OptunaSpec,
     OutputSpec,
-    RandomSpec,
-    SearchSpec,
     SweepSpec,
 )
 from hpc_sweep.spec.words import WORD

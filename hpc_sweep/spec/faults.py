@@ -11,7 +11,8 @@ from pydantic import BaseModel, Tag
 
 from hpc_sweep.choices import CLUSTER_KINDS
 from hpc_sweep.errors import Fault, nearest
-from hpc_sweep.spec.sections import OWN_NAMES, ClusterSpec, ModelSpec, Section, SweepSpec
+from hpc_sweep.spec.section import Section
+from hpc_sweep.spec.sections import OWN_NAMES, ClusterSpec, ModelSpec, SweepSpec
 
 
 def cross_faults(spec: SweepSpec) -> Iterable[Fault]:
@@ -132,6 +133,20 @@ def _place(
     return tuple(keys), holder
 
 
+def _owners(location: tuple[int | str, ...], root: type[Section]) -> list[str]:
+    """Return the tags of other members of a union that know the last key of a location."""
+    union: Any = root
+    for key in location[:-2]:
+        union = _below(union, key)
+    return [
+        meta.tag
+        for part in get_args(union)
+        if get_origin(part) is Annotated and _below(part, location[-1]) is not None
+        for meta in get_args(part)[1:]
+        if isinstance(meta, Tag)
+    ]
+
+
 def _tagged(annotation: Any, tag: int | str) -> Any:
     """Return the member of a union that has a tag, or the union where none has."""
     for part in get_args(annotation):
@@ -173,7 +188,11 @@ def _fault_text(items: Sequence[Any], root: type[Section]) -> str:
     if kind == "extra_forbidden":
         keys, holder = _place(item["loc"], root)
         fields = [f for member in _members(holder) for f in getattr(member, "model_fields", ())]
-        return f"unknown key; known here: {', '.join(fields)}{nearest(str(keys[-1]), fields)}"
+        tags = _owners(item["loc"], root)
+        owner = f" here (it is for {' and '.join(tags)})" if tags else ""
+        return (
+            f"unknown key{owner}; known here: {', '.join(fields)}{nearest(str(keys[-1]), fields)}"
+        )
     if kind == "union_tag_invalid":
         tags = item["ctx"]["expected_tags"].replace("'", "")
         hint = nearest(item["ctx"]["tag"], tags.split(", "))

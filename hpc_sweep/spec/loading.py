@@ -13,13 +13,13 @@ import pydantic
 from hpc_sweep import machines, placeholders
 from hpc_sweep.errors import Fault, SpecError, listed, nearest
 from hpc_sweep.spec.faults import cross_faults, faults_of, machine_faults, model_faults
+from hpc_sweep.spec.search import Search
+from hpc_sweep.spec.section import Section
 from hpc_sweep.spec.sections import (
     ClusterSpec,
     DataSpec,
     MachineProfile,
     ModelSpec,
-    Search,
-    Section,
     SweepSpec,
     TlsSpec,
 )

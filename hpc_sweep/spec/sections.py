@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ByteSize, ConfigDict, Discriminator, Field, Tag
+from pydantic import ByteSize, Field
 
 from hpc_sweep.choices import (
     Dtype,
@@ -15,8 +15,9 @@ from hpc_sweep.choices import (
     Outputs,
     OutsideJobs,
     Security,
-    Strategy,
 )
+from hpc_sweep.spec.search import GridSpec, Search
+from hpc_sweep.spec.section import Section
 from hpc_sweep.spec.words import (
     Amount,
     Command,
@@ -24,15 +25,12 @@ from hpc_sweep.spec.words import (
     Filled,
     Grid,
     Line,
-    Metric,
-    Metrics,
     Name,
     Names,
     Option,
     Place,
     PlaceLine,
     Rules,
-    Scorers,
     ScratchFolder,
     Seconds,
     Space,
@@ -48,12 +46,6 @@ OWN_NAMES = frozenset(
     | {"n_resources", "last_iteration"}
 )
 """Names in the store that a data set's dimension must not have."""
-
-
-class Section(BaseModel):
-    """A part of the spec: frozen, and unknown keys are faults."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
 class DataSpec(Section):
@@ -89,95 +81,6 @@ class ModelSpec(Section):
         default_factory=dict,
         description="for strategies that draw: lists, or {scipy.stats.loguniform: [1e-3, 1e3]}",
     )
-
-
-class SearchSpec(Section):
-    """How candidates are compared."""
-
-    space: ClassVar[str] = "param_grid"
-
-    strategy: Strategy = "grid"
-    cv: Annotated[int, Field(ge=2)] | dict[str, Any] = Field(
-        5, description="number of folds, or {class: import.path, parameter: value}"
-    )
-    scoring: Name | Metrics | Scorers | None = Field(
-        None, description="a scorer's name, a list, or {name: scorer}; default: the score()"
-    )
-    refit: bool | Metric = Field(
-        True, description="with several metrics: the name of the one that chooses the best"
-    )
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(
-        0, description="every random_state that is left open is derived from it"
-    )
-
-
-class GridSpec(SearchSpec):
-    """All settings of all grids."""
-
-    strategy: Literal["grid"] = "grid"
-
-
-class RandomSpec(SearchSpec):
-    """Settings drawn once, the same for all partitions."""
-
-    space: ClassVar[str] = "param_distributions"
-
-    strategy: Literal["random"] = "random"
-    n_iter: Annotated[int, Field(ge=1)] = Field(
-        10, description="settings to draw of each model; more of them keep the first ones"
-    )
-
-
-class HalvingSpec(SearchSpec):
-    """Few resources for all settings, more for the better ones, within each partition."""
-
-    strategy: Literal["halving"] = "halving"
-    factor: Annotated[float, Field(gt=1, allow_inf_nan=False)] = Field(
-        3.0, description="one candidate in so many goes on, with so many times the resources"
-    )
-    resource: Name = Field(
-        "n_samples", description="what grows: n_samples, or a parameter such as n_estimators"
-    )
-    min_resources: Literal["exhaust", "smallest"] | Annotated[int, Field(ge=1)] = Field(
-        "exhaust", description="of the first iteration; exhaust: so that the last one has most"
-    )
-    max_resources: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
-        "auto", description="of any iteration; auto: all samples"
-    )
-    aggressive_elimination: bool = Field(
-        False, description="repeat the first iteration's resources until few enough are left"
-    )
-
-
-class OptunaSpec(SearchSpec):
-    """A study of Optuna in each partition."""
-
-    space: ClassVar[str] = "param_distributions"
-
-    strategy: Literal["optuna"] = "optuna"
-    n_trials: Annotated[int, Field(ge=1)] = Field(20, description="of each partition")
-    trials_at_once: Annotated[int, Field(ge=1)] = Field(
-        5, description="trials asked for before results of the last ones are told"
-    )
-    sampler: Step = Field(
-        "tpe",
-        description="tpe, random, cmaes, gp, qmc, nsgaii or an import path; or {name: parameters}",
-    )
-
-
-def strategy(value: Any) -> str:
-    """Return which strategy a ``search`` section is of; faults name the key by this function."""
-    found = value.get("strategy") if isinstance(value, dict) else getattr(value, "strategy", None)
-    return found if isinstance(found, str) else "grid"
-
-
-Search = Annotated[
-    Annotated[GridSpec, Tag("grid")]
-    | Annotated[RandomSpec, Tag("random")]
-    | Annotated[HalvingSpec, Tag("halving")]
-    | Annotated[OptunaSpec, Tag("optuna")],
-    Discriminator(strategy),
-]
 
 
 class TlsSpec(Section):

@@ -47,6 +47,7 @@ def faults(search: SearchSpec, models: Mapping[str, ModelSpec]) -> Iterable[Faul
 
 
 __all__ = [
+    "STRATEGIES",
     "Answer",
     "Array",
     "Found",
