@@ -26,7 +26,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import accuracy_score, make_scorer
 from sklearn.model_selection import GroupKFold, KFold
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
-from sklearn.preprocessing import KernelCenterer, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, KernelCenterer, StandardScaler
 from sklearn.svm import SVC
 
 import hpc_sweep
@@ -84,6 +84,11 @@ class Fails(TransformerMixin, BaseEstimator):
         if self.where == "transform" and len(X) == self.at:
             raise ValueError("too few")
         return X
+
+
+def doubled(X: Any) -> Any:
+    X *= 2
+    return X
 
 
 def scores_of_own(estimator: Any, X: Any, y: Any) -> dict[str, float]:
@@ -182,6 +187,17 @@ def test_ridge_differs_by_rounding_only() -> None:
                 np.testing.assert_allclose(ours.cv_results_[key], expected[key], rtol=0, atol=1e-9)
         assert set(ours.shared) == {0}
         assert ours.best_params_ == theirs.best_params_
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_functions_that_write_into_samples_change_no_other_candidate(train: bool) -> None:
+    model = make_pipeline(FunctionTransformer(doubled), SVC())
+    grid = {"svc__C": [1, 10], "functiontransformer__func": [doubled, np.square]}
+    options = {"cv": 3, "return_train_score": train, "refit": False}
+    ours, theirs = both("GridSearchCV", model, grid, **options)
+    before = X.copy()
+    assert_same(ours.fit(X, Y), theirs.fit(X, Y))
+    np.testing.assert_array_equal(X, before)
 
 
 def test_random_searches_draw_the_same_candidates() -> None:

@@ -14,6 +14,9 @@ from sklearn.pipeline import Pipeline
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, np.number)
 
+_TRUSTED = ("builtins", "numpy", "scipy", "sklearn")
+"""Packages whose functions do not write into what they are given, unless they are told to."""
+
 
 def copier(estimator: Any) -> Callable[[], Any]:
     """Return what makes unfitted copies of an estimator, as `sklearn.base.clone` does.
@@ -70,7 +73,9 @@ def leaves_input(estimator: Any) -> bool:
         last = name.rpartition("__")[2]
         if (last.startswith("copy") and value is False) or (last == "overwrite" and value):
             return False
-        if hasattr(value, "get_params") and not type(value).__module__.startswith("sklearn."):
+        home = getattr(value, "__module__", type(value).__module__)
+        acts = hasattr(value, "get_params") or callable(value)
+        if acts and home.partition(".")[0] not in _TRUSTED:
             return False
     return True
 
