@@ -260,6 +260,20 @@ def test_routed_metadata_reach_fits_and_scores() -> None:
         assert set(ours.shared) == {-1}
 
 
+def test_weights_may_be_for_scores_only() -> None:
+    weights = RNG.uniform(size=90)
+    with config_context(enable_metadata_routing=True):
+        scorer = make_scorer(accuracy_score).set_score_request(sample_weight=True)
+        model = make_pipeline(
+            StandardScaler().set_fit_request(sample_weight=False),
+            SVC().set_fit_request(sample_weight=False),
+        )
+        ours, theirs = both("GridSearchCV", model, GRID, cv=3, scoring=scorer)
+        for search in (ours, theirs):
+            search.fit(X, Y, sample_weight=weights)
+        assert_same(ours, theirs)
+
+
 def test_what_pipelines_have_in_common_is_fitted_once_a_split(tmp_path: Path) -> None:
     counts = []
     for number, search in enumerate(both("GridSearchCV", SCALED, GRID, cv=3, refit=False)):
@@ -382,6 +396,21 @@ def test_an_error_score_is_put_where_a_score_fails() -> None:
     assert_same(ours, theirs)
     assert ours.cv_results_["split0_test_accuracy"].tolist() == [-7, -7]
     assert set(ours.shared) == {0}
+
+
+def accuracy_of_few(y: Any, predicted: Any) -> float:
+    if len(y) == 60:
+        raise ValueError("too many")
+    return float(accuracy_score(y, predicted))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_metric_that_fails_on_training_samples_only() -> None:
+    scoring = {"all": "accuracy", "few": make_scorer(accuracy_of_few)}
+    options = {"cv": KFold(3), "refit": "all", "error_score": -7.0, "scoring": scoring}
+    ours, theirs = both("GridSearchCV", SCALED, GRID, return_train_score=True, **options)
+    assert_same(ours.fit(X, Y), theirs.fit(X, Y))
+    assert set(ours.cv_results_["mean_train_few"]) == {-7}
 
 
 def test_a_scorer_that_gives_no_number_is_refused_as_by_scikit_learn() -> None:
@@ -519,6 +548,10 @@ def test_large_arrays_are_shared_by_processes_and_fits(tmp_path: Path) -> None:
     search = hpc_sweep.GridSearchCV(model, GRID, cv=3, n_jobs=2, refit=False).fit(features, Y)
     assert len(path.read_text().split()) == 6
     assert set(search.shared) == {0, 3}
+    search = hpc_sweep.GridSearchCV(Ridge(), {"alpha": [1, 10]}, cv=3, n_jobs=2, refit=False)
+    many = np.repeat(X, 400, axis=0)
+    assert many.nbytes > 2**20
+    assert set(search.fit(many, many[:, 0]).shared) == {0}
 
 
 @pytest.mark.parametrize(
