@@ -119,6 +119,13 @@ def test_a_search_within_a_task_stays_in_its_worker(client: Client, search: Grid
     assert set(processes_of(search)) <= set(client.run(os.getpid).values())
 
 
+def test_a_search_within_a_task_beside_its_client_ends(search: GridSearchCV) -> None:
+    options = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
+    with LocalCluster(processes=False, **options) as cluster, Client(cluster) as made:
+        fitted = made.submit(search.fit, X, Y).result(timeout=60)
+    assert set(fitted.shared) == {0}
+
+
 def test_without_a_client_dask_is_not_imported() -> None:
     code = (
         "import sys, numpy, hpc_sweep\n"

@@ -295,7 +295,7 @@ def _active_client() -> Any | None:
     distributed = sys.modules.get("distributed")
     backend, n_jobs = joblib.parallel.get_active_backend()
     chosen = n_jobs not in (None, 1) or type(backend) is not joblib.parallel.LokyBackend
-    if distributed is None or chosen or backend.nesting_level:
+    if distributed is None or chosen:
         return None
     try:
         distributed.get_worker()
