@@ -19,13 +19,13 @@ from sklearn import config_context, model_selection
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.callback import ProgressBar
 from sklearn.decomposition import PCA, TruncatedSVD
-from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.feature_selection import SelectKBest
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import accuracy_score, make_scorer
 from sklearn.model_selection import GroupKFold, KFold
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, KernelCenterer, StandardScaler
 from sklearn.svm import SVC
@@ -265,8 +265,8 @@ def test_weights_may_be_for_scores_only() -> None:
     weights = RNG.uniform(size=90)
     with config_context(enable_metadata_routing=True):
         scorer = make_scorer(accuracy_score).set_score_request(sample_weight=True)
-        model = RandomForestClassifier(random_state=0).set_fit_request(sample_weight=False)
-        grid = {"n_estimators": [2, 4]}
+        model = make_pipeline(PCA(), KNeighborsClassifier())  # their fits take no weights
+        grid = {"kneighborsclassifier__n_neighbors": [2, 5]}
         ours, theirs = both("GridSearchCV", model, grid, cv=3, scoring=scorer)
         for search in (ours, theirs):
             search.fit(X, Y, sample_weight=weights)
