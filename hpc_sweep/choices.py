@@ -7,6 +7,7 @@ from typing import Literal, get_args
 Outputs = Literal["joint", "separate"]
 Dtype = Literal["float64", "float32"]
 Strategy = Literal["grid", "random", "halving", "optuna"]
+Engine = Literal["shared", "dask-ml"]
 Models = Literal["none", "on_demand"]
 JobPlace = Literal["worker_jobs", "one_job"]
 OutsideJobs = Literal["warn", "refuse"]
@@ -17,6 +18,7 @@ TABLE_FORMATS: tuple[str, ...] = get_args(TableFormat)
 CLUSTER_KINDS: tuple[str, ...] = ("local", "slurm", "pbs", "external")
 
 PENDING, DONE, FAILED, EMPTY, TIMED_OUT, OUT_OF_MEMORY = range(6)
+FAILURES = (FAILED, TIMED_OUT, OUT_OF_MEMORY)
 STATUS_MEANINGS: tuple[str, ...] = (
     "pending",
     "done",

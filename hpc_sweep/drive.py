@@ -11,9 +11,9 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
-from distributed import Client, Future, KilledWorker
+from distributed import Client, KilledWorker
 from distributed.client import FutureCancelledError
 
 from hpc_sweep.clusters import Cluster
@@ -24,8 +24,11 @@ from hpc_sweep.store import Journal, Ledger, Outage, PartName, Receipt
 WINDOW_PER_WORKER = 3
 """Units in flight per worker: one at work, and the next ones known to the scheduler."""
 
-MAX_DEATHS = 2
-"""A unit whose worker died this often is halved, or given up when it is one cell."""
+GUARDED_FROM = 2
+"""Deaths of a unit's workers from which on its fits are done in a process of their own."""
+
+MOST_DEATHS = 6
+"""A unit whose worker died this often, although its fits were guarded, ends the run."""
 
 TICK_S = 0.5
 WORKERS_EVERY_S = 2.0
@@ -33,16 +36,20 @@ REASON_AFTER_S = 10.0
 REASON_EVERY_S = 60.0
 
 
+Pending = Any
+"""Work that was submitted: a `distributed.Future`, or what looks like one."""
+
+
 class Tasks(Protocol):
     """What is done on workers."""
 
-    def evaluate(self, client: Client, unit: Unit) -> Future:
-        """Submit a unit; gives a `Receipt`."""
+    def evaluate(self, client: Client, unit: Unit, *, guarded: bool) -> Pending:
+        """Submit a unit, with fits in a process of their own or not; gives a `Receipt`."""
 
-    def give_up(self, client: Client, unit: Unit, reason: str) -> Future:
-        """Submit the writing of a part that says why a unit cannot be done."""
+    def begun(self, client: Client) -> set[Any]:
+        """Return the keys of what is at work."""
 
-    def fold(self, client: Client, chunk: Chunk, parts: list[PartName]) -> Future:
+    def fold(self, client: Client, chunk: Chunk, parts: list[PartName]) -> Pending:
         """Submit a fold; gives the counts of partitions by state."""
 
 
@@ -129,8 +136,8 @@ class Drive:
     check_lease: Callable[[], None] = lambda: None
     on_receipt: Callable[[Receipt], None] = lambda receipt: None
     clock: Callable[[], float] = time.monotonic
-    _ready: queue.SimpleQueue[Future] = field(default_factory=queue.SimpleQueue)
-    _flying: dict[Future, Unit | Chunk] = field(default_factory=dict)
+    _ready: queue.SimpleQueue[Pending] = field(default_factory=queue.SimpleQueue)
+    _flying: dict[Pending, Unit | Chunk] = field(default_factory=dict)
     _again: deque[Unit] = field(default_factory=deque)
     _deaths: Counter[str] = field(default_factory=Counter)
     _looked: float = float("-inf")
@@ -190,7 +197,8 @@ class Drive:
             if unit is None:
                 return
             self.journal.write("unit_started", unit=unit.key)
-            self._fly(self.tasks.evaluate(self.client, unit), unit)
+            guarded = self._deaths[unit.key] >= GUARDED_FROM
+            self._fly(self.tasks.evaluate(self.client, unit, guarded=guarded), unit)
 
     def _disk_refuses(self) -> bool:
         """Return whether the disk is waited for; folds that it refused are tried again after."""
@@ -209,14 +217,14 @@ class Drive:
         if self._drained:
             return
         self._drained = True
-        begun = {key for keys in self.client.processing().values() for key in keys}
+        begun = self.tasks.begun(self.client)
         for future, what in list(self._flying.items()):
             if isinstance(what, Unit) and future.key not in begun:
                 del self._flying[future]
                 future.cancel()
         self.journal.write("draining", units=len(self._flying))
 
-    def _fly(self, future: Future, what: Unit | Chunk) -> None:
+    def _fly(self, future: Pending, what: Unit | Chunk) -> None:
         self._flying[future] = what
         future.add_done_callback(self._ready.put)
 
@@ -268,7 +276,9 @@ class Drive:
         self.progress.fits += done.n_cells * self.fits_per_cell
         self.progress.failed += receipt.failed
         if done.stop < unit.stop:
-            self._again.append(replace(unit, start=done.stop))
+            rest = replace(unit, start=done.stop)
+            self._deaths[rest.key] = min(self._deaths[unit.key], GUARDED_FROM)
+            self._again.append(rest)
         if self.ledger.add(receipt.part):
             self._fold(done.chunk)
 
@@ -297,15 +307,12 @@ class Drive:
         self._deaths[what.key] += 1
         deaths = self._deaths[what.key]
         self.journal.write("unit_lost", unit=what.key, deaths=deaths)
-        if deaths < MAX_DEATHS:
-            self._again.append(what)
-        elif what.n_cells > 1:
-            self._again.extend(what.halves())
-        else:
-            reason = (
-                f"killed its worker {deaths} times (out of memory, or a crash in compiled code)"
+        if deaths >= MOST_DEATHS:
+            raise ClusterError(
+                f"{deaths} workers died at unit {what.key}, the last ones while its fits were in a "
+                "process of their own: the nodes' own logs may say why; run the same command again"
             )
-            self._fly(self.tasks.give_up(self.client, what, reason), what)
+        self._again.append(what)
 
     def _refused(self, error: DiskError) -> None:
         if self.outage.begin(error):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,16 +67,6 @@ class Unit:
     def key(self) -> str:
         """The unit as text: chunk, partitions, columns."""
         return f"{'.'.join(map(str, self.chunk))}_{self.start}-{self.stop}_{self.first}-{self.last}"
-
-    def halves(self) -> tuple[Unit, ...]:
-        """Return two halves, by partitions if there are several, else by columns."""
-        if self.stop - self.start > 1:
-            middle = (self.start + self.stop) // 2
-            return replace(self, stop=middle), replace(self, start=middle)
-        if self.last - self.first > 1:
-            middle = (self.first + self.last) // 2
-            return replace(self, last=middle), replace(self, first=middle)
-        return (self,)
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 
 from hpc_sweep import estimators, strategies
+from hpc_sweep.candidates import parameter_names
 from hpc_sweep.clusters import Cluster, make_cluster
 from hpc_sweep.errors import Fault, SpecError, StoreError, disk_errors
 from hpc_sweep.plan import Plan, Workload, make_plan
+from hpc_sweep.search import unsuited
 from hpc_sweep.source import Source, open_source
 from hpc_sweep.spec import SweepSpec, load_spec
 from hpc_sweep.store import (
@@ -90,6 +92,7 @@ def prepare(spec: SweepSpec, origin: str = "the spec", *, drivers: int = 1) -> P
     if source is not None and strategy is not None and not faults:
         faults += _name_faults(strategy, source)
         faults += _fitting_faults(spec, source)
+        faults += _engine_faults(strategy)
     if faults or source is None or strategy is None:
         raise SpecError(faults, origin)
     n_splits = _n_splits(spec, source)
@@ -287,6 +290,24 @@ def _fitting_faults(spec: SweepSpec, source: Source) -> Iterable[Fault]:
             text = f"a partition has {n_samples} samples at the most, too few: {error}"
             yield Fault("search.cv", text)
             return
+
+
+def _engine_faults(strategy: Strategy) -> Iterable[Fault]:
+    """Yield what dask-ml cannot do, where it is asked to."""
+    search = strategy.spec.search
+    if search.engine != "dask-ml":
+        return
+    if search.strategy not in ("grid", "random"):
+        message = f"dask-ml searches grid and random only, not {search.strategy}; shared does"
+        yield Fault("search.engine", message)
+    if search.timeout is not None:
+        yield Fault("search.timeout", "fits of dask-ml cannot be ended; search.engine: shared can")
+    for index, model in enumerate(strategy.spec.models):
+        own = [each for each in strategy.candidates if each.model == index]
+        estimator = estimators.build_estimator(model.estimator, model.pipeline)
+        for name, why in unsuited(estimator, parameter_names(own)).items():
+            message = f"dask-ml cannot set {why}; search.engine: shared can"
+            yield Fault(f"models.{index}.{search.space}.{name}", message)
 
 
 def _n_splits(spec: SweepSpec, source: Source) -> int:

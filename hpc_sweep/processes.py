@@ -1,19 +1,23 @@
 """How worker processes come into being: forked from one process that has imported everything.
 
 Of many workers on one node each would import 15,000 files and hold 200 MB of libraries for
-itself; forked ones share both. The fork server is `multiprocessing`'s own, one per process.
+itself; forked ones share both. The fork server is `multiprocessing`'s own, one per process
+that looks after workers; a worker's own child comes from the server that the worker comes from.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import multiprocessing
 import os
 import resource
 import signal
 import time
-from collections.abc import Iterator, Sequence
-from multiprocessing import forkserver, resource_tracker
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import connection, forkserver, resource_tracker
+from multiprocessing.context import ForkServerProcess
+from typing import Any
 
 from hpc_sweep.errors import ClusterError
 
@@ -92,6 +96,44 @@ def _connect_patiently(fds: Sequence[int]) -> tuple[int, int]:
             if time.monotonic() > end:
                 raise
             time.sleep(0.05)
+
+
+def start_child(target: Callable[..., None], *arguments: Any) -> ForkServerProcess:
+    """Start a process that ends with this one, which may be a Dask worker.
+
+    Dask's workers are daemonic, and `multiprocessing` lets these start nothing, since it
+    would stay behind when they die: unless it calls `end_with_parent` first of all.
+    """
+    server: Any = forkserver._forkserver
+    if server._forkserver_pid is None and server._forkserver_address is not None:
+        # what this process was forked from; it would start another one
+        server.ensure_running = resource_tracker.ensure_running
+    else:
+        start_fork_server()
+    child = ForkServerProcess(target=target, args=arguments, daemon=True)
+    this = multiprocessing.current_process()
+    daemonic, this.daemon = this.daemon, False
+    try:
+        child.start()
+    finally:
+        this.daemon = daemonic
+    return child
+
+
+def end_with_parent() -> None:
+    """Have this process, from `start_child`, killed when its parent dies.
+
+    By the kernel: a thread that looks would have to wait for compiled code that holds the
+    interpreter's lock.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        raise RuntimeError("this process was not started by start_child")
+    fcntl.fcntl(parent.sentinel, fcntl.F_SETOWN, os.getpid())
+    flags = fcntl.fcntl(parent.sentinel, fcntl.F_GETFL)
+    fcntl.fcntl(parent.sentinel, fcntl.F_SETFL, flags | os.O_ASYNC)  # SIGIO, which kills
+    if connection.wait([parent.sentinel], timeout=0):  # it was faster
+        os._exit(1)
 
 
 def open_files_missing(workers: int, each: int = FILES_PER_WORKER) -> str:

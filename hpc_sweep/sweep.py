@@ -21,7 +21,7 @@ from hpc_sweep.clusters import (
     make_cluster,
     settings,
 )
-from hpc_sweep.drive import Drive, Progress
+from hpc_sweep.drive import Drive, Progress, Tasks
 from hpc_sweep.errors import (
     BudgetError,
     DiskError,
@@ -50,7 +50,7 @@ from hpc_sweep.store import (
     run_folder,
 )
 from hpc_sweep.versions import installed
-from hpc_sweep.work import Context
+from hpc_sweep.work import Context, DaskMLTasks
 
 UNIT_SECONDS = 60.0
 """A unit that takes longer leaves a part of what it has; the rest is handed out again."""
@@ -153,8 +153,12 @@ def execute(
             {name: installed(name) for name in required},
             str(lease.path),
             for_group,
+            spec.search.timeout,
         )
-        progress = _drive(prepared, run, ledger, lease, stops, context, on_progress, say)
+        tasks: Tasks = context
+        if spec.search.engine == "dask-ml":
+            tasks = stack.enter_context(DaskMLTasks(context, prepared.cluster.workers))
+        progress = _drive(prepared, run, ledger, lease, stops, tasks, for_group, on_progress, say)
         if share == WHOLE:
             store.remove_leftovers()
     return Outcome(store, ledger.summary(), progress)
@@ -218,7 +222,8 @@ def _drive(
     ledger: Ledger,
     lease: Lease,
     stops: Stops,
-    context: Context,
+    tasks: Tasks,
+    for_group: bool,
     on_progress: Callable[[Progress], None],
     say: Callable[[str], None],
 ) -> Progress:
@@ -264,7 +269,7 @@ def _drive(
                 client=client,
                 cluster=cluster,
                 ledger=ledger,
-                tasks=context,
+                tasks=tasks,
                 journal=journal,
                 progress=progress,
                 outage=Outage(lambda: probe(store.run.parts), spec.cluster.disk_patience),
@@ -274,7 +279,7 @@ def _drive(
                 stopped=stops.stopped,
                 draining=lambda: stops.draining() or budget.is_used_up(),
                 check_lease=lease.check,
-                on_receipt=_record_versions(store, journal, context.for_group),
+                on_receipt=_record_versions(store, journal, for_group),
             )
             drive.run(_units(plan, ledger))
         if not ledger.is_complete:

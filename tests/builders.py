@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +159,12 @@ def leave(store: Store, truth: Truth, unit: Unit) -> PartName:
 def whole(store: Store, chunk: Chunk) -> Unit:
     """Return the unit that is a whole result chunk."""
     return Unit(chunk, 0, len(positions(store, chunk)), 0, len(store.candidates))
+
+
+def halves(unit: Unit) -> tuple[Unit, Unit]:
+    """Return two halves of a unit, by partitions."""
+    middle = (unit.start + unit.stop) // 2
+    return replace(unit, stop=middle), replace(unit, start=middle)
 
 
 def all_chunks(store: Store) -> list[Chunk]:

@@ -93,6 +93,13 @@ def spec(data: Path, tmp_path: Path) -> Spec:
     return small_spec(data, tmp_path / "results.zarr")
 
 
+@pytest.fixture
+def faulty_on_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let workers import `faulty`."""
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY / "tests"))
+    monkeypatch.syspath_prepend(str(REPOSITORY / "tests"))
+
+
 def slow(spec: Spec) -> Spec:
     """Make units that take long enough for something to happen in the middle."""
     spec["models"][1]["param_grid"] = {"svr__C": [1, 10, 100, 1000]}

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import multiprocessing
 import os
+import signal
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -28,6 +32,30 @@ class Faulty(RegressorMixin, BaseEstimator):
                 held = np.ones(2_000_000_000, dtype="uint8")  # twice what the worker may have
                 time.sleep(60)
                 del held
+            if self.how == "hang":
+                ctypes.PyDLL(None).sleep(600)  # keeps the interpreter's lock: no thread runs
+            if self.how == "loop":
+                while True:
+                    pass
+            if self.how == "crash":
+                os.kill(os.getpid(), signal.SIGSEGV)
+        self.mean_ = y.mean()
+        return self
+
+    def predict(self, X: Any) -> Any:
+        return np.full(len(X), self.mean_)
+
+
+class Counted(RegressorMixin, BaseEstimator):
+    """Predicts the mean, notes each fit where the environment says so, and hangs as number 9."""
+
+    def __init__(self, number: int = 0) -> None:
+        self.number = number
+
+    def fit(self, X: Any, y: Any) -> Counted:
+        with Path(os.environ["TEST_FIT_LOG"]).open("a") as file:
+            file.write(f"{self.number} {X[:, 0].sum():.17g}\n")
+        time.sleep(600 if self.number == 9 else 0.3)
         self.mean_ = y.mean()
         return self
 
@@ -63,3 +91,34 @@ class Slow(RegressorMixin, BaseEstimator):
 
     def predict(self, X: Any) -> Any:
         return np.full(len(X), self.mean_)
+
+
+class Lottery(RegressorMixin, BaseEstimator):
+    """Predicts what nobody can foresee, and has no random_state."""
+
+    def fit(self, X: Any, y: Any) -> Lottery:
+        self.draw_ = np.random.default_rng().normal()
+        return self
+
+    def predict(self, X: Any) -> Any:
+        return np.full(len(X), self.draw_)
+
+
+def _deadly(event: str, arguments: Any) -> None:
+    """End a worker, or its child, that opens a certain file: a decoder that crashes."""
+    deadly = event == "open" and str(arguments[0]) == os.environ.get("TEST_DEADLY_FILE")
+    if deadly and multiprocessing.parent_process() is not None:
+        os._exit(9)
+
+
+class Deadly(Slow):
+    """Brings with it what ends processes that read."""
+
+
+if "TEST_DEADLY_FILE" in os.environ:
+    sys.addaudithook(_deadly)
+
+
+def no_score(estimator: Any, X: Any, y: Any) -> float:
+    """Score nothing."""
+    raise ZeroDivisionError("no score")

@@ -22,6 +22,7 @@ from builders import (
     cut,
     cv_results,
     fill,
+    halves,
     invent,
     leave,
     make_store,
@@ -243,7 +244,7 @@ def test_a_late_success_heals_a_failure(tmp_path: Path) -> None:
     store = make_store(tmp_path, (2, 3), (2, 3))
     truth = invent(store)
     first = failed_double(store, truth, whole(store, CHUNK))
-    fold(store, CHUNK, [first, *(leave(store, truth, u) for u in whole(store, CHUNK).halves())])
+    fold(store, CHUNK, [first, *(leave(store, truth, u) for u in halves(whole(store, CHUNK)))])
     check(store, truth)
 
 
@@ -308,7 +309,7 @@ def test_a_fold_that_is_cut_off_is_not_done(
 ) -> None:
     store = make_store(tmp_path)
     truth = invent(store)
-    names = [leave(store, truth, unit) for unit in whole(store, CHUNK).halves()]
+    names = [leave(store, truth, unit) for unit in halves(whole(store, CHUNK))]
     with monkeypatch.context() as patch:
         patch.setattr(Store, "write", failing_write(at, error))
         with pytest.raises((DiskError, KeyboardInterrupt)):
@@ -343,7 +344,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
     with small_disk(tmp_path, 1024) as disk:
         store = make_store(disk)
         truth = invent(store)
-        names = [leave(store, truth, unit) for unit in whole(store, CHUNK).halves()]
+        names = [leave(store, truth, unit) for unit in halves(whole(store, CHUNK))]
         fill(disk, but=5 * 4096)
         with pytest.raises(DiskError, match="No space left"):
             fold(store, CHUNK, names)
@@ -367,7 +368,7 @@ def test_uncovered_cells(tmp_path: Path) -> None:
 def test_a_part_that_is_missing_or_damaged(tmp_path: Path) -> None:
     store = make_store(tmp_path)
     truth = invent(store)
-    names = [leave(store, truth, unit) for unit in whole(store, CHUNK).halves()]
+    names = [leave(store, truth, unit) for unit in halves(whole(store, CHUNK))]
     file = store.run.parts / str(names[0])
     content = file.read_bytes()
     for damaged in (content[:-1], b"", None):
@@ -381,7 +382,7 @@ def test_a_part_that_is_missing_or_damaged(tmp_path: Path) -> None:
 def test_a_fold_whose_worker_died_after_it_can_be_asked_for_again(tmp_path: Path) -> None:
     store = make_store(tmp_path)
     truth = invent(store)
-    names = [leave(store, truth, unit) for unit in whole(store, CHUNK).halves()]
+    names = [leave(store, truth, unit) for unit in halves(whole(store, CHUNK))]
     first = fold(store, CHUNK, names)
     assert fold(store, CHUNK, names) == first
 
@@ -391,7 +392,7 @@ def test_parts_that_outlived_their_fold_are_deleted_by_the_next_one(
 ) -> None:
     store = make_store(tmp_path)
     truth = invent(store)
-    names = [leave(store, truth, unit) for unit in whole(store, CHUNK).halves()]
+    names = [leave(store, truth, unit) for unit in halves(whole(store, CHUNK))]
     with monkeypatch.context() as patch:
         patch.setitem(fold.__globals__, "delete_parts", lambda folder, names: None)
         first = fold(store, CHUNK, names)

@@ -14,6 +14,7 @@ from builders import (
     RIDGE,
     Truth,
     all_chunks,
+    halves,
     invent,
     leave,
     make_store,
@@ -90,7 +91,7 @@ def test_doubled_parts_count_once(tmp_path: Path) -> None:
 def test_complete_chunks_are_found(tmp_path: Path) -> None:
     store = make_store(tmp_path)
     truth = invent(store)
-    for unit in (*whole(store, (0, 1)).halves(), Unit((1, 0), 0, 2, 0, 3)):
+    for unit in (*halves(whole(store, (0, 1))), Unit((1, 0), 0, 2, 0, 3)):
         leave(store, truth, unit)
     ledger = Ledger.read(store)
     assert list(ledger.complete()) == [(0, 1)]
@@ -163,7 +164,7 @@ def test_no_run_folder_is_no_parts(tmp_path: Path) -> None:
 def test_a_damaged_part_is_not_done(tmp_path: Path) -> None:
     store = make_store(tmp_path)
     truth = invent(store)
-    good, bad = (leave(store, truth, unit) for unit in whole(store, CHUNK).halves())
+    good, bad = (leave(store, truth, unit) for unit in halves(whole(store, CHUNK)))
     file = store.run.parts / str(bad)
     content = file.read_bytes()
     for damaged in (b"", content[:100], content[:-1], b"\0" + content[1:]):

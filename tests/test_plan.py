@@ -159,20 +159,6 @@ def test_what_fits_into_a_unit_is_never_cut(plan: Plan) -> None:
                 assert size > plan.unit_partitions
 
 
-@given(st.builds(Unit, st.just((0,)), *[st.just(0), st.integers(1, 9)] * 2))
-def test_halves_cover_the_unit(unit: Unit) -> None:
-    halves = unit.halves()
-    assert sum(half.n_cells for half in halves) == unit.n_cells
-    assert len(halves) == (1 if unit.n_cells == 1 else 2)
-    cells = {
-        (i, j)
-        for half in halves
-        for i in range(half.start, half.stop)
-        for j in range(half.first, half.last)
-    }
-    assert len(cells) == unit.n_cells
-
-
 # reading
 
 

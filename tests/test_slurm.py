@@ -112,6 +112,24 @@ def test_killed_driver_and_worker(
         wait_until_queue_is_empty(150)
 
 
+def test_a_fit_that_hangs_is_ended(
+    spec: Spec, slurm_cluster: Spec, faulty_on_workers: None, tmp_path: Path
+) -> None:
+    """On nodes as on a laptop: some partitions hang, and their other model is searched."""
+    spec["models"] = [
+        {"estimator": {"faulty.Faulty": {"how": "hang"}}},
+        {"estimator": "sklearn.linear_model.Lasso"},
+    ]
+    spec["data"] = {**spec["data"], "partition_by": ["latitude"]}
+    spec["search"]["timeout"] = 1
+    local = execute(load_spec({**spec, "output": {"store": str(tmp_path / "local.zarr")}}))
+    there = execute(load_spec({**spec, "cluster": slurm_cluster}))
+    equal_stores(there.store.path, local.store.path)
+    status = there.store.dataset()["status"].values
+    assert 0 < (status[:, 0] == 4).sum() < 6
+    assert (status[:, 1] == 1).all()
+
+
 def test_keys_are_private_while_it_runs(
     spec: Spec, slurm_cluster: Spec, write_spec: WriteSpec
 ) -> None:

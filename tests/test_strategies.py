@@ -43,6 +43,7 @@ from hpc_sweep.strategies import STRATEGIES, draw
 from hpc_sweep.sweep import execute
 from hpc_sweep.work import open_bench
 from hpc_sweep.work.evaluation import part_of, without_fits
+from hpc_sweep.work.remains import Loss
 from hpc_sweep.work.tasks import check_strategy
 
 LOGUNIFORM = {"scipy.stats.loguniform": [1e-3, 1e3]}
@@ -699,16 +700,13 @@ def test_a_sweep_is_planned_shown_and_loaded(
         assert model.score(X, y) > -1
 
 
-def test_a_partition_that_kills_its_worker_is_given_up_whole(
-    searched: Spec, tmp_path: Path
-) -> None:
-    """Nothing is fitted here: the part that says why is the driver's last word."""
+def test_a_partition_that_cannot_be_read_is_given_up_whole(searched: Spec, tmp_path: Path) -> None:
+    """Nothing is fitted here."""
     outcome = execute(load_spec(searched))
     store = outcome.store
     unit = Unit((0, 0), 5, 6, 0, store.strategy.n_columns)
-    assert unit.halves() == (unit,) or store.strategy.is_parted
     bench = open_bench(str(store.path), load_spec(searched).model_dump_json())
-    part = part_of(bench, [without_fits(bench, unit, 2, "killed its worker")])
+    part = part_of(bench, [without_fits(bench, unit, Loss(2, "crashes"))])
     status = part.status
     assert status.shape == (1, store.strategy.n_rows)
     assert (status == 2).all()

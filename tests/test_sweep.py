@@ -41,13 +41,6 @@ from hpc_sweep.sweep import execute
 WriteSpec = Callable[[Spec], Path]
 
 
-@pytest.fixture
-def faulty_on_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let workers import `faulty`."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))
-
-
 def search_results(data: xr.Dataset) -> dict[str, Any] | None:
     """Return scikit-learn's own results of the `spec` fixture for one pixel."""
     X = np.stack([data[name].values for name in ("wet", "green", "hour")], axis=1).astype(float)
@@ -187,28 +180,42 @@ def test_one_bad_partition_fails_alone(spec: Spec, faulty_on_workers: None) -> N
     assert (results["best_index"].values[failed.values] == 1).all()
 
 
-@pytest.mark.parametrize("how", ["kill", "memory"])
-def test_a_killed_interpreter_fails_alone(spec: Spec, faulty_on_workers: None, how: str) -> None:
-    """One pixel in 48 kills its worker, or has it killed for its memory; the rest is done."""
-    spec["models"] = [
-        {"estimator": {"faulty.Faulty": {"how": how}}},
-        {"estimator": "sklearn.linear_model.Ridge"},
-    ]
-    spec["data"] = {**spec["data"], "features": ["zone_wet", "hour"]}
+def test_bad_data_of_a_partition_stays_there(spec: Spec, tmp_path: Path) -> None:
+    """An infinite target, a constant one, fewer samples than splits: as scikit-learn has them."""
+    clean = package.run(spec).load()
     source = xr.open_zarr(spec["data"]["store"], chunks=None, consolidated=False).load()
-    source["zone_wet"] = -abs(source["wet"])
-    source["zone_wet"][2, 2] *= -1
-    path = Path(spec["output"]["store"]).with_name("deadly.zarr")
+    source["slope"][1, 1, 5] = np.inf
+    source["wet"][1, 1, 5] = 1.0
+    source["slope"][1, 2] = 0.5
+    source["slope"][4, 6, 2:] = np.nan
+    source["wet"][4, 6, :2] = 1.0
+    path = tmp_path / "bad.zarr"
     source.drop_encoding().chunk(latitude=3, longitude=4).to_zarr(path, consolidated=False)
-    spec["data"]["store"] = str(path)
-    outcome = execute(load_spec(spec))
-    results = outcome.store.dataset().load()
-    failed = results["status"] == 2
-    assert [axis.tolist() for axis in np.nonzero(failed.values)] == [[2], [2], [0]]
-    message = str(results["message"].values[2, 2, 0])
-    assert "killed its worker 2 times" in message
-    assert "latitude=59.5, longitude=-0.5" in message
-    assert outcome.counts["done"] == 46
+    spec["data"]["store"], spec["output"]["store"] = str(path), str(tmp_path / "bad-results.zarr")
+    bad = package.run(spec).load()
+    infinite, constant, few = ({"latitude": i, "longitude": j} for i, j in [(1, 1), (1, 2), (4, 6)])
+    assert (bad["status"].isel(infinite) == 2).all()
+    assert all("infinity" in text for text in bad["message"].isel(infinite).values.tolist())
+    assert (bad["status"].isel(few) == 2).all()
+    assert "2 samples cannot be split" in str(bad["message"].isel(few).values[0])
+    assert (bad["status"].isel(constant) == 1).all()
+    expected = search_results(source.isel(constant))
+    assert expected is not None
+    np.testing.assert_array_equal(
+        bad["mean_test_score"].isel(constant), expected["mean_test_score"]
+    )
+    others = np.ones((6, 8), dtype=bool)
+    others[1, 1] = others[1, 2] = others[4, 6] = False
+    for name in ("test_score", "status", "best_index", "message"):
+        np.testing.assert_array_equal(bad[name].values[others], clean[name].values[others])
+
+
+def test_what_is_not_deterministic_suffers_alone(spec: Spec, faulty_on_workers: None) -> None:
+    clean = package.run(spec).load()
+    spec["models"].insert(1, {"estimator": "faulty.Lottery"})
+    spec["output"]["store"] = str(Path(spec["output"]["store"]).with_name("lottery.zarr"))
+    mixed = package.run(spec).load().isel(candidate=[0, 1, 2, 4, 5])
+    np.testing.assert_array_equal(mixed["test_score"], clean["test_score"])
 
 
 def test_random_state_is_derived_from_seed_and_labels(

@@ -43,6 +43,7 @@ def plan_facts(prepared: Prepared) -> dict[str, Any]:
         "samples_per_partition": made.workload.n_samples,
         "candidates": made.workload.n_candidates,
         "strategy": prepared.spec.search.strategy,
+        "engine": prepared.spec.search.engine,
         "splits": made.workload.n_splits,
         "fits": made.workload.n_fits,
         "units": made.n_units(),
@@ -119,7 +120,8 @@ def plan_text(prepared: Prepared, facts: dict[str, Any]) -> str:
         "partitions": f"{facts['partitions']:,} ({shape}), {facts['samples_per_partition']:,} "
         "samples each at the most",
         f"{strategy.dim}s": f"{candidates:,} ({strategy.by_model()})",
-        "fits": f"{facts['fits']:,} ({facts['splits']} splits)",
+        "fits": f"{facts['fits']:,} ({facts['splits']} splits), "
+        + ("by dask-ml" if facts["engine"] == "dask-ml" else "work shared where it can be"),
         "units": f"{facts['units']:,} of up to {facts['partitions_per_unit']:,} partitions × "
         f"{facts['candidates_per_unit']:,} {strategy.dim}s",
         "memory": f"{format_bytes(memory)} projected per worker, of {of}",

@@ -1,7 +1,23 @@
 """Evaluate the candidates of partitions, in process, with scikit-learn's numbers."""
 
-from hpc_sweep.search.evaluator import Evaluator, Model, Setting, Task
+from hpc_sweep.search.daskml import DaskML, unsuited
+from hpc_sweep.search.evaluator import Evaluator
 from hpc_sweep.search.results import Evaluation, Evaluations
 from hpc_sweep.search.splits import Split, Splits
+from hpc_sweep.search.tasks import Model, Setting, Task
+from hpc_sweep.search.watch import NOBODY, Watch
 
-__all__ = ["Evaluation", "Evaluations", "Evaluator", "Model", "Setting", "Split", "Splits", "Task"]
+__all__ = [
+    "NOBODY",
+    "DaskML",
+    "Evaluation",
+    "Evaluations",
+    "Evaluator",
+    "Model",
+    "Setting",
+    "Split",
+    "Splits",
+    "Task",
+    "Watch",
+    "unsuited",
+]

@@ -20,9 +20,10 @@ from sklearn.model_selection._validation import _score
 from sklearn.utils import get_tags
 from sklearn.utils.parallel import Parallel, delayed
 
-from hpc_sweep.search.evaluator import Evaluator, Model, Setting, Task, is_own
+from hpc_sweep.search.evaluator import Evaluator, is_own
 from hpc_sweep.search.results import Evaluation
 from hpc_sweep.search.splits import Split
+from hpc_sweep.search.tasks import Model, Setting, Task
 from hpc_sweep.search.warned import Warned, recorded
 
 Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]

@@ -5,9 +5,8 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,71 +15,13 @@ from sklearn.base import clone
 from sklearn.metrics._scorer import _BaseScorer, _MultimetricScorer, _PassthroughScorer
 from sklearn.utils import _safe_indexing
 
+from hpc_sweep.choices import OUT_OF_MEMORY
 from hpc_sweep.search.copies import copier, leaves_input
 from hpc_sweep.search.results import Evaluation, Evaluations, brief, numbers
 from hpc_sweep.search.rules import RULES, Data, Fitted, Rule
-from hpc_sweep.search.splits import Split
+from hpc_sweep.search.tasks import Model, Setting, Task
 from hpc_sweep.search.warned import recorded_once
-
-
-@dataclass(frozen=True)
-class Model:
-    """A model of the spec, built.
-
-    Attributes
-    ----------
-    estimator : estimator
-        Unfitted; candidates are clones of it with their parameters set.
-    splitter : splitter
-        Makes the splits of a partition.
-    scorer : callable
-        ``scorer(estimator, X, y)`` gives a number, or a dict by metric.
-    """
-
-    estimator: Any
-    splitter: Any
-    scorer: Callable[..., Any]
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A candidate, as estimators take it.
-
-    Attributes
-    ----------
-    model : int
-        Index of the model.
-    params : mapping
-        Parameter values.
-    seeded : tuple of str
-        Names of the parameters that get the partition's seed.
-    """
-
-    model: int
-    params: Mapping[str, Any]
-    seeded: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Task:
-    """One partition.
-
-    Attributes
-    ----------
-    X : array-like or sparse matrix, shape (n_samples, n_features)
-        Features.
-    y : array-like, shape (n_samples,) or (n_samples, n_outputs), or None
-        Target.
-    splits : mapping of int to sequence of (ndarray, ndarray)
-        By model: train and test indices of each split.
-    seed : int
-        What the random states get that nobody has set.
-    """
-
-    X: Any
-    y: Any
-    splits: Mapping[int, Sequence[Split]]
-    seed: int = 0
+from hpc_sweep.search.watch import NOBODY, Watch
 
 
 class Evaluator:
@@ -113,6 +54,7 @@ class Evaluator:
         self.settings = settings
         self.metrics = tuple(metrics)
         self._train_scores = train_scores
+        self._watch = NOBODY
         self._templates: list[Any] = [_template(models[each.model], each) for each in settings]
         self._valid = [_is_valid(template) for template in self._templates]
         self._copiers = [copier(template) for template in self._templates]
@@ -142,8 +84,15 @@ class Evaluator:
                 found.append((rule_or_none, rows))
         return found
 
-    def evaluate(self, tasks: Sequence[Task]) -> Evaluations:
+    def evaluate(self, tasks: Sequence[Task], watch: Watch = NOBODY) -> Evaluations:
         """Fit and score every candidate on every split of every partition.
+
+        Parameters
+        ----------
+        tasks : sequence of Task
+            The partitions.
+        watch : Watch
+            Told of each fit before it begins.
 
         Returns
         -------
@@ -152,16 +101,40 @@ class Evaluator:
             becomes NaN and a message, as with scikit-learn's ``error_score=np.nan``, and
             touches nothing else. Numbers do not depend on which partitions come together.
         """
-        n_splits = max((len(made) for task in tasks for made in task.splits.values()), default=0)
-        results = Evaluations(
-            len(tasks), len(self.settings), n_splits, self.metrics, self._train_scores
-        )
+        results = self.blank(tasks)
+        self._watch = watch
+        watch.begins(tasks, results)
         for rule, rows in self.groups:
             if rule is None:
                 self.all_alone(rows, tasks, results)
             else:
+                watch.shares()
                 rule.evaluate(self, rows, tasks, results)
         return results
+
+    def finish(
+        self, tasks: Sequence[Task], results: Sequence[Evaluation], watch: Watch = NOBODY
+    ) -> None:
+        """Evaluate what is missing in results, one by one and nothing shared.
+
+        What has a time is not done again, and nothing of a candidate that was ended.
+        """
+        self._watch = watch
+        watch.begins(tasks, results)
+        for task, result in zip(tasks, results, strict=True):
+            for row in (row for _, rows in self.groups for row in rows if row not in result.ended):
+                done = np.isfinite(result.fit_time[row, : self.n_splits(row, task)])
+                left = np.flatnonzero(~done).tolist()
+                for column in left:
+                    result.clear(row, column)
+                self.alone(row, task, left, result)
+
+    def blank(self, tasks: Sequence[Task]) -> Evaluations:
+        """Return results in which nothing has been evaluated."""
+        n_splits = max((len(made) for task in tasks for made in task.splits.values()), default=0)
+        return Evaluations(
+            len(tasks), len(self.settings), n_splits, self.metrics, self._train_scores
+        )
 
     def n_splits(self, row: int, task: Task) -> int:
         """Return how many splits a candidate is evaluated on: none where there are none."""
@@ -193,6 +166,8 @@ class Evaluator:
         model = self.models[setting.model]
         with self._recorded() as warned:
             for column in columns:
+                self._watch.fits(task, row, column)
+                before = len(warned)
                 # cut anew for each fit, as scikit-learn does: Ridge(copy_X=False) changes its X
                 data = _cut(task, setting.model, column)
                 start = fitted = time.perf_counter()
@@ -208,10 +183,13 @@ class Evaluator:
                         self._score(model, estimator, data, row, column, result)
                 except (Exception, SystemExit) as error:  # it is the candidate's failure
                     result.fail(row, column, brief(type(error).__name__, error))
+                    if isinstance(error, MemoryError):
+                        result.states[row] = OUT_OF_MEMORY
                     fitted = time.perf_counter() if fitted == start else fitted
+                self._warn(row, warned[before:], result)
                 result.fit_time[row, column] = fitted - start
                 result.score_time[row, column] = time.perf_counter() - fitted
-        self._warn(row, warned, result)
+        self._watch.shares()
 
     def _new(self, row: int, seed: int) -> Any:
         """Return a new estimator, or raise what making it raises."""
@@ -255,6 +233,7 @@ class Evaluator:
         """Evaluate candidates on one split by a rule; alone where it fails."""
         index = self.settings[rows[0]].model
         left = set(rows)
+        self._watch.shares()
         with self._recorded() as warned, _unvalidated():
             data = _cut(task, index, column, warned)
             try:
@@ -264,6 +243,7 @@ class Evaluator:
                     texts = list(warned) if found.warned is None else list(found.warned)
                     if self._score_shared(found, row, data, column, texts, result):
                         left.discard(row)
+                    self._watch.shares()
             except Exception:  # noqa: S110, what is left is fitted alone, and says why
                 pass
         for row in sorted(left):

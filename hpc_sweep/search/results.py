@@ -19,13 +19,18 @@ class Evaluation:
     scores : dict of str to ndarray of float64, shape (n_candidates, n_splits)
         Test scores by metric; NaN where a fit or score failed.
     fit_time, score_time : ndarray of float64, shape (n_candidates, n_splits)
-        Seconds. The time of a fit that several candidates share is divided by their number.
+        Seconds. The time of a fit that several candidates share is divided by their number;
+        what has none is not done.
     failed : ndarray of bool, shape (n_candidates,)
         Whether any fit or score of the candidate raised.
     messages : list of str, length n_candidates
         Why it failed, or the first warning, or ``""``.
     train_scores : dict of str to ndarray of float64, shape (n_candidates, n_splits)
         The same on the training samples, where asked for.
+    states : dict of int to int
+        By row, the status of candidates that failed for more than an exception.
+    ended : set of int
+        Rows of which nothing more is evaluated.
     """
 
     scores: dict[str, NDArray[np.float64]]
@@ -34,6 +39,8 @@ class Evaluation:
     failed: NDArray[np.bool_]
     messages: list[str] = field(default_factory=list)
     train_scores: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    states: dict[int, int] = field(default_factory=dict)
+    ended: set[int] = field(default_factory=set)
 
     def fail(self, row: int, column: int, message: str) -> None:
         """Note why a candidate failed on a split; the first reason stays."""
@@ -50,6 +57,12 @@ class Evaluation:
         """Forget the scores of a fit that is going to be done again."""
         for scores in (*self.scores.values(), *self.train_scores.values()):
             scores[row, column] = np.nan
+
+    def forget(self, row: int) -> None:
+        """Forget all that there is of a candidate, times too."""
+        for values in (*self.scores.values(), *self.train_scores.values()):
+            values[row] = np.nan
+        self.fit_time[row] = self.score_time[row] = np.nan
 
 
 class Evaluations(Sequence[Evaluation]):

@@ -6,9 +6,12 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from hpc_sweep.choices import Strategy
+from hpc_sweep.choices import Engine, Strategy
 from hpc_sweep.spec.section import Section
-from hpc_sweep.spec.words import Metric, Metrics, Name, Scorers, Step
+from hpc_sweep.spec.words import Metric, Metrics, Name, Scorers, Seconds, Step
+
+HOW = frozenset({"engine", "timeout"})
+"""Keys that do not decide the results, and may change between runs."""
 
 
 class SearchSpec(Section):
@@ -28,6 +31,12 @@ class SearchSpec(Section):
     )
     seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(
         0, description="every random_state that is left open is derived from it"
+    )
+    engine: Engine = Field(
+        "shared", description="what fits and scores: shared (our own), or dask-ml (grid and random)"
+    )
+    timeout: Seconds | None = Field(
+        None, description="seconds that a fit with its scoring may take; then it is ended"
     )
 
 

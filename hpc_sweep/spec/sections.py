@@ -16,7 +16,7 @@ from hpc_sweep.choices import (
     OutsideJobs,
     Security,
 )
-from hpc_sweep.spec.search import GridSpec, Search
+from hpc_sweep.spec.search import HOW, GridSpec, Search
 from hpc_sweep.spec.section import Section
 from hpc_sweep.spec.words import (
     Amount,
@@ -275,12 +275,12 @@ class SweepSpec(Section):
         return tuple(self.data.target or ())
 
     def defining(self) -> dict[str, Any]:
-        """Return what decides the results: data, models, search; never places or names."""
+        """Return what decides the results: data, models, search; never places, names or limits."""
         whole = self.model_dump(mode="json")
         return {
             "data": {key: value for key, value in whole["data"].items() if key != "store"},
             "models": [_model(model) for model in whole["models"]],
-            "search": whole["search"],
+            "search": {key: v for key, v in whole["search"].items() if key not in HOW},
         }
 
     def digest(self) -> str:

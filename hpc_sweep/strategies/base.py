@@ -120,6 +120,10 @@ class Answer(Protocol):
     def messages(self) -> Sequence[str]:
         """Why, or the first warning."""
 
+    @property
+    def states(self) -> Mapping[int, int]:
+        """By row, the status of those that failed for more than an exception."""
+
 
 @dataclass(frozen=True)
 class Found:
@@ -135,6 +139,8 @@ class Found:
         Which rows failed.
     messages : sequence of str, length n_rows
         Why, or the first warning.
+    states : mapping of int to int
+        By row, the status of those that failed for more than an exception.
     more : mapping of str to array-like
         The strategy's own arrays, by name; what is left out reads as their fill.
     """
@@ -144,6 +150,7 @@ class Found:
     score_time: NDArray[np.float64]
     failed: NDArray[np.bool_]
     messages: Sequence[str]
+    states: Mapping[int, int] = field(default_factory=dict)
     more: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -12,5 +12,10 @@ class Grid(Strategy):
         """Ask for all candidates of the unit at once."""
         answer = yield Request((first, last), self.candidates[first:last])
         return Found(
-            answer.scores, answer.fit_time, answer.score_time, answer.failed, answer.messages
+            answer.scores,
+            answer.fit_time,
+            answer.score_time,
+            answer.failed,
+            answer.messages,
+            answer.states,
         )

@@ -275,6 +275,9 @@ class _Results:
         found.fit_time[rows, iteration] = answer.fit_time
         found.score_time[rows, iteration] = answer.score_time
         found.failed[rows] = answer.failed  # the last iteration counts
+        cast(dict[int, int], found.states).update(
+            {int(rows[number]): state for number, state in answer.states.items()}
+        )
         messages = cast(list[str], found.messages)
         for row, failed, message in zip(rows, answer.failed, answer.messages, strict=True):
             if message and (failed or not messages[row]):

@@ -135,7 +135,7 @@ class Optuna(Strategy):
             study = optuna.create_study(direction="maximize", sampler=sampler)
         found = self.nothing(0, 1, n_splits=max(map(len, partition.splits.values()), default=0))
         more = {array.name: np.full(self.n_rows, array.fill) for array in self.arrays}
-        messages = cast(list[str], found.messages)
+        messages, states = cast(list[str], found.messages), cast(dict[int, int], found.states)
         for start in range(0, self.n_rows, self._search.trials_at_once):
             rows = range(start, min(start + self._search.trials_at_once, self.n_rows))
             with quiet():
@@ -149,6 +149,7 @@ class Optuna(Strategy):
                 found.scores[metric][where] = scores
             found.fit_time[where], found.score_time[where] = answer.fit_time, answer.score_time
             found.failed[where], messages[where] = answer.failed, answer.messages
+            states.update({rows[number]: state for number, state in answer.states.items()})
             means = np.average(answer.scores[self.spec.refit_metric], axis=1)
             with quiet():
                 for trial, mean in zip(trials, means.tolist(), strict=True):

@@ -1,6 +1,7 @@
 """What runs on a worker."""
 
 from hpc_sweep.work.bench import Bench, open_bench
+from hpc_sweep.work.engine import DaskMLTasks
 from hpc_sweep.work.tasks import Context
 
-__all__ = ["Bench", "Context", "open_bench"]
+__all__ = ["Bench", "Context", "DaskMLTasks", "open_bench"]

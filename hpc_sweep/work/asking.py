@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from hpc_sweep.partitions import describe
 from hpc_sweep.plan import Unit
-from hpc_sweep.search import Evaluation, Task
-from hpc_sweep.strategies import Found, Request, Unsearchable
+from hpc_sweep.search import DaskML, Evaluation, Evaluator, Task
+from hpc_sweep.strategies import Found, Request, Search, Unsearchable
 from hpc_sweep.work.bench import Bench
-
-Asked = dict[Hashable, list[tuple[int, Request]]]
-"""Indices of partitions with their requests, by the requests' key."""
+from hpc_sweep.work.remains import NOBODY, Attendant, Remains
 
 
-def search(
-    bench: Bench, unit: Unit, tasks: Sequence[Task], refusals: Sequence[Mapping[int, str]]
-) -> list[Found]:
-    """Search some partitions by the strategy of the sweep.
+class Searching:
+    """Searches some partitions by the strategy of the sweep.
 
     Parameters
     ----------
@@ -27,59 +24,100 @@ def search(
         Has the strategy and the evaluators.
     unit : Unit
         Which columns.
-    tasks : sequence of Task
-        The partitions.
-    refusals : sequence of mapping of int to str
-        Why a partition has no splits for a model.
-
-    Returns
-    -------
-    list of Found
-        One a partition. A partition whose search raises fails alone.
+    tasks : mapping of int to Task
+        The partitions, by their position in the result chunk.
+    refusals : mapping of int to mapping of int to str
+        By position, why a partition has no splits for a model.
+    attendant : Attendant
+        Told of each step before it begins.
+    remains : Remains, optional
+        What is known already; then nothing is shared.
+    engine : callable, optional
+        Gives what answers a request, in place of the bench.
     """
-    searches = _Searches(bench, unit, tasks)
-    for index, (task, refused) in enumerate(zip(tasks, refusals, strict=True)):
-        if refused and not task.splits:
-            searches.give_up(index, "; ".join(dict.fromkeys(refused.values())))
-        else:
-            searches.go_on(index, None)
-    while searches.asked:
-        asked, searches.asked = searches.asked, defaultdict(list)
-        for same in asked.values():
-            evaluator = bench.evaluator(same[0][1])
-            answers = evaluator.evaluate([_task(tasks[index], request) for index, request in same])
-            for (index, request), answer in zip(same, answers, strict=True):
-                _refuse(answer, request, refusals[index])
-                searches.go_on(index, answer)
-    return [searches.found[index] for index in range(len(tasks))]
 
+    def __init__(
+        self,
+        bench: Bench,
+        unit: Unit,
+        tasks: Mapping[int, Task],
+        refusals: Mapping[int, Mapping[int, str]],
+        attendant: Attendant = NOBODY,
+        remains: Remains | None = None,
+        engine: Callable[[Request], Evaluator | DaskML] | None = None,
+    ) -> None:
+        self._bench = bench
+        self._unit = unit
+        self._tasks = tasks
+        self._refusals = refusals
+        self._attendant = attendant
+        self._remains = remains
+        self._engine = engine or bench.evaluator
+        self._searches: dict[int, Search] = {}
+        self._asked: dict[Hashable, list[tuple[int, Request]]] = defaultdict(list)
+        self._found: dict[int, Found] = {}
 
-class _Searches:
-    """The searches of some partitions, as far as they are."""
+    def run(self) -> dict[int, Found]:
+        """Return what was found, by position. A partition whose search raises fails alone."""
+        first, last = self._unit.first, self._unit.last
+        for position, task in self._tasks.items():
+            refused = self._refusals[position]
+            if refused and not task.splits:
+                self._give_up(position, "; ".join(dict.fromkeys(refused.values())))
+                continue
+            self._searches[position] = self._bench.strategy.search(task, first, last)
+            self._go_on(position, None)
+        number = 0
+        while self._asked:
+            asked, self._asked = self._asked, defaultdict(list)
+            for same in asked.values():
+                for (position, request), answer in zip(
+                    same, self._answers(number, same), strict=True
+                ):
+                    _refuse(answer, request, self._refusals[position])
+                    self._go_on(position, answer)
+            number += 1
+        return self._found
 
-    def __init__(self, bench: Bench, unit: Unit, tasks: Sequence[Task]) -> None:
-        self._strategy, self._columns = bench.strategy, (unit.first, unit.last)
-        self._searches = [self._strategy.search(task, *self._columns) for task in tasks]
-        self.found: dict[int, Found] = {}
-        self.asked: Asked = defaultdict(list)
-
-    def go_on(self, index: int, answer: Any) -> None:
-        """Answer a search, or begin it with None; note what it asks or has found."""
+    def _go_on(self, position: int, answer: Any) -> None:
         try:
-            request = self._searches[index].send(answer)
+            request = self._searches[position].send(answer)
         except StopIteration as end:
-            self.found[index] = end.value
+            self._found[position] = end.value
         except Unsearchable as error:
-            self.give_up(index, str(error))
+            self._give_up(position, str(error))
         except Exception as error:  # such as a user's sampler
             words = " ".join(str(error).split())
-            self.give_up(index, f"the search failed: {type(error).__name__}: {words}")
+            self._give_up(position, f"the search failed: {type(error).__name__}: {words}")
         else:
-            self.asked[request.key].append((index, request))
+            self._asked[request.key].append((position, request))
 
-    def give_up(self, index: int, reason: str) -> None:
-        """Note why a partition cannot be searched."""
-        self.found[index] = self._strategy.nothing(*self._columns, reason)
+    def _give_up(self, position: int, reason: str) -> None:
+        columns = self._unit.first, self._unit.last
+        self._found[position] = self._bench.strategy.nothing(*columns, reason)
+
+    def _answers(self, number: int, same: Sequence[tuple[int, Request]]) -> Sequence[Evaluation]:
+        """Evaluate the same candidates in several partitions."""
+        candidates = same[0][1].candidates
+        evaluator = self._engine(same[0][1])
+        asked = [(position, number, request.key) for position, request in same]
+        tasks = [_task(self._tasks[position], request) for position, request in same]
+        self._attendant.asks(asked, candidates)
+        if self._remains is None or isinstance(evaluator, DaskML):
+            return evaluator.evaluate(tasks, self._attendant)
+        blank = evaluator.blank(tasks)
+        results = [
+            self._remains.found.get(each, empty) for each, empty in zip(asked, blank, strict=True)
+        ]
+        for each, result in zip(asked, results, strict=True):
+            self._remains.give_up(each, candidates, result, self._who)
+        evaluator.finish(tasks, results, self._attendant)
+        return results
+
+    def _who(self, position: int) -> str:
+        store = self._bench.store
+        order = store.grid.reading_order(store.header.chunks, self._unit.chunk)
+        return describe(self._bench.labels(order[position]))
 
 
 def _task(task: Task, request: Request) -> Task:

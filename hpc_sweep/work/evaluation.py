@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hpc_sweep.choices import DONE, EMPTY, FAILED
 from hpc_sweep.errors import disk_cause, disk_error
+from hpc_sweep.partitions import describe
 from hpc_sweep.plan import BATCH_BYTES, Unit
 from hpc_sweep.search import Split, Task
 from hpc_sweep.store import Part
 from hpc_sweep.strategies import Array, Found
-from hpc_sweep.work.asking import search
+from hpc_sweep.work.asking import Searching
 from hpc_sweep.work.bench import Bench, open_bench
+from hpc_sweep.work.remains import NOBODY, Attendant, Loss, Remains
 
 BATCH_S = 1.0
 """Partitions are evaluated together that take about so long."""
@@ -46,8 +48,35 @@ class Outcome:
     status: NDArray[np.int8]
 
 
-def evaluate_partitions(bench: Bench, unit: Unit, until: float) -> list[Outcome]:
-    """Evaluate the partitions of a unit in order, until time is up.
+@dataclass(frozen=True)
+class Partition:
+    """One partition of a unit.
+
+    Attributes
+    ----------
+    position : int
+        In the reading order of the result chunk.
+    index : ndarray of intp, shape (n_dims,)
+        Which one it is.
+    arrays : tuple, exception or Loss
+        X and y, or why there are none.
+    """
+
+    position: int
+    index: NDArray[np.intp]
+    arrays: Arrays | Exception | Loss
+
+
+def evaluate_partitions(
+    bench: Bench,
+    unit: Unit,
+    until: float,
+    *,
+    batch_s: float = BATCH_S,
+    attendant: Attendant = NOBODY,
+    remains: Remains | None = None,
+) -> Iterator[list[Outcome]]:
+    """Evaluate the partitions of a unit in order, until time is up; yield batch by batch.
 
     Parameters
     ----------
@@ -57,81 +86,122 @@ def evaluate_partitions(bench: Bench, unit: Unit, until: float) -> list[Outcome]
         Which partitions and candidates.
     until : float
         On the clock of `time.perf_counter`; at least one batch is evaluated.
+    batch_s : float
+        How long a batch should take.
+    attendant : Attendant
+        Told of each step before it begins.
+    remains : Remains, optional
+        What is known already.
     """
-    outcomes: list[Outcome] = []
-    partitions = _partitions(bench, unit)
-    size = 1
+    remains = remains or Remains()
+    partitions = partitions_of(bench, unit, attendant, remains)
+    careful = remains.one_by_one > 0
+    size = max(1, remains.one_by_one)
     while batch := list(itertools.islice(partitions, size)):
         begin = time.perf_counter()
-        outcomes += _evaluate(bench, unit, batch)
+        yield _evaluate(bench, unit, batch, attendant, remains, careful=careful)
         now = time.perf_counter()
         if now > until:
             break
-        size = _next_size(batch, now - begin, min(BATCH_S, until - now))
-    return outcomes
+        size = _next_size(batch, now - begin, min(batch_s, until - now))
+        careful = False
 
 
-def _next_size(
-    batch: Sequence[tuple[Any, Arrays | BaseException]], spent_s: float, room_s: float
-) -> int:
+NONE: Mapping[int, Loss] = {}
+
+
+def groups_of(bench: Bench, unit: Unit, lost: Mapping[int, Loss] = NONE) -> Iterator[list[int]]:
+    """Yield the positions of a unit that are read together: those in one chunk of the source."""
+    header = bench.store.header
+    order = bench.store.grid.reading_order(header.chunks, unit.chunk)
+    source_chunk = order // np.array(header.read_chunks)
+
+    def group_of(position: int) -> tuple[object, ...]:
+        return (lost.get(position), *source_chunk[position])
+
+    for _, positions in itertools.groupby(range(unit.start, unit.stop), group_of):
+        yield list(positions)
+
+
+def _next_size(batch: Sequence[Partition], spent_s: float, room_s: float) -> int:
     """Return how many partitions to take next: at most twice as many."""
-    held = [arrays[0].nbytes for _, arrays in batch if not isinstance(arrays, BaseException)]
+    held = [each.arrays[0].nbytes for each in batch if isinstance(each.arrays, tuple)]
     by_time = room_s / max(spent_s, 1e-6) * len(batch)
     by_bytes = BATCH_BYTES // max(1, *held) if held else len(batch)
     return max(1, int(min(2 * len(batch), by_time, by_bytes)))
 
 
-def _partitions(
-    bench: Bench, unit: Unit
-) -> Iterator[tuple[NDArray[np.intp], Arrays | BaseException]]:
-    """Yield each partition of a unit with its arrays, or with what reading them raised."""
-    header = bench.store.header
-    order = bench.store.grid.reading_order(header.chunks, unit.chunk)[unit.start : unit.stop]
-    source_chunk = order // np.array(header.read_chunks)
-    borders = np.flatnonzero((source_chunk[1:] != source_chunk[:-1]).any(axis=1)) + 1
-    for group in np.split(order, borders):
-        count = 0
-        try:
-            for partition, arrays in zip(group, bench.source.read(group), strict=True):
-                yield partition, arrays
-                count += 1
-        except Exception as error:  # decoders of damaged chunks raise all kinds
-            cause = disk_cause(error)
-            if cause is not None:
-                bench.source.dataset.close()  # a stale file stays stale until it is opened anew
-                open_bench.cache_clear()
-                raise disk_error(cause, bench.source.data.store, "read") from error
-            yield from ((partition, error) for partition in group[count:])
+def partitions_of(
+    bench: Bench, unit: Unit, attendant: Attendant = NOBODY, remains: Remains | None = None
+) -> Iterator[Partition]:
+    """Yield each partition of a unit with its arrays, or with why there are none."""
+    order = bench.store.grid.reading_order(bench.store.header.chunks, unit.chunk)
+    lost = {} if remains is None else remains.partitions
+    for group in groups_of(bench, unit, lost):
+        if group[0] in lost:
+            yield from (Partition(p, order[p], lost[p]) for p in group)
+            continue
+        arrays = bench.source.read(order[group])
+        for count, position in enumerate(group):
+            attendant.reads(position, len(group) - count)
+            try:
+                found = next(arrays)
+            except Exception as error:  # decoders of damaged chunks raise all kinds
+                cause = disk_cause(error)
+                if cause is not None:
+                    bench.source.dataset.close()  # a stale file stays stale until opened anew
+                    open_bench.cache_clear()
+                    raise disk_error(cause, bench.source.data.store, "read") from error
+                yield from (Partition(p, order[p], error) for p in group[count:])
+                break
+            yield Partition(position, order[position], found)
+
+
+def without_arrays(bench: Bench, unit: Unit, partition: Partition) -> Outcome | None:
+    """Return the outcome of a partition that has nothing to fit; None for any other."""
+    arrays = partition.arrays
+    if isinstance(arrays, Loss):
+        reason = f"{describe(bench.labels(partition.index))}: {arrays.reason}"
+        return without_fits(bench, unit, Loss(arrays.status, reason))
+    if isinstance(arrays, Exception):
+        text = f"{type(arrays).__name__}: {' '.join(str(arrays).split())}"
+        return without_fits(bench, unit, Loss(FAILED, f"reading failed: {text}"))
+    return None if len(arrays[0]) else without_fits(bench, unit, Loss(EMPTY, ""))
 
 
 def _evaluate(
-    bench: Bench, unit: Unit, batch: Sequence[tuple[NDArray[np.intp], Arrays | BaseException]]
+    bench: Bench,
+    unit: Unit,
+    batch: Sequence[Partition],
+    attendant: Attendant,
+    remains: Remains,
+    *,
+    careful: bool,
 ) -> list[Outcome]:
     """Evaluate some partitions together."""
-    outcomes: list[Outcome | None] = []
-    tasks: list[Task] = []
-    refusals: list[dict[int, str]] = []
-    for partition, arrays in batch:
-        if isinstance(arrays, BaseException):
-            text = f"{type(arrays).__name__}: {' '.join(str(arrays).split())}"
-            outcomes.append(without_fits(bench, unit, FAILED, f"reading failed: {text}"))
-        elif len(arrays[0]) == 0:
-            outcomes.append(without_fits(bench, unit, EMPTY, ""))
-        else:
-            seed = bench.seed(partition)
-            splits, refused = _splits(bench, unit, arrays, seed)
-            tasks.append(Task(*arrays, splits, seed))
-            refusals.append(refused)
-            outcomes.append(None)
-    searched = iter(zip(tasks, search(bench, unit, tasks, refusals), strict=True))
-    return [_outcome(*next(searched)) if outcome is None else outcome for outcome in outcomes]
+    outcomes: dict[int, Outcome] = {}
+    tasks: dict[int, Task] = {}
+    refusals: dict[int, dict[int, str]] = {}
+    for each in batch:
+        position = each.position
+        outcome = without_arrays(bench, unit, each)
+        if outcome is not None:
+            outcomes[position] = outcome
+            continue
+        attendant.splits(position)
+        tasks[position], refusals[position] = task_of(bench, unit, each)
+    attendant.takes(batch[0].position, len(batch))
+    searching = Searching(bench, unit, tasks, refusals, attendant, remains if careful else None)
+    for position, found in searching.run().items():
+        task = tasks[position]
+        outcomes[position] = outcome_of(len(task.X), task.splits, found)
+    return [outcomes[each.position] for each in batch]
 
 
-def _splits(
-    bench: Bench, unit: Unit, arrays: Arrays, seed: int
-) -> tuple[dict[int, list[Split]], dict[int, str]]:
-    """Return the splits of a partition by model, and why there are none."""
-    X, y = arrays
+def task_of(bench: Bench, unit: Unit, partition: Partition) -> tuple[Task, dict[int, str]]:
+    """Return a partition that has arrays as the evaluator takes it, and why it lacks splits."""
+    X, y = cast(Arrays, partition.arrays)
+    seed = bench.seed(partition.index)
     splits: dict[int, list[Split]] = {}
     refused: dict[int, str] = {}
     for model in bench.strategy.models(unit.first, unit.last):
@@ -139,16 +209,19 @@ def _splits(
             splits[model] = bench.splits[model].make(X, y, seed)
         except ValueError as error:
             refused[model] = f"{len(X)} samples cannot be split: {error}"
-    return splits, refused
+    return Task(X, y, splits, seed), refused
 
 
-def _outcome(task: Task, found: Found) -> Outcome:
-    n_splits = max((len(made) for made in task.splits.values()), default=0)
+def outcome_of(n_samples: int, splits: Mapping[int, Sequence[Split]], found: Found) -> Outcome:
+    """Return the outcome of a partition that was searched."""
+    n_splits = max((len(made) for made in splits.values()), default=0)
     status = np.where(found.failed, FAILED, DONE).astype(np.int8)
-    return Outcome(found, len(task.X), n_splits, status)
+    for row, state in found.states.items():
+        status[row] = state
+    return Outcome(found, n_samples, n_splits, status)
 
 
-def without_fits(bench: Bench, unit: Unit, state: int, reason: str) -> Outcome:
+def without_fits(bench: Bench, unit: Unit, loss: Loss) -> Outcome:
     """Return the outcome of a partition in which nothing is fitted.
 
     Parameters
@@ -157,13 +230,11 @@ def without_fits(bench: Bench, unit: Unit, state: int, reason: str) -> Outcome:
         Has the strategy.
     unit : Unit
         Which columns.
-    state : int
-        Their status.
-    reason : str
-        Their message.
+    loss : Loss
+        Status and message of all.
     """
-    found = bench.strategy.nothing(unit.first, unit.last, reason)
-    return Outcome(found, 0, 0, np.full(len(found.failed), state, dtype=np.int8))
+    found = bench.strategy.nothing(unit.first, unit.last, loss.reason)
+    return Outcome(found, 0, 0, np.full(len(found.failed), loss.status, dtype=np.int8))
 
 
 def part_of(bench: Bench, outcomes: Sequence[Outcome]) -> Part:

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from distributed import Client, Future, get_worker
 
 from hpc_sweep import strategies
-from hpc_sweep.choices import FAILED
+from hpc_sweep.choices import FAILURES
 from hpc_sweep.clusters import seconds_to_work
 from hpc_sweep.errors import ClusterError, SpecError, StoreError
-from hpc_sweep.partitions import describe
 from hpc_sweep.plan import Chunk, Unit
 from hpc_sweep.spec import SweepSpec
 from hpc_sweep.store import (
@@ -33,7 +34,8 @@ from hpc_sweep.store import (
 )
 from hpc_sweep.versions import differences, installed
 from hpc_sweep.work.bench import Bench, open_bench
-from hpc_sweep.work.evaluation import evaluate_partitions, part_of, without_fits
+from hpc_sweep.work.evaluation import Outcome, evaluate_partitions, part_of
+from hpc_sweep.work.guard import USABLE, Child, Guard, Limits
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ class Context:
         Path of that lease.
     for_group : bool
         Whether a group may write what is written.
+    timeout : float or None
+        Seconds that a fit may take.
     """
 
     store: str
@@ -65,26 +69,29 @@ class Context:
     versions: Mapping[str, str]
     lease: str
     for_group: bool
+    timeout: float | None = None
 
-    def evaluate(self, client: Client, unit: Unit) -> Future:
-        """Submit a unit."""
-        return client.submit(evaluate_unit, self, unit, key=_key("unit", unit.key), pure=False)
+    def evaluate(self, client: Client, unit: Unit, *, guarded: bool) -> Future:
+        """Submit a unit; fits are guarded if there is a timeout in any case."""
+        key = key_of("unit", unit.key)
+        guarded = guarded or self.timeout is not None
+        return client.submit(evaluate_unit, self, unit, guarded, key=key, pure=False)
 
-    def give_up(self, client: Client, unit: Unit, reason: str) -> Future:
-        """Submit the writing of a part that says why a unit cannot be done."""
-        key = _key("give-up", unit.key)
-        return client.submit(give_up, self, unit, reason, key=key, pure=False)
+    def begun(self, client: Client) -> set[str]:
+        """Return the keys of tasks that are at work."""
+        return {key for keys in client.processing().values() for key in keys}
 
     def fold(self, client: Client, chunk: Chunk, parts: list[PartName]) -> Future:
         """Submit a fold; before all units, since it frees files."""
-        key = _key("fold", ".".join(map(str, chunk)))
+        key = key_of("fold", ".".join(map(str, chunk)))
         return client.submit(fold_chunk, self, chunk, tuple(parts), key=key, priority=1, pure=False)
 
 
 _COUNT = itertools.count()
 
 
-def _key(kind: str, what: str) -> str:
+def key_of(kind: str, what: str) -> str:
+    """Return a key that no other task has."""
     return f"{kind}-{what}-{next(_COUNT)}"
 
 
@@ -107,7 +114,7 @@ def check_strategy(spec_text: str) -> None:
         )
 
 
-def _bench(context: Context) -> Bench:
+def bench_of(context: Context) -> Bench:
     """Open what the driver has seen already: if this fails, it is for where this worker is."""
     try:
         return open_bench(context.store, context.spec)
@@ -118,7 +125,18 @@ def _bench(context: Context) -> Bench:
         ) from error
 
 
-def evaluate_unit(context: Context, unit: Unit) -> Receipt:
+def check_versions(context: Context) -> None:
+    """Raise a `ClusterError` when this worker has other versions than the driver."""
+    different = differences(context.versions)
+    if different:
+        raise ClusterError(
+            f"the worker {get_worker().address} has {' and '.join(different)}, which the driver "
+            "has; start workers in the driver's environment (--mixed-versions lets scikit-learn "
+            "differ)"
+        )
+
+
+def evaluate_unit(context: Context, unit: Unit, guarded: bool = False) -> Receipt:
     """Evaluate a unit and leave its part.
 
     Parameters
@@ -127,6 +145,8 @@ def evaluate_unit(context: Context, unit: Unit) -> Receipt:
         What every task is told.
     unit : Unit
         Which partitions and candidates.
+    guarded : bool
+        Whether fits are done in a process of their own.
 
     Returns
     -------
@@ -141,45 +161,48 @@ def evaluate_unit(context: Context, unit: Unit) -> Receipt:
         When this worker has other versions than the driver.
     """
     begin = time.perf_counter()
-    different = differences(context.versions)
-    if different:
-        raise ClusterError(
-            f"the worker {get_worker().address} has {' and '.join(different)}, which the driver "
-            "has; start workers in the driver's environment (--mixed-versions lets scikit-learn "
-            "differ)"
-        )
+    check_versions(context)
     until = begin + min(context.unit_seconds, seconds_to_work())
     check_strategy(context.spec)
-    bench = _bench(context)
-    outcomes = evaluate_partitions(bench, unit, until)
+    bench = bench_of(context)
+    if guarded:
+        outcomes = _guarded(context, unit, until)
+    else:
+        outcomes = [each for batch in evaluate_partitions(bench, unit, until) for each in batch]
     unit = replace(unit, stop=unit.start + len(outcomes))
-    return _left(context, bench, unit, part_of(bench, outcomes), begin)
+    return leave(context, bench, unit, part_of(bench, outcomes), begin, get_worker().address)
 
 
-def _left(context: Context, bench: Bench, unit: Unit, part: Part, begin: float) -> Receipt:
+_child = functools.cache(Child)
+"""The process for guarded fits of this worker."""
+
+
+def _guarded(context: Context, unit: Unit, until: float) -> list[Outcome]:
+    memory_bytes = get_worker().memory_manager.memory_limit
+    limits = Limits(
+        math.inf if context.timeout is None else context.timeout,
+        math.inf if memory_bytes is None else USABLE * memory_bytes,
+    )
+    try:
+        return Guard(_child(), limits).evaluate(context.store, context.spec, unit, until)
+    finally:
+        if context.timeout is None:  # the next unit may do without it, and need its memory
+            _child().end()
+
+
+def leave(
+    context: Context, bench: Bench, unit: Unit, part: Part, begin: float, worker: str
+) -> Receipt:
     """Write a part and return its receipt."""
     with group_access(context.for_group):
         name = write_part(bench.store.run.parts, bench.store.header.id, unit, part)
     return Receipt(
         name,
         time.perf_counter() - begin,
-        get_worker().address,
-        int((part.status == FAILED).sum()),
+        worker,
+        int(np.isin(part.status, FAILURES).sum()),
         installed("scikit-learn"),
     )
-
-
-def give_up(context: Context, unit: Unit, reason: str) -> Receipt:
-    """Leave a part that says why a unit cannot be done; nothing is read or fitted."""
-    begin = time.perf_counter()
-    bench = _bench(context)
-    order = bench.store.grid.reading_order(bench.store.header.chunks, unit.chunk)
-    labels = bench.labels(order[unit.start])
-    outcomes = [
-        without_fits(bench, unit, FAILED, f"{describe(labels)}: {reason}")
-        for _ in range(unit.start, unit.stop)
-    ]
-    return _left(context, bench, unit, part_of(bench, outcomes), begin)
 
 
 def fold_chunk(context: Context, chunk: Chunk, parts: tuple[PartName, ...]) -> dict[str, int]:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hpc_sweep.search.evaluator import Evaluator, Task
+    from hpc_sweep.search.evaluator import Evaluator
     from hpc_sweep.search.results import Evaluations
+    from hpc_sweep.search.tasks import Task
 
 
 @dataclass

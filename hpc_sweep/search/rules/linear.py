@@ -34,8 +34,9 @@ from hpc_sweep.search.rules.normal import (
 )
 
 if TYPE_CHECKING:
-    from hpc_sweep.search.evaluator import Evaluator, Task
+    from hpc_sweep.search.evaluator import Evaluator
     from hpc_sweep.search.results import Evaluations
+    from hpc_sweep.search.tasks import Task
 
 MAX_FULL = 500
 """Up to so many samples or features ``PCA(svd_solver="auto")`` is exact in any case."""
@@ -212,7 +213,9 @@ class _Batch:
                 sound &= self._score(problems, W, n_targets, where, splits)
                 self.done[where[0], np.arange(len(self.rows)), where[2]] = sound
                 scored = time.perf_counter()
-                self.results.fit_time[where] = (fitted - begin) / sound.size
+                # what has no time is not done yet
+                times = np.where(sound, (fitted - begin) / sound.size, np.nan)
+                self.results.fit_time[where] = times
                 self.results.score_time[where] = (scored - fitted) / sound.size
                 begin = time.perf_counter()
 

@@ -1,0 +1,69 @@
+"""What is evaluated: models, candidates as estimators take them, partitions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hpc_sweep.search.splits import Split
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model of the spec, built.
+
+    Attributes
+    ----------
+    estimator : estimator
+        Unfitted; candidates are clones of it with their parameters set.
+    splitter : splitter
+        Makes the splits of a partition.
+    scorer : callable
+        ``scorer(estimator, X, y)`` gives a number, or a dict by metric.
+    """
+
+    estimator: Any
+    splitter: Any
+    scorer: Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A candidate, as estimators take it.
+
+    Attributes
+    ----------
+    model : int
+        Index of the model.
+    params : mapping
+        Parameter values.
+    seeded : tuple of str
+        Names of the parameters that get the partition's seed.
+    """
+
+    model: int
+    params: Mapping[str, Any]
+    seeded: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Task:
+    """One partition.
+
+    Attributes
+    ----------
+    X : array-like or sparse matrix, shape (n_samples, n_features)
+        Features.
+    y : array-like, shape (n_samples,) or (n_samples, n_outputs), or None
+        Target.
+    splits : mapping of int to sequence of (ndarray, ndarray)
+        By model: train and test indices of each split.
+    seed : int
+        What the random states get that nobody has set.
+    """
+
+    X: Any
+    y: Any
+    splits: Mapping[int, Sequence[Split]]
+    seed: int = 0
