@@ -14,8 +14,8 @@ from sklearn.pipeline import Pipeline
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, np.number)
 
-_TRUSTED = ("builtins", "numpy", "scipy", "sklearn")
-"""Packages whose functions do not write into what they are given, unless they are told to."""
+_TRUSTED = ("builtins", "lightgbm", "numpy", "scipy", "sklearn", "xgboost")
+"""Packages that do not write into what they are given, unless they are told to."""
 
 
 def copier(estimator: Any) -> Callable[[], Any]:
@@ -66,18 +66,24 @@ def _is_immutable(value: Any) -> bool:
 
 def leaves_input(estimator: Any) -> bool:
     """Return whether an estimator is known not to write into the arrays that it is given."""
-    if not type(estimator).__module__.startswith("sklearn."):
+    if not _is_trusted(estimator):
         return False
     params = estimator.get_params(deep=True).items()
     for name, value in params:
         last = name.rpartition("__")[2]
         if (last.startswith("copy") and value is False) or (last == "overwrite" and value):
             return False
-        home = getattr(value, "__module__", type(value).__module__)
         acts = hasattr(value, "get_params") or callable(value)
-        if acts and home.partition(".")[0] not in _TRUSTED:
+        if acts and not _is_trusted(value):
             return False
     return True
+
+
+def _is_trusted(value: Any) -> bool:
+    if isinstance(value, partial):
+        return "copy" not in value.keywords and _is_trusted(value.func)
+    home = getattr(value, "__module__", None) or type(value).__module__
+    return home.partition(".")[0] in _TRUSTED
 
 
 def identity(value: Any, without: Iterable[str] = ()) -> Hashable:

@@ -1,6 +1,7 @@
 """Sharing rules: one file each, and the list of them."""
 
 from hpc_sweep.search.rules.base import Data, Fitted, Rule
+from hpc_sweep.search.rules.boosters import LightGBM, XGBoost
 from hpc_sweep.search.rules.boosting import AdaBoost, GradientBoosting, HistGradientBoosting
 from hpc_sweep.search.rules.features import Components, Selections
 from hpc_sweep.search.rules.linear import Linear
@@ -15,6 +16,8 @@ STEP_RULES: tuple[Rule, ...] = (
     GradientBoosting(),
     HistGradientBoosting(),
     AdaBoost(),
+    XGBoost(),
+    LightGBM(),
     Neighbors(),
     Selections(),
     Components(),

@@ -107,6 +107,8 @@ def kinds_of(*names: str) -> frozenset[str]:
 def fits_once(estimator: Any) -> bool:
     """Return whether a fit begins anew, prints nothing, has one thread, and scores nothing."""
     params = estimator.get_params(deep=False)
-    if any(params.get(name) for name in ("warm_start", "oob_score", "verbose")):
+    if any(params.get(name) for name in ("warm_start", "oob_score")):
+        return False
+    if params.get("verbose") not in (None, False, 0, -1):
         return False
     return params.get("n_jobs") in (None, 1)
