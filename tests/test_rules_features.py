@@ -9,6 +9,7 @@ from unittest import mock
 import numpy as np
 import pytest
 from conformance import Array, Case, conforms, samples
+from scipy import sparse
 from sklearn.base import is_classifier
 from sklearn.decomposition import PCA
 from sklearn.ensemble import ExtraTreesClassifier, RandomForestRegressor
@@ -23,11 +24,11 @@ from sklearn.feature_selection import (
 from sklearn.linear_model import Lasso, LogisticRegression
 from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVR
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor, ExtraTreeRegressor
 
-from hpc_sweep.search import Evaluator, Model, Setting
+from hpc_sweep.search import Evaluator, Model, Setting, Task
 
 PRUNINGS = {"ccp_alpha": [0.02, 0.0, 0.5, 1e3]}
 ERRORS = ["r2", "neg_max_error"]
@@ -138,6 +139,34 @@ def test_what_cannot_be_a_part() -> None:
     messages = conforms(case, X, y).messages
     assert messages[:2] == ["", ""]
     assert "k=6" in messages[2]
+
+
+def test_components_of_sparse_samples() -> None:
+    """They are found one by one, and depend on how many are asked for."""
+    X, y = samples(False)
+    thin = sparse.csr_array(X)
+    halves = {0: [(np.arange(60), np.arange(60, 90))]}
+    pipeline = make_pipeline(PCA(random_state=0), SVR())
+    settings = [Setting(0, {"pca__n_components": n}) for n in (1, 2, 3)]
+    model = Model(pipeline, None, lambda *each: each[0].score(*each[1:]))
+    shared = Evaluator([model], settings, ["score"])
+    alone = Evaluator([model], settings, ["score"], rules=())
+    assert len(shared.groups) == 1
+    found, wanted = (each.evaluate([Task(thin, y, halves)])[0] for each in (shared, alone))
+    np.testing.assert_array_equal(found.scores["score"], wanted.scores["score"])
+
+
+def centred(X: Array) -> Array:
+    """Change what is given."""
+    X -= X.mean(axis=0)
+    return X
+
+
+def test_a_function_that_writes_into_its_input() -> None:
+    pipeline = make_pipeline(StandardScaler(), FunctionTransformer(), SVR())
+    grid = {"functiontransformer__func": [None, centred, np.abs], "svr__C": [1, 10]}
+    conforms(Case(pipeline, grid, (6,), train=False), *samples(False))
+    conforms(Case(pipeline, grid, (4,)), *samples(False))
 
 
 def test_several_outputs_of_a_tree() -> None:

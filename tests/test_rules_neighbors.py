@@ -36,7 +36,7 @@ def of_whole_numbers(classifier: bool) -> tuple[Array, Array]:
 
 
 def squeezed(distances: Array) -> Array:
-    """Weigh neighbours, and write into what is given."""
+    """Weigh neighbours, and write into what is given: what else it does nobody knows."""
     distances += 1.0
     return np.asarray(1 / distances**2)
 
@@ -97,7 +97,7 @@ def test_as_many_neighbors_as_samples() -> None:
 
 def test_weights_of_ones_own() -> None:
     grid = {"n_neighbors": [4, 9], "weights": [squeezed, None, "uniform"]}
-    conforms(Case(KNeighborsRegressor(), grid, (6,), ["r2", "neg_max_error"]), *samples(False))
+    conforms(Case(KNeighborsRegressor(), grid, (4,), ["r2", "neg_max_error"]), *samples(False))
 
 
 @pytest.mark.parametrize("model", MODELS)

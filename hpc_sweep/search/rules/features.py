@@ -6,6 +6,7 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 
 from hpc_sweep.search.rules.base import Data
 from hpc_sweep.search.rules.views import Views
@@ -52,6 +53,8 @@ class Components(Views):
 
     def is_part(self, estimator: Any, data: Data) -> bool:
         """Return whether there are so many components, and the solver is the same for all."""
+        if issparse(data.X_train):
+            return False
         n_samples, n_features = shape = data.X_train.shape
         is_tall = n_features <= 2 * _SMALL and n_samples >= 10 * n_features
         if estimator.svd_solver == "auto" and not (is_tall or max(shape) <= _SMALL):
