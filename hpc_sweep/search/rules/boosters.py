@@ -18,7 +18,7 @@ class Boosters(Views):
         Values that a parameter must have; where it is missing, so much the better.
     """
 
-    varied = ("n_estimators",)
+    varied: ClassVar[tuple[str, ...]] = ("n_estimators",)
     plain: ClassVar[dict[str, tuple[Any, ...]]]
 
     def is_repeatable(self, estimator: Any) -> bool:
