@@ -159,7 +159,7 @@ def test_a_link_of_a_chain_that_meets_a_silent_controller(
     go.touch()
     wait_for_reason(store, "the queue takes no job now")
     log = run_folder(store).logs / f"driver-{first}.log"
-    assert "no successor could be queued from here: squeue failed: " in log.read_text()
+    assert "no successor could be queued from here: scontrol failed: " in log.read_text()
     assert len(driver_jobs(store)) == 2
     slurm.start_controller()
     wait_for_event(store, "unit_done", 150)
