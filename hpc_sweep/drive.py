@@ -36,20 +36,16 @@ REASON_AFTER_S = 10.0
 REASON_EVERY_S = 60.0
 
 
-Pending = Any
-"""Work that was submitted: a `distributed.Future`, or what looks like one."""
-
-
 class Tasks(Protocol):
-    """What is done on workers."""
+    """What is done on workers; what is submitted is a `distributed.Future`, or looks like one."""
 
-    def evaluate(self, client: Client, unit: Unit, *, guarded: bool) -> Pending:
+    def evaluate(self, client: Client, unit: Unit, *, guarded: bool) -> Any:
         """Submit a unit, with fits in a process of their own or not; gives a `Receipt`."""
 
     def begun(self, client: Client) -> set[Any]:
         """Return the keys of what is at work."""
 
-    def fold(self, client: Client, chunk: Chunk, parts: list[PartName]) -> Pending:
+    def fold(self, client: Client, chunk: Chunk, parts: list[PartName]) -> Any:
         """Submit a fold; gives the counts of partitions by state."""
 
 
@@ -136,8 +132,8 @@ class Drive:
     check_lease: Callable[[], None] = lambda: None
     on_receipt: Callable[[Receipt], None] = lambda receipt: None
     clock: Callable[[], float] = time.monotonic
-    _ready: queue.SimpleQueue[Pending] = field(default_factory=queue.SimpleQueue)
-    _flying: dict[Pending, Unit | Chunk] = field(default_factory=dict)
+    _ready: queue.SimpleQueue[Any] = field(default_factory=queue.SimpleQueue)
+    _flying: dict[Any, Unit | Chunk] = field(default_factory=dict)
     _again: deque[Unit] = field(default_factory=deque)
     _deaths: Counter[str] = field(default_factory=Counter)
     _looked: float = float("-inf")
@@ -224,7 +220,7 @@ class Drive:
                 future.cancel()
         self.journal.write("draining", units=len(self._flying))
 
-    def _fly(self, future: Pending, what: Unit | Chunk) -> None:
+    def _fly(self, future: Any, what: Unit | Chunk) -> None:
         self._flying[future] = what
         future.add_done_callback(self._ready.put)
 

@@ -106,7 +106,10 @@ def test_random_candidates(spec: Spec) -> None:
     equal_stores(theirs.store.path, ours.store.path)
 
 
-def test_killed_and_gone_on_with_by_the_other_engine(spec: Spec, write_spec: WriteSpec) -> None:
+@pytest.mark.parametrize("engine", ["dask-ml", "shared"])
+def test_killed_and_gone_on_with_by_either_engine(
+    spec: Spec, write_spec: WriteSpec, engine: str
+) -> None:
     spec = without_algebra(spec)
     begun = by("dask-ml", spec)
     store = Path(begun["output"]["store"])
@@ -114,17 +117,29 @@ def test_killed_and_gone_on_with_by_the_other_engine(spec: Spec, write_spec: Wri
     wait_for_units(store, 2, process)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    half = by("dask-ml", spec)
+    half = {**by(engine, spec), "output": begun["output"]}
     done = hpc_sweep("run", write_spec(half))
     assert done.returncode == 0, done.stderr
     assert "going on" in done.stdout
     again, twice = repeated_units(store)
     assert not twice
     assert len(again) <= 6
-    whole = by("shared", spec)
+    whole = {**by("shared", spec), "output": {"store": str(store.with_name("whole.zarr"))}}
     equal_stores(store, execute(load_spec(whole)).store.path)
     assert execute(load_spec({**whole, "output": {"store": str(store)}})).progress is None
     assert not list(run_folder(store).parts.iterdir())
+
+
+def test_interrupted(spec: Spec, write_spec: WriteSpec) -> None:
+    """Its threads wait for the cluster when that is closed."""
+    begun = by("dask-ml", without_algebra(spec))
+    process = start_run(write_spec(begun))
+    wait_for_units(Path(begun["output"]["store"]), 1, process)
+    process.send_signal(signal.SIGTERM)
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 130, output
+    assert output.splitlines()[-1].endswith("the same command goes on from here")
+    assert "Traceback" not in output
 
 
 def test_an_estimator_that_kills_is_left_to_the_guard(spec: Spec, faulty_on_workers: None) -> None:
