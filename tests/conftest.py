@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -274,3 +275,16 @@ def equal_stores(first: Path, second: Path) -> None:
         a, b = left[name].values, right[name].values
         same = (a == b) | ((a != a) & (b != b)) if a.dtype.kind == "f" else a == b
         assert same.all(), f"{name} differs in {(~same).sum()} of {same.size} places"
+
+
+def kill_driver(job: str) -> None:
+    """Send SIGKILL to a job's driver; scancel, asked for that, sends SIGTERM first."""
+    drivers = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            found = process.environ()
+            array = f"{found.get('SLURM_ARRAY_JOB_ID')}_{found.get('SLURM_ARRAY_TASK_ID')}"
+            if job in (found.get("SLURM_JOB_ID"), array) and "run" in process.cmdline():
+                drivers.append(process)
+    (driver,) = drivers
+    driver.kill()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import subprocess
@@ -11,9 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
-from conftest import Spec, hpc_sweep, wait_until_queue_is_empty
+from conftest import Spec, hpc_sweep, kill_driver, wait_until_queue_is_empty
 from test_slurm import driver_jobs, job_states, submit, wait_for_end
 
 from hpc_sweep.store import read_events, run_folder
@@ -191,18 +189,6 @@ def test_links_that_are_killed_end_the_chain(
     assert "small: stopped" in shown
     assert "driver:     none" in shown
     assert words in shown
-
-
-def kill_driver(job: str) -> None:
-    """Send SIGKILL to a job's driver; scancel, asked for that, sends SIGTERM first."""
-    drivers = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            mine = process.environ().get("SLURM_JOB_ID") == job
-            if mine and "--chain" in process.cmdline():
-                drivers.append(process)
-    (driver,) = drivers
-    driver.kill()
 
 
 def last_event(store: Path) -> dict[str, Any]:
