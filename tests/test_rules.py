@@ -104,3 +104,24 @@ def test_a_scorer_that_looks_at_the_steps() -> None:
     pipeline = make_pipeline(StandardScaler(), PCA(2), SVR())
     case = Case(pipeline, {"svr__C": [1, 10], "pca__n_components": [2, 3]}, (4,), n_features)
     conforms(case, *samples(False))
+
+
+def test_a_failure_on_one_split_hides_no_other() -> None:
+    """What fails when shared is done alone, also after another split has failed for good."""
+    X, y = samples(False)
+    folds = list(KFold(3).split(X))
+    seen: list[str] = []
+
+    def fails_at_first(estimator: Any, X_test: Array, y_test: Array) -> float:
+        if y_test[0] == y[folds[0][1][0]]:
+            raise ValueError("never")
+        name = f"{estimator['svr'].C} {y_test[0]}"
+        if name not in seen:
+            seen.append(name)
+            raise ValueError("the first time")
+        return 1.0
+
+    case = Case(SCALED_SVR, {"svr__C": [1, 10]}, (2,), scoring=fails_at_first, train=False)
+    found = evaluated(case, X, y)
+    np.testing.assert_array_equal(found.scores["score"], [[np.nan, 1, 1]] * 2)
+    assert found.messages == ["split 0: ValueError: never"] * 2

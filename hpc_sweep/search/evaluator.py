@@ -270,13 +270,15 @@ class Evaluator:
             estimator = self._assembled(row, found)
         if not self._leaves_input[row]:
             view = copy.deepcopy(view)
-        before = bool(result.failed[row]), result.messages[row]
+        failed, message = bool(result.failed[row]), result.messages[row]
+        result.failed[row] = False  # by another split, maybe
         try:
             self._score(model, estimator, view, row, column, result)
+            succeeded = not result.failed[row]
         except Exception:
-            result.failed[row] = True
-        if bool(result.failed[row]) and not before[0]:
-            result.failed[row], result.messages[row] = before
+            succeeded = False
+        result.failed[row], result.messages[row] = failed, message
+        if not succeeded:
             result.clear(row, column)
             return False
         result.fit_time[row, column] = found.seconds
