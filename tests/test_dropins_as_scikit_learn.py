@@ -27,7 +27,7 @@ def test_the_tests_of_scikit_learns_searches_pass(tmp_path: Path) -> None:
     which = ["--pyargs", "sklearn.model_selection.tests.test_search"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, *plugins, *which],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent), "PYTEST_ADDOPTS": ""},
         cwd=tmp_path,
         capture_output=True,
         text=True,
