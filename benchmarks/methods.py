@@ -110,6 +110,8 @@ def measure(method: str, case: Case) -> Run:
     cpu_s = _own_seconds() - own_s
     others_s = _busy_seconds() - busy_s - cpu_s
     others = max(0.0, others_s / whole_s / len(our_cores()))
+    if method == OURS:  # its workers are no children of this process
+        cpu_s = others = float("nan")
     return replace(run, whole_s=whole_s, cpu_s=cpu_s, others=others)
 
 

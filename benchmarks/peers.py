@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import statistics
 import sys
@@ -258,7 +259,7 @@ def _print_table(title: str, rows: Sequence[Row]) -> None:
         padded = [text.rjust(width) for text, width in zip(line[1:], widths[1:], strict=True)]
         print(f"| {' | '.join([line[0].ljust(widths[0]), *padded])} |")
     print(f"\nlargest difference of a score from ours: {max(row.difference for row in rows):.1e}")
-    most = max(row.others for row in rows)
+    most = max(row.others for row in rows if not math.isnan(row.others))
     if most > MOST_OTHERS:
         print(f"others had up to {most:.0%} of the cores meanwhile: these ratios are rough")
 
@@ -274,8 +275,8 @@ def _cells(row: Row) -> list[str]:
         f"{row.ratio_low:.2f}–{row.ratio_high:.2f}",
         f"{row.whole_rate:,.0f}",
         f"{row.whole_ratio:.2f}",
-        "–" if row.method == DASK_ML else f"{row.cpu_ms:.2f}",
-        f"{row.others:.0%}",
+        "–" if row.method == DASK_ML or math.isnan(row.cpu_ms) else f"{row.cpu_ms:.2f}",
+        "–" if math.isnan(row.others) else f"{row.others:.0%}",
     ]
 
 

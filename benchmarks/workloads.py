@@ -107,7 +107,7 @@ WORKLOADS = (
         "ridge 8 × 5",
         {"estimator": "sklearn.linear_model.Ridge"},
         Search(Ridge(), {"alpha": ALPHAS}, cv=5),
-        side=96,
+        side=256,
         peer_pixels=200,
         tolerance=1e-9,
     ),
@@ -119,7 +119,7 @@ WORKLOADS = (
             {"pca__n_components": [2, 4, 7], "ridge__alpha": [0.1, 1.0, 10.0, 100.0]},
             cv=5,
         ),
-        side=80,
+        side=192,
         peer_pixels=100,
         tolerance=1e-9,
     ),
@@ -131,8 +131,8 @@ WORKLOADS = (
             {"svr__C": [1.0, 10.0], "svr__gamma": [0.03, 0.1]},
             cv=3,
         ),
-        side=24,
-        peer_pixels=576,
+        side=32,
+        peer_pixels=400,
     ),
     Workload(
         "forest 6 × 3",
@@ -201,7 +201,7 @@ def generate(path: Path, pixels: int, samples: int = 200) -> Data:
     dataset = xr.Dataset(variables, coordinates)
     for name in (*names, target):
         dataset[name] = dataset[name].astype("float32")
-    chunk = max(2, pixels // 12)
+    chunk = max(2, pixels // 4)
     _write(dataset, path, {"latitude": chunk, "longitude": chunk})
     size = f"{pixels} × {pixels} pixels × {samples} samples"
     return Data(path, names, target, LABELS, f"generated, {size}")
