@@ -297,7 +297,7 @@ def test_creation_is_all_or_nothing(
     def fail(*arguments: Any) -> Iterator[None]:
         raise error("killed here")
 
-    monkeypatch.setattr(f"hpc_sweep.store.store.{place}", fail)
+    monkeypatch.setattr(f"hpc_sweep.store.creation.{place}", fail)
     with pytest.raises(error, match="killed here"):
         make_store(tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -309,8 +309,8 @@ def test_a_kill_leaves_nothing_but_what_is_hidden(
     def die(*arguments: Any, **options: Any) -> None:
         raise RuntimeError("killed here")
 
-    monkeypatch.setattr("hpc_sweep.store.store.shutil.rmtree", die)  # a SIGKILL cleans nothing
-    monkeypatch.setattr("hpc_sweep.store.store.zarr.consolidate_metadata", die)
+    monkeypatch.setattr("hpc_sweep.store.creation.shutil.rmtree", die)  # a SIGKILL cleans nothing
+    monkeypatch.setattr("hpc_sweep.store.creation.zarr.consolidate_metadata", die)
     with pytest.raises(RuntimeError):
         make_store(tmp_path)
     (left,) = tmp_path.iterdir()

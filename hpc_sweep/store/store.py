@@ -1,16 +1,11 @@
-"""The store: one zarr group with natural dimensions, and its run folder beside it."""
+"""The store: one zarr group with natural dimensions."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
-import re
-import secrets
-import shutil
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,101 +15,23 @@ import numpy as np
 import xarray as xr
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from hpc_sweep.candidates import (
     Candidate,
-    is_numeric,
-    parameter_names,
     restored,
-    value_text,
 )
 from hpc_sweep.choices import PENDING
 from hpc_sweep.errors import DiskError, StoreError, disk_errors
 from hpc_sweep.partitions import PartitionGrid
-from hpc_sweep.plan import WHOLE, Chunk, Share
+from hpc_sweep.plan import Chunk
 from hpc_sweep.spec import SweepSpec
 from hpc_sweep.store.durable import sync, write_durably
 from hpc_sweep.store.layout import result_arrays
-from hpc_sweep.store.sharing import make_folder
+from hpc_sweep.store.runfolder import RunFolder, real_place, run_folder
 from hpc_sweep.strategies import Array, Strategy, restore
 
 ATTRIBUTE = "hpc_sweep"
 SCHEMA = 1
-
-
-@dataclass(frozen=True)
-class RunFolder:
-    """``STORE.run/``: what a run needs beside the store."""
-
-    path: Path
-    share: Share = WHOLE
-
-    @property
-    def parts(self) -> Path:
-        """Durable files of finished units."""
-        return self.path / "parts"
-
-    @property
-    def lease(self) -> Path:
-        """Which driver works on the store, or on its share of it."""
-        return self.path / f"lease{self.share}.json"
-
-    def rivals(self) -> list[Path]:
-        """Return leases that exclude this one: all but those of other shares of as many."""
-        mine = f"-of-{self.share.count}.json"
-        return [
-            path
-            for path in self.path.glob("lease*.json")
-            if path != self.lease and (self.share == WHOLE or not path.name.endswith(mine))
-        ]
-
-    @property
-    def events(self) -> Path:
-        """What happened, as JSON lines."""
-        return self.path / f"events{self.share}.jsonl"
-
-    @property
-    def spec(self) -> Path:
-        """What ``hpc-sweep submit`` gives to the driver's job."""
-        return self.path / "spec.json"
-
-    @property
-    def script(self) -> Path:
-        """The script of the driver's job."""
-        return self.path / "driver.sh"
-
-    @property
-    def logs(self) -> Path:
-        """Logs of jobs."""
-        return self.path / "logs"
-
-    @property
-    def keys(self) -> Path:
-        """Certificates of a driver of who made the folder; readable by their owner only."""
-        return self.path / "keys"
-
-    def make(self, group: int | None = None) -> RunFolder:
-        """Create the folder and those below it, all but the keys for a group to share."""
-        with disk_errors(self.path):
-            for folder in (self.path, self.parts, self.logs):
-                make_folder(folder, group)
-            self.keys.mkdir(mode=0o700, exist_ok=True)
-            if not self.events.exists():
-                self.events.touch()  # now, for whom its folder is for
-        return self
-
-
-def run_folder(store: str | Path, share: Share = WHOLE) -> RunFolder:
-    """Return the run folder of a store, as the driver of a share of it sees it."""
-    path = real_place(store)
-    return RunFolder(path.with_name(path.name + ".run"), share)
-
-
-def real_place(store: str | Path) -> Path:
-    """Return where a store is, so that by whatever link it is named it has one run folder."""
-    path = Path(store).absolute()
-    return path.resolve() if os.path.islink(path) else path  # noqa: PTH114, Path's one raises
 
 
 @dataclass(frozen=True)
@@ -377,181 +294,3 @@ def writing() -> Iterator[None]:
     """Context in which zarr writes all chunks, also those that hold only fill values."""
     with zarr.config.set({"array.write_empty_chunks": True, "threading.max_workers": 1}):
         yield
-
-
-def create_store(
-    path: Path,
-    strategy: Strategy,
-    grid: PartitionGrid,
-    chunks: tuple[int, ...],
-    n_splits: int,
-    coordinates: xr.Dataset,
-    *,
-    source_identity: str,
-    versions: Mapping[str, str],
-    group: int | None = None,
-) -> Store:
-    """Create a store with all its metadata; nothing is there until it is whole.
-
-    Parameters
-    ----------
-    path : Path
-        Where; an empty folder may be there.
-    strategy : Strategy
-        Of its spec.
-    grid : PartitionGrid
-        The partitions.
-    chunks : tuple of int
-        Result chunks along the partition dimensions.
-    n_splits : int
-        Length of ``split``.
-    coordinates : xarray.Dataset
-        Coordinates that the results keep.
-    source_identity : str
-        Identity of the source.
-    versions : mapping
-        Versions to record.
-    group : int, optional
-        Whom it is shared with.
-    """
-    header = Header(
-        secrets.token_hex(8),
-        strategy.spec.model_dump(mode="json"),
-        strategy.spec.digest(),
-        source_identity,
-        grid.dims,
-        grid.shape,
-        grid.read_chunks,
-        chunks,
-        n_splits,
-        dict(versions),
-    )
-    path = real_place(path)
-    temporary = path.with_name(f".{path.name}.{header.id}.tmp")
-    with disk_errors(path):
-        _remove_unfinished(path)
-        try:
-            make_folder(temporary, group)
-            store = Store(temporary, header, strategy)
-            with writing():
-                _write_metadata(store, coordinates)
-            for file in (*temporary.rglob("*"), temporary):
-                sync(file)
-            temporary.rename(path)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
-        sync(path.parent)
-    return Store(path, header, strategy)
-
-
-def _remove_unfinished(path: Path) -> None:
-    """Remove what drivers left that were killed while they made this store."""
-    name = re.compile(re.escape(f".{path.name}.") + "[0-9a-f]{16}" + re.escape(".tmp"))
-    if path.parent.is_dir():
-        for folder in path.parent.iterdir():
-            if name.fullmatch(folder.name):
-                shutil.rmtree(folder, ignore_errors=True)
-
-
-def _write_metadata(store: Store, coordinates: xr.Dataset) -> None:
-    header = store.header
-    attributes = {
-        "Conventions": "CF-1.11",
-        "title": f"{store.spec.name}: scores of {store.strategy.n_rows} {store.strategy.dim}s",
-        "seed": store.spec.search.seed,
-        ATTRIBUTE: json.dumps(dataclasses.asdict(header)),
-    }
-    group = zarr.create_group(store.path, zarr_format=3, attributes=attributes)
-    attached = _names_of_attached(coordinates)
-    for array in store.arrays:
-        shape = tuple(store.lengths[dim] for dim in array.dims)
-        more = {"coordinates": attached} if attached else {}
-        _create(
-            group,
-            array.name,
-            (*header.dims, *array.dims),
-            header.shape + shape,
-            header.chunks + shape,
-            array.dtype,
-            array.fill,
-            {**array.attributes, **more},
-        )
-    for name, dims, values, attrs in _fixed_arrays(store, coordinates):
-        dtype = "str" if values.dtype.kind in "OUT" else values.dtype.name
-        fill = attrs.get("_FillValue", "" if dtype == "str" else 0)
-        created = _create(group, name, dims, values.shape, values.shape, dtype, fill, attrs)
-        created[...] = values
-    with warnings.catch_warnings():
-        # zarr warns that version 3 does not specify this yet; xarray reads and writes it
-        warnings.filterwarnings("ignore", message=".*[Cc]onsolidated metadata")
-        zarr.consolidate_metadata(group.store)
-
-
-def _create(
-    group: zarr.Group,
-    name: str,
-    dims: tuple[str, ...],
-    shape: tuple[int, ...],
-    chunks: tuple[int, ...],
-    dtype: str,
-    fill: Any,
-    attributes: Mapping[str, Any],
-) -> Any:
-    return group.create_array(
-        name,
-        shape=shape,
-        chunks=tuple(max(1, n) for n in chunks),
-        dtype=str if dtype == "str" else dtype,
-        fill_value=fill,
-        dimension_names=dims,
-        attributes={k: v for k, v in attributes.items() if k != "_FillValue"},
-        compressors=[ZstdCodec(level=1), Crc32cCodec()],
-        chunk_key_encoding={"name": "default", "separator": "."},
-    )
-
-
-def _names_of_attached(coordinates: xr.Dataset) -> str:
-    """Return the CF ``coordinates`` attribute: names of those that are not dimensions."""
-    return " ".join(str(name) for name in coordinates.coords if name not in coordinates.dims)
-
-
-FixedArray = tuple[str, tuple[str, ...], NDArray[Any], dict[str, Any]]
-
-
-def _fixed_arrays(store: Store, coordinates: xr.Dataset) -> Iterator[FixedArray]:
-    """Yield the arrays that are written once: coordinates, and what the candidates are."""
-    # the source's packing is dropped: it would need its fill value as an attribute
-    plain = coordinates.drop_encoding()
-    encoded, _ = xr.conventions.cf_encoder(dict(plain.variables), {})
-    for name, variable in encoded.items():
-        attrs = {key: _plain(value) for key, value in variable.attrs.items()}
-        labels = np.asarray(variable.values)
-        if labels.dtype.kind == "S":  # netCDF's character arrays
-            labels = np.char.decode(labels, "utf-8", "replace")
-        yield str(name), tuple(map(str, variable.dims)), labels, attrs
-    if "target" in store.header.dims:
-        targets = np.array(store.spec.targets, dtype=object)
-        yield "target", ("target",), targets, {"long_name": "target of the search"}
-    for dim, length in store.lengths.items():
-        yield dim, (dim,), np.arange(length), {"long_name": f"index of the {dim}"}
-    candidates = store.candidates
-    if not candidates:
-        return
-    for name, texts, what in (
-        ("candidate_id", [c.id for c in candidates], "digest of the candidate's content"),
-        ("candidate_json", [c.json for c in candidates], "exact content of the candidate"),
-        ("model", [c.model_name for c in candidates], "model of the candidate"),
-    ):
-        yield name, ("candidate",), np.array(texts, dtype=object), {"long_name": what}
-    for name in parameter_names(candidates):
-        if is_numeric(candidates, name):
-            values: NDArray[Any] = np.array([c.params[name] for c in candidates])
-        else:
-            values = np.array([value_text(c, name) for c in candidates], dtype=object)
-        attrs = {"long_name": f"parameter {name}", "comment": 'text: "" does not apply'}
-        yield f"param_{name}", ("candidate",), values, attrs
-
-
-def _plain(value: Any) -> Any:
-    return value.tolist() if hasattr(value, "tolist") else value
