@@ -1,25 +1,21 @@
-"""The source: the input data set, opened lazily, read block by block."""
+"""The source: how it is cut, what is read of it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
-import os
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from hpc_sweep.errors import Fault, SpecError, disk_cause, disk_error, listed, nearest
 from hpc_sweep.partitions import PartitionGrid
-from hpc_sweep.spec import OWN_NAMES, DataSpec
+from hpc_sweep.spec import DataSpec
 
 TOGETHER_BYTES = 4 * 2**20
 """So many bytes of partitions are made into arrays together, or one partition's."""
@@ -207,55 +203,6 @@ class Source:
         return tuple(free)
 
 
-def open_source(data: DataSpec) -> Source:
-    """Open the data set of a spec and check that it is what the spec says.
-
-    Raises
-    ------
-    SpecError
-        With every fault at once.
-    DiskError
-        When its disk fails.
-    """
-    dataset = _open(data.store)
-    faults = list(_variable_faults(data, dataset))
-    dims, more = _partition_dims(data, dataset)
-    faults += more
-    if faults:
-        raise SpecError(faults)
-    sample_dims = _sample_dims(data, dataset, dims)
-    source = Source(data, dataset, dims, sample_dims)
-    faults = list(_shape_faults(source))
-    if faults:
-        raise SpecError(faults)
-    return source
-
-
-def _open(store: str) -> xr.Dataset:
-    options: dict[str, Any] = {"chunks": None, "decode_timedelta": False}
-    if "://" not in store and "::" not in store:
-        if not os.path.exists(store):  # noqa: PTH110, Path.exists raises where one may not look
-            siblings = [p.name for p in Path(store).parent.glob("*")]
-            hint = nearest(Path(store).name, siblings)
-            raise SpecError([Fault("data.store", f"'{store}' does not exist{hint}")])
-        if Path(store).is_dir():
-            options["engine"] = "zarr"
-    elif store.rstrip("/").endswith((".zarr", ".zip")):
-        options["engine"] = "zarr"
-    try:
-        with warnings.catch_warnings():
-            # no consolidated metadata is fine; only the opening is slower
-            warnings.filterwarnings("ignore", category=RuntimeWarning, message=".*consolidated")
-            return xr.open_dataset(store, **options)
-    except Exception as error:  # each of xarray's engines raises its own kinds
-        cause = disk_cause(error)
-        if cause is not None and not isinstance(cause, PermissionError):
-            raise disk_error(cause, store, "read") from error
-        text = " ".join(str(error).split())[:300] or type(error).__name__
-        message = f"'{store}' is not a data set that xarray can open ({text})"
-        raise SpecError([Fault("data.store", message)]) from error
-
-
 def _picked(array: NDArray[Any], places: NDArray[np.intp]) -> NDArray[Any]:
     """Return a variable's values at some places, shape (n_places, n_samples)."""
     at = tuple(
@@ -280,88 +227,6 @@ def _lacking(array: NDArray[Any]) -> NDArray[np.bool_]:
     for column in range(array.shape[2]) if array.dtype.kind == "f" else ():
         lacking |= np.isnan(array[:, :, column])
     return lacking
-
-
-def _variable_faults(data: DataSpec, dataset: xr.Dataset) -> Iterator[Fault]:
-    names = [(f"data.features.{i}", name) for i, name in enumerate(data.features)]
-    names += [(f"data.target.{i}", name) for i, name in enumerate(data.target or ())]
-    for path, name in names:
-        known = [str(key) for key in dataset.variables]
-        if name not in dataset.variables:
-            hint = nearest(name, known) or f"; it has {listed(known)}"
-            yield Fault(path, f"the data set has no variable '{name}'{hint}")
-        elif dataset[name].dtype.kind not in "biuf":
-            kind = dataset[name].dtype
-            yield Fault(path, f"'{name}' is of dtype {kind}; estimators need numbers")
-
-
-def _partition_dims(data: DataSpec, dataset: xr.Dataset) -> tuple[tuple[str, ...], list[Fault]]:
-    """Return the partition dimensions in the order of the data, and what is wrong with them."""
-    faults = []
-    for index, dim in enumerate(data.partition_by):
-        if dim not in dataset.sizes:
-            known = listed(dataset.sizes)
-            hint = nearest(dim, map(str, dataset.sizes)) or f"; its dimensions are {known}"
-            fault = Fault(
-                f"data.partition_by.{index}", f"'{dim}' is no dimension of the data set{hint}"
-            )
-            faults.append(fault)
-    for dim in data.sample_dims or ():
-        if dim not in dataset.sizes:
-            hint = nearest(dim, map(str, dataset.sizes))
-            message = f"'{dim}' is no dimension of the data set{hint}"
-            faults.append(Fault("data.sample_dims", message))
-    for dim in sorted(set(data.partition_by) & set(data.sample_dims or ())):
-        faults.append(Fault("data.sample_dims", f"'{dim}' is also in data.partition_by"))
-    wanted = [n for n in (*(data.target or ()), *data.features) if n in dataset.variables]
-    ordered = [str(dim) for name in wanted for dim in dataset[name].dims]
-    return tuple(dict.fromkeys(dim for dim in ordered if dim in data.partition_by)), faults
-
-
-def _sample_dims(data: DataSpec, dataset: xr.Dataset, dims: tuple[str, ...]) -> tuple[str, ...]:
-    if data.sample_dims is not None:
-        return tuple(data.sample_dims)
-    names = (*(data.target or ()), *data.features)
-    found = [str(dim) for name in names for dim in dataset[name].dims if dim not in dims]
-    return tuple(dict.fromkeys(found))
-
-
-def _shape_faults(source: Source) -> Iterator[Fault]:
-    data, dataset = source.data, source.dataset
-    for dim in data.partition_by:
-        if dim not in source.dims:
-            yield Fault("data.partition_by", f"no feature or target has the dimension '{dim}'")
-    if not source.sample_dims:
-        message = f"no dimension is left for samples; all of {listed(source.dims)} are partitions"
-        yield Fault("data.partition_by", message)
-        return
-    for dim in (*source.dims, *source.sample_dims):
-        if dim in OWN_NAMES:
-            message = f"the data's dimension '{dim}' is a name of ours in the store; rename it"
-            yield Fault("data.store", message)
-        elif dataset.sizes.get(dim) == 0:
-            yield Fault("data.store", f"the dimension '{dim}' has no elements")
-    yield from _dimension_faults(source)
-
-
-def _dimension_faults(source: Source) -> Iterator[Fault]:
-    """Yield variables whose dimensions are not those of partitions and samples."""
-    data, dataset = source.data, source.dataset
-    known = {*source.dims, *source.sample_dims}
-    for key, names in (("features", data.features), ("target", source.targets)):
-        for index, name in enumerate(names):
-            here, path = {str(dim) for dim in dataset[name].dims}, f"data.{key}.{index}"
-            if not here & {*source.sample_dims}:
-                wanted = listed(source.sample_dims)
-                yield Fault(path, f"'{name}' lacks the sample dimension {wanted}")
-            elif here - known:
-                more = listed(sorted(here - known))
-                yield Fault(
-                    path, f"'{name}' has {more} besides; put it into partition_by or sample_dims"
-                )
-            elif key == "target" and known - here:
-                lack = listed(sorted(known - here))
-                yield Fault(path, f"the target '{name}' lacks the dimension {lack}")
 
 
 def _chunk_shape(array: xr.DataArray) -> tuple[int, ...] | None:
