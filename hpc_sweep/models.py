@@ -53,7 +53,8 @@ def load_model(store: str | Path, **labels: Any) -> Any:
     model = bench.models[candidate.model]
     params = bench.params(candidate, bench.seed(partition))
     estimator = clone(model.estimator).set_params(**clone(params, safe=False))
-    ((X, y),) = bench.source.read(partition[np.newaxis])
+    (samples,) = bench.source.read(partition[np.newaxis])
+    X, y = samples.X, samples.y
     return estimator.fit(X) if y is None else estimator.fit(X, y)
 
 

@@ -145,7 +145,8 @@ def selected(
 def assert_reads(source: Source, data: xr.Dataset, partitions: np.ndarray[Any, Any]) -> None:
     found = list(source.read(partitions))
     assert len(found) == len(partitions)
-    for partition, (X, y) in zip(partitions, found, strict=True):
+    for partition, samples in zip(partitions, found, strict=True):
+        X, y = samples.X, samples.y
         expected_X, expected_y = selected(source, data, partition)
         np.testing.assert_array_equal(X, expected_X, strict=True)
         if expected_y is None:
@@ -221,7 +222,8 @@ def test_infinite_numbers_are_no_gaps(write: Write, dropna: bool) -> None:
     features = {"features": ["a", "hour"], "target": ["slope", "other"], "dropna": dropna}
     source = opened(write(data), **features)
     assert_reads(source, data, everything(source)[:2])
-    X, y = next(source.read(everything(source)))
+    samples = next(source.read(everything(source)))
+    X, y = samples.X, samples.y
     assert len(X) == SIZES["time"]
     assert y is not None
 
@@ -229,7 +231,8 @@ def test_infinite_numbers_are_no_gaps(write: Write, dropna: bool) -> None:
 def test_a_partition_without_data_is_empty_and_no_fault(write: Write) -> None:
     data = dataset()
     data["slope"][0, 0] = np.nan
-    X, y = next(opened(write(data)).read(np.array([[0, 0]])))
+    samples = next(opened(write(data)).read(np.array([[0, 0]])))
+    X, y = samples.X, samples.y
     assert X.shape == (0, 2)
     assert y is not None
     assert y.shape == (0,)
@@ -237,10 +240,9 @@ def test_a_partition_without_data_is_empty_and_no_fault(write: Write) -> None:
 
 def test_integer_targets_without_gaps_keep_every_sample_with_features(common: str) -> None:
     source = opened(common, features=["hour"], target="kind")
-    for X, y in source.read(everything(source)):
-        assert len(X) == SIZES["time"]
-        assert y is not None
-        assert y.dtype == np.int16
+    for samples in source.read(everything(source)):
+        assert len(samples) == SIZES["time"]
+        assert samples.y.dtype == np.int16
 
 
 def test_scale_and_offset_are_applied(write: Write) -> None:
@@ -250,7 +252,7 @@ def test_scale_and_offset_are_applied(write: Write) -> None:
     encoding["a"] |= packed  # type: ignore[arg-type]
     source = opened(write(data, encoding=encoding), features=["a"])
     for X, partition in zip(
-        (X for X, _ in source.read(everything(source))), everything(source), strict=True
+        (samples.X for samples in source.read(everything(source))), everything(source), strict=True
     ):
         plain = data[["a", "slope"]].isel(y=partition[0], x=partition[1]).to_dataframe().dropna()
         np.testing.assert_allclose(X[:, 0], plain["a"], atol=0.006)
@@ -261,7 +263,8 @@ def test_a_masked_integer_target_loses_its_gaps(write: Write) -> None:
     encoding = chunked(data)
     encoding["kind"] |= {"_FillValue": int(data["kind"][0, 0, 0])}  # type: ignore[dict-item]
     source = opened(write(data, encoding=encoding), features=["hour"], target="kind")
-    X, y = next(source.read(np.array([[0, 0]])))
+    samples = next(source.read(np.array([[0, 0]])))
+    X, y = samples.X, samples.y
     assert len(X) < SIZES["time"]
     assert y is not None
     assert not np.isnan(y).any()

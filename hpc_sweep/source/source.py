@@ -15,6 +15,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from hpc_sweep.partitions import PartitionGrid
+from hpc_sweep.source.samples import Samples
 from hpc_sweep.spec import DataSpec
 
 TOGETHER_BYTES = 4 * 2**20
@@ -127,10 +128,8 @@ class Source:
                 digest.update(dim.encode() + np.ascontiguousarray(plain).tobytes())
         return digest.hexdigest()
 
-    def read(
-        self, partitions: NDArray[np.intp]
-    ) -> Iterator[tuple[NDArray[Any], NDArray[Any] | None]]:
-        """Read partitions that lie close together, and yield the arrays of each.
+    def read(self, partitions: NDArray[np.intp]) -> Iterator[Samples]:
+        """Read partitions that lie close together, and yield the samples of each.
 
         Parameters
         ----------
@@ -139,11 +138,9 @@ class Source:
 
         Yields
         ------
-        X : ndarray, shape (n_samples, n_features)
-            Features in `data.dtype`; samples with a missing value are dropped if the spec
-            says so.
-        y : ndarray, shape (n_samples,) or (n_samples, n_targets), or None
-            Target or targets; integers stay integers.
+        Samples
+            Features in `data.dtype`, targets too unless they are integers, which stay so;
+            samples with a missing value are dropped if the spec says so.
         """
         where = partitions[:, : len(self.dims)]
         low, high = where.min(axis=0), where.max(axis=0) + 1
@@ -168,8 +165,8 @@ class Source:
 
     def _arrays(
         self, block: dict[str, NDArray[Any]], places: NDArray[np.intp], last: NDArray[np.intp]
-    ) -> Iterator[tuple[NDArray[Any], NDArray[Any] | None]]:
-        """Yield the arrays of partitions by their places in a block, and their last index."""
+    ) -> Iterator[Samples]:
+        """Yield the samples of partitions by their places in a block, and their last index."""
         X = _stacked([_picked(block[name], places) for name in self.data.features])
         X = X.astype(self.data.dtype, copy=False)
         joint = [] if self.separate or not self.targets else [self.targets]
@@ -185,7 +182,9 @@ class Source:
             missing = lacks[which][place]
             kept = ~missing if missing.any() else slice(None)
             y = ys[which][place][kept] if ys else None
-            yield X[place][kept], y[:, 0] if y is not None and y.shape[1] == 1 else y
+            if y is not None and y.shape[1] == 1:
+                y = y[:, 0]
+            yield Samples(X[place][kept], y)
 
     def _read_chunks(self, sizes: tuple[int, ...]) -> tuple[int, ...]:
         """Return the chunks of the largest variable along the partition dimensions."""

@@ -29,7 +29,7 @@ from hpc_sweep.work.evaluation import (
     part_of,
     partitions_of,
     task_of,
-    without_arrays,
+    without_samples,
 )
 from hpc_sweep.work.tasks import Context, bench_of, check_versions, key_of, leave
 
@@ -209,7 +209,7 @@ def load(context: Context, unit: Unit) -> list[Loaded]:
     bench = bench_of(context)
     found = []
     for each in partitions_of(bench, unit):
-        outcome = without_arrays(bench, unit, each)
+        outcome = without_samples(bench, unit, each)
         if outcome is None:
             task, refused = task_of(bench, unit, each)
             found.append(Loaded(None, task, len(task.X), refused))

@@ -16,6 +16,7 @@ from hpc_sweep.errors import disk_cause, disk_error
 from hpc_sweep.partitions import describe
 from hpc_sweep.plan import BATCH_BYTES, Unit
 from hpc_sweep.search import Split, Task
+from hpc_sweep.source import Samples
 from hpc_sweep.store import Part
 from hpc_sweep.strategies import Array, Found
 from hpc_sweep.work.asking import Searching
@@ -24,8 +25,6 @@ from hpc_sweep.work.remains import NOBODY, Attendant, Loss, Remains
 
 BATCH_S = 1.0
 """Partitions are evaluated together that take about so long."""
-
-Arrays = tuple[NDArray[Any], NDArray[Any] | None]
 
 
 @dataclass(frozen=True)
@@ -58,13 +57,13 @@ class Partition:
         In the reading order of the result chunk.
     index : ndarray of intp, shape (n_dims,)
         Which one it is.
-    arrays : tuple, exception or Loss
-        X and y, or why there are none.
+    samples : Samples, exception or Loss
+        Its samples, or why there are none.
     """
 
     position: int
     index: NDArray[np.intp]
-    arrays: Arrays | Exception | Loss
+    samples: Samples | Exception | Loss
 
 
 def evaluate_partitions(
@@ -125,7 +124,7 @@ def groups_of(bench: Bench, unit: Unit, lost: Mapping[int, Loss] = NONE) -> Iter
 
 def _next_size(batch: Sequence[Partition], spent_s: float, room_s: float) -> int:
     """Return how many partitions to take next: at most twice as many."""
-    held = [each.arrays[0].nbytes for each in batch if isinstance(each.arrays, tuple)]
+    held = [each.samples.nbytes for each in batch if isinstance(each.samples, Samples)]
     by_time = room_s / max(spent_s, 1e-6) * len(batch)
     by_bytes = BATCH_BYTES // max(1, *held) if held else len(batch)
     return max(1, int(min(2 * len(batch), by_time, by_bytes)))
@@ -134,18 +133,18 @@ def _next_size(batch: Sequence[Partition], spent_s: float, room_s: float) -> int
 def partitions_of(
     bench: Bench, unit: Unit, attendant: Attendant = NOBODY, remains: Remains | None = None
 ) -> Iterator[Partition]:
-    """Yield each partition of a unit with its arrays, or with why there are none."""
+    """Yield each partition of a unit with its samples, or with why there are none."""
     order = bench.store.grid.reading_order(bench.store.header.chunks, unit.chunk)
     lost = {} if remains is None else remains.partitions
     for group in groups_of(bench, unit, lost):
         if group[0] in lost:
             yield from (Partition(p, order[p], lost[p]) for p in group)
             continue
-        arrays = bench.source.read(order[group])
+        samples = bench.source.read(order[group])
         for count, position in enumerate(group):
             attendant.reads(position, len(group) - count)
             try:
-                found = next(arrays)
+                found = next(samples)
             except Exception as error:  # decoders of damaged chunks raise all kinds
                 cause = disk_cause(error)
                 if cause is not None:
@@ -157,16 +156,16 @@ def partitions_of(
             yield Partition(position, order[position], found)
 
 
-def without_arrays(bench: Bench, unit: Unit, partition: Partition) -> Outcome | None:
+def without_samples(bench: Bench, unit: Unit, partition: Partition) -> Outcome | None:
     """Return the outcome of a partition that has nothing to fit; None for any other."""
-    arrays = partition.arrays
-    if isinstance(arrays, Loss):
-        reason = f"{describe(bench.labels(partition.index))}: {arrays.reason}"
-        return without_fits(bench, unit, Loss(arrays.status, reason))
-    if isinstance(arrays, Exception):
-        text = f"{type(arrays).__name__}: {' '.join(str(arrays).split())}"
+    samples = partition.samples
+    if isinstance(samples, Loss):
+        reason = f"{describe(bench.labels(partition.index))}: {samples.reason}"
+        return without_fits(bench, unit, Loss(samples.status, reason))
+    if isinstance(samples, Exception):
+        text = f"{type(samples).__name__}: {' '.join(str(samples).split())}"
         return without_fits(bench, unit, Loss(FAILED, f"reading failed: {text}"))
-    return None if len(arrays[0]) else without_fits(bench, unit, Loss(EMPTY, ""))
+    return None if len(samples) else without_fits(bench, unit, Loss(EMPTY, ""))
 
 
 def _evaluate(
@@ -184,7 +183,7 @@ def _evaluate(
     refusals: dict[int, dict[int, str]] = {}
     for each in batch:
         position = each.position
-        outcome = without_arrays(bench, unit, each)
+        outcome = without_samples(bench, unit, each)
         if outcome is not None:
             outcomes[position] = outcome
             continue
@@ -199,8 +198,9 @@ def _evaluate(
 
 
 def task_of(bench: Bench, unit: Unit, partition: Partition) -> tuple[Task, dict[int, str]]:
-    """Return a partition that has arrays as the evaluator takes it, and why it lacks splits."""
-    X, y = cast(Arrays, partition.arrays)
+    """Return a partition that has samples as the evaluator takes it, and why it lacks splits."""
+    samples = cast(Samples, partition.samples)
+    X, y = samples.X, samples.y
     seed = bench.seed(partition.index)
     splits: dict[int, list[Split]] = {}
     refused: dict[int, str] = {}
@@ -208,7 +208,7 @@ def task_of(bench: Bench, unit: Unit, partition: Partition) -> tuple[Task, dict[
         try:
             splits[model] = bench.splits[model].make(X, y, seed)
         except ValueError as error:
-            refused[model] = f"{len(X)} samples cannot be split: {error}"
+            refused[model] = f"{len(samples)} samples cannot be split: {error}"
     return Task(X, y, splits, seed), refused
 
 
