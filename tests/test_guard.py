@@ -195,7 +195,7 @@ def test_what_was_found_before_a_hang_is_kept(
     one.isel(longitude=[1]).drop_encoding().to_zarr(path, consolidated=False)
     spec["data"]["store"] = str(path)
     grid = {"number": [0, 1, 2, 9, 3]}
-    monkeypatch.setattr("hpc_sweep.plan.UNITS_PER_WORKER", 1)  # all candidates in one unit
+    monkeypatch.setattr("hpc_sweep.plan.plan.UNITS_PER_WORKER", 1)  # all candidates in one unit
     spec["models"] = [{"estimator": "faulty.Counted", "param_grid": grid}]
     spec["search"]["timeout"] = 2
     spec["cluster"]["workers"] = 1

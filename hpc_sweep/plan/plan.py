@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from hpc_sweep.errors import PlanError
 from hpc_sweep.partitions import PartitionGrid
-
-Chunk = tuple[int, ...]
-"""Index of a result chunk along the partition dimensions."""
+from hpc_sweep.plan.cutting import pieces, read_factor, uncovered
+from hpc_sweep.plan.sizes import format_bytes
+from hpc_sweep.plan.units import Chunk, Unit
+from hpc_sweep.plan.workload import Workload
 
 BATCH_BYTES = 8 * 2**20
 """So many bytes of features are evaluated together at the most, or one partition's."""
@@ -35,126 +36,6 @@ UNITS_PER_WORKER = 4
 
 CHUNK_BYTES = 128_000_000
 """A fold holds all arrays of one result chunk in memory."""
-
-
-@dataclass(frozen=True, order=True)
-class Unit:
-    """What one task evaluates: a block of partitions × candidates inside one result chunk.
-
-    Attributes
-    ----------
-    chunk : tuple of int
-        The result chunk.
-    start, stop : int
-        Partitions, as positions in the chunk's reading order.
-    first, last : int
-        Columns, `last` excluded: candidates, or the one column of a strategy that needs all
-        candidates of a partition together.
-    """
-
-    chunk: Chunk
-    start: int
-    stop: int
-    first: int
-    last: int
-
-    @property
-    def n_cells(self) -> int:
-        """How many (partition, column) pairs it holds."""
-        return (self.stop - self.start) * (self.last - self.first)
-
-    @property
-    def key(self) -> str:
-        """The unit as text: chunk, partitions, columns."""
-        return f"{'.'.join(map(str, self.chunk))}_{self.start}-{self.stop}_{self.first}-{self.last}"
-
-
-@dataclass(frozen=True)
-class Workload:
-    """The facts of a sweep that the plan is made from.
-
-    Attributes
-    ----------
-    grid : PartitionGrid
-        The partitions.
-    n_candidates, n_columns, n_results, n_fits_each, n_splits, n_metrics : int
-        For each: candidates, pieces that their evaluation may be cut into, results on each
-        split, fits at the most, splits, metrics.
-    n_samples, n_features, n_outputs : int
-        Largest size of one partition's arrays.
-    itemsize : int
-        Bytes of one number as estimators see it.
-    source_bytes : int
-        Decoded bytes of all variables that are read.
-    partition_bytes : int
-        Decoded bytes of one partition in the source.
-    chunk_bytes : int
-        Decoded bytes of the largest single chunk of the source.
-    n_chunked_arrays, n_other_files : int
-        Arrays of the store with one file per result chunk, and files besides.
-    """
-
-    grid: PartitionGrid
-    n_candidates: int
-    n_columns: int
-    n_results: int
-    n_fits_each: int
-    n_splits: int
-    n_metrics: int
-    n_samples: int
-    n_features: int
-    n_outputs: int
-    itemsize: int
-    source_bytes: int
-    partition_bytes: int
-    chunk_bytes: int
-    n_chunked_arrays: int
-    n_other_files: int
-
-    @property
-    def n_fits(self) -> int:
-        """Fits of the whole sweep, at the most."""
-        return self.grid.size * self.n_fits_each
-
-    @property
-    def n_cells(self) -> int:
-        """(partition, column) pairs of the whole sweep."""
-        return self.grid.size * self.n_columns
-
-    @property
-    def cell_bytes(self) -> int:
-        """Bytes of the results of one partition (scores, two times, status, message)."""
-        return self.n_results * (self.n_splits * 8 * (self.n_metrics + 1) + 8 * 8)
-
-    @property
-    def arrays_bytes(self) -> int:
-        """Bytes of one partition's X and y."""
-        return self.n_samples * (self.n_features + self.n_outputs) * self.itemsize
-
-
-@dataclass(frozen=True)
-class Share:
-    """What one of several drivers of a store does: a range of its result chunks.
-
-    Attributes
-    ----------
-    index, count : int
-        The `index`-th of `count` ranges, from 1.
-    """
-
-    index: int = 1
-    count: int = 1
-
-    def of(self, chunks: Sequence[Chunk]) -> Sequence[Chunk]:
-        """Return the result chunks of this share; shares differ by one chunk at the most."""
-        first, last = ((i * len(chunks)) // self.count for i in (self.index - 1, self.index))
-        return chunks[first:last]
-
-    def __str__(self) -> str:
-        return "" if self == WHOLE else f"-{self.index}-of-{self.count}"
-
-
-WHOLE = Share()
 
 
 @dataclass(frozen=True)
@@ -202,18 +83,18 @@ class Plan:
         covered : ndarray of bool, shape (n_partitions, n_columns), optional
             Cells that need no more work, in reading order.
         """
-        pieces = _pieces(self.grid, self.chunks, chunk, self.unit_partitions)
-        for start, stop in itertools.pairwise(pieces):
+        borders = pieces(self.grid, self.chunks, chunk, self.unit_partitions)
+        for start, stop in itertools.pairwise(borders):
             for first in range(0, self.workload.n_columns, self.unit_columns):
                 last = min(first + self.unit_columns, self.workload.n_columns)
                 unit = Unit(chunk, start, stop, first, last)
-                yield from [unit] if covered is None else _uncovered(unit, covered)
+                yield from [unit] if covered is None else uncovered(unit, covered)
 
     def n_units(self) -> int:
         """Return how many units a whole run has."""
         slices = -(-self.workload.n_columns // self.unit_columns)
         cuts = (
-            len(_pieces(self.grid, self.chunks, chunk, self.unit_partitions)) - 1
+            len(pieces(self.grid, self.chunks, chunk, self.unit_partitions)) - 1
             for chunk in self.result_chunks()
         )
         return slices * sum(cuts)
@@ -268,7 +149,7 @@ def make_plan(
         partitions,
         columns,
         memory,
-        slices * _read_factor(workload.grid, chunks, partitions),
+        slices * read_factor(workload.grid, chunks, partitions),
     )
 
 
@@ -347,80 +228,4 @@ def _too_large(workload: Workload, memory: int, limit: int) -> str:
         f"a unit of one partition is projected to need {format_bytes(memory)} of memory, but a "
         f"worker has {format_bytes(limit)}; the largest part is {largest}; raise cluster.memory "
         f"to at least {-(-memory // 1_000_000)}MB, or give the data smaller chunks"
-    )
-
-
-def _runs(grid: PartitionGrid, chunks: tuple[int, ...], chunk: Chunk) -> list[int]:
-    """Return how many partitions of a result chunk lie in each source chunk, in reading order."""
-    lengths: list[list[int]] = []
-    for length, width, index, read in zip(grid.shape, chunks, chunk, grid.read_chunks, strict=True):
-        low, high = index * width, min((index + 1) * width, length)
-        edges = [low, *range(low - low % read + read, high, read), high]
-        lengths.append([b - a for a, b in itertools.pairwise(edges)])
-    return [math.prod(parts) for parts in itertools.product(*lengths)]
-
-
-def _pieces(grid: PartitionGrid, chunks: tuple[int, ...], chunk: Chunk, size: int) -> list[int]:
-    """Return the borders of units in a result chunk, at source chunks where that can be."""
-    borders, start, end = [0], 0, 0
-    for run in _runs(grid, chunks, chunk):
-        if end > start and end + run - start > size:
-            borders.append(end)
-            start = end
-        cuts = -(-run // size)
-        if cuts > 1:
-            borders.extend(end + run * i // cuts for i in range(1, cuts + 1))
-            start = end + run
-        end += run
-    if borders[-1] != end:
-        borders.append(end)
-    return borders
-
-
-def _read_factor(grid: PartitionGrid, chunks: tuple[int, ...], size: int) -> float:
-    """Return how often a chunk of the source is read on average."""
-    aligned = all(
-        width % read == 0 or width >= length
-        for length, width, read in zip(grid.shape, chunks, grid.read_chunks, strict=True)
-    )
-    if aligned and size >= math.prod(map(min, grid.shape, grid.read_chunks)):
-        return 1.0
-    result_chunks = itertools.product(*map(range, grid.chunk_grid(chunks)))
-    reads = sum(-(-run // size) for chunk in result_chunks for run in _runs(grid, chunks, chunk))
-    return reads / math.prod(grid.chunk_grid(grid.read_chunks))
-
-
-def _uncovered(unit: Unit, covered: NDArray[np.bool_]) -> Iterator[Unit]:
-    """Yield the rectangles of a unit that are not covered."""
-    open_cells = ~covered[unit.start : unit.stop, unit.first : unit.last]
-    for start, stop in _equal_rows(open_cells):
-        for first, last in _true_runs(open_cells[start]):
-            yield Unit(
-                unit.chunk,
-                unit.start + start,
-                unit.start + stop,
-                unit.first + first,
-                unit.first + last,
-            )
-
-
-def _equal_rows(cells: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
-    changes = np.flatnonzero((cells[1:] != cells[:-1]).any(axis=1)) + 1
-    edges = [0, *changes.tolist(), len(cells)]
-    yield from itertools.pairwise(edges)
-
-
-def _true_runs(row: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], row, [False]]).astype(np.int8)))
-    yield from zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
-
-
-def format_bytes(count: int) -> str:
-    """Return bytes as people read them (decimal units)."""
-    value, units = float(count), ["B", "kB", "MB", "GB", "TB"]
-    while value >= 999.5 and len(units) > 1:
-        value /= 1000
-        units.pop(0)
-    return (
-        f"{value:.0f} {units[0]}" if units[0] == "B" or value >= 100 else f"{value:.1f} {units[0]}"
     )

@@ -1,0 +1,19 @@
+"""How a sweep is cut: pure arithmetic, pure data."""
+
+from hpc_sweep.plan.plan import BASELINE_BYTES, BATCH_BYTES, Plan, make_plan
+from hpc_sweep.plan.sizes import format_bytes
+from hpc_sweep.plan.units import WHOLE, Chunk, Share, Unit
+from hpc_sweep.plan.workload import Workload
+
+__all__ = [
+    "BASELINE_BYTES",
+    "BATCH_BYTES",
+    "WHOLE",
+    "Chunk",
+    "Plan",
+    "Share",
+    "Unit",
+    "Workload",
+    "format_bytes",
+    "make_plan",
+]

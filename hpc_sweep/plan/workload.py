@@ -1,0 +1,70 @@
+"""The facts of a sweep that a plan is made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hpc_sweep.partitions import PartitionGrid
+
+
+@dataclass(frozen=True)
+class Workload:
+    """The facts of a sweep that the plan is made from.
+
+    Attributes
+    ----------
+    grid : PartitionGrid
+        The partitions.
+    n_candidates, n_columns, n_results, n_fits_each, n_splits, n_metrics : int
+        For each: candidates, pieces that their evaluation may be cut into, results on each
+        split, fits at the most, splits, metrics.
+    n_samples, n_features, n_outputs : int
+        Largest size of one partition's arrays.
+    itemsize : int
+        Bytes of one number as estimators see it.
+    source_bytes : int
+        Decoded bytes of all variables that are read.
+    partition_bytes : int
+        Decoded bytes of one partition in the source.
+    chunk_bytes : int
+        Decoded bytes of the largest single chunk of the source.
+    n_chunked_arrays, n_other_files : int
+        Arrays of the store with one file per result chunk, and files besides.
+    """
+
+    grid: PartitionGrid
+    n_candidates: int
+    n_columns: int
+    n_results: int
+    n_fits_each: int
+    n_splits: int
+    n_metrics: int
+    n_samples: int
+    n_features: int
+    n_outputs: int
+    itemsize: int
+    source_bytes: int
+    partition_bytes: int
+    chunk_bytes: int
+    n_chunked_arrays: int
+    n_other_files: int
+
+    @property
+    def n_fits(self) -> int:
+        """Fits of the whole sweep, at the most."""
+        return self.grid.size * self.n_fits_each
+
+    @property
+    def n_cells(self) -> int:
+        """(partition, column) pairs of the whole sweep."""
+        return self.grid.size * self.n_columns
+
+    @property
+    def cell_bytes(self) -> int:
+        """Bytes of the results of one partition (scores, two times, status, message)."""
+        return self.n_results * (self.n_splits * 8 * (self.n_metrics + 1) + 8 * 8)
+
+    @property
+    def arrays_bytes(self) -> int:
+        """Bytes of one partition's X and y."""
+        return self.n_samples * (self.n_features + self.n_outputs) * self.itemsize
