@@ -15,6 +15,7 @@ import xarray as xr
 from hpc_sweep.errors import SpecError
 from hpc_sweep.partitions import partition_labels
 from hpc_sweep.source import Source, open_source
+from hpc_sweep.source.reading import PlainReading
 from hpc_sweep.spec import DataSpec
 
 SIZES = {"y": 5, "x": 7, "time": 12, "member": 3}
@@ -198,9 +199,11 @@ def test_reading_any_block_is_plain_selection(common: str, seed: int) -> None:
 def test_reading_reads_a_block_once(common: str, monkeypatch: pytest.MonkeyPatch) -> None:
     source = opened(common)
     loads: list[str] = []
-    load = Source._load
+    load = PlainReading.read
     monkeypatch.setattr(
-        Source, "_load", lambda self, name, box: loads.append(name) or load(self, name, box)
+        PlainReading,
+        "read",
+        lambda self, names, box: loads.extend(names) or load(self, names, box),
     )
     for _ in source.read(everything(source)[:6]):
         pass
@@ -609,3 +612,46 @@ def test_identity_sees_long_texts_of_variable_length(write: Write) -> None:
         store = write(data, f"{letter}{len(found)}.zarr", zarr_format=3)
         found.add(opened(store).identity())
     assert len(found) == 2
+
+
+# masks, and targets that are no numbers
+
+
+@pytest.mark.parametrize("dims", [("time",), ("y", "x"), ("x", "y", "time"), ("y", "time")])
+@pytest.mark.parametrize("inverted", [False, True])
+def test_a_mask_says_which_samples_there_are(
+    write: Write, dims: tuple[str, ...], inverted: bool
+) -> None:
+    data = dataset(valid=array(*dims, seed=9) > 0)
+    source = opened(write(data), where="~valid" if inverted else "valid", dropna=False)
+    partitions = everything(source)
+    for partition, samples in zip(partitions, source.read(partitions), strict=True):
+        here = data.isel(y=int(partition[0]), x=int(partition[1]))
+        mask = here["valid"].broadcast_like(here["a"]).values ^ inverted
+        expected = np.stack([here["a"].values, here["b"].values], axis=1)[mask]
+        np.testing.assert_array_equal(samples.X, expected)
+        np.testing.assert_array_equal(samples.y, here["slope"].values[mask])
+
+
+def test_a_mask_that_is_none_is_refused(common: str) -> None:
+    assert "boolean" in faults(common, where="kind")["data.where"]
+    assert "'height'" in faults(common, where="~heigt")["data.where"]
+
+
+def test_texts_are_targets_and_gaps_in_them_drop_samples(write: Write) -> None:
+    texts = np.array(["wet", "dry", None], dtype=object)[np.arange(12 * 35).reshape(5, 7, 12) % 3]
+    source = opened(write(dataset(), "in.nc"))
+    source.dataset["kind"] = (("y", "x", "time"), texts)
+    source = Source(spec("-", target="kind"), source.dataset, source.dims, source.sample_dims)
+    samples = next(source.read(np.array([[1, 2]])))
+    here = source.dataset[["a", "b", "kind"]].isel(y=1, x=2).to_dataframe().dropna()
+    assert samples.y.tolist() == here["kind"].tolist()
+    np.testing.assert_array_equal(samples.X, here[["a", "b"]].to_numpy())
+
+
+def test_texts_in_a_store_are_targets(write: Write) -> None:
+    texts = np.array(["wet", "dry"])[np.arange(12 * 35).reshape(5, 7, 12) % 2]
+    data = dataset(kind=(("y", "x", "time"), texts))
+    samples = next(opened(write(data), target="kind", dropna=False).read(np.array([[1, 2]])))
+    assert samples.y.tolist() == texts[1, 2].tolist()
+    assert "numbers" in faults(write(data, "b.zarr"), features=["kind"])["data.features.0"]

@@ -65,16 +65,24 @@ def _open(store: str) -> xr.Dataset:
 
 
 def _variable_faults(data: DataSpec, dataset: xr.Dataset) -> Iterator[Fault]:
-    names = [(f"data.features.{i}", name) for i, name in enumerate(data.features)]
-    names += [(f"data.target.{i}", name) for i, name in enumerate(data.target or ())]
-    for path, name in names:
-        known = [str(key) for key in dataset.variables]
+    known = [str(key) for key in dataset.variables]
+    for path, name, kinds, wanted in _wanted(data):
         if name not in dataset.variables:
             hint = nearest(name, known) or f"; it has {listed(known)}"
             yield Fault(path, f"the data set has no variable '{name}'{hint}")
-        elif dataset[name].dtype.kind not in "biuf":
-            kind = dataset[name].dtype
-            yield Fault(path, f"'{name}' is of dtype {kind}; estimators need numbers")
+        elif dataset[name].dtype.kind not in kinds:
+            yield Fault(path, f"'{name}' is of dtype {dataset[name].dtype}; {wanted}")
+
+
+def _wanted(data: DataSpec) -> Iterator[tuple[str, str, str, str]]:
+    """Yield each variable with its key, the kinds of dtype it may have, and these in words."""
+    for index, name in enumerate(data.features):
+        yield f"data.features.{index}", name, "biuf", "estimators need numbers"
+    for index, name in enumerate(data.target or ()):
+        yield f"data.target.{index}", name, "biufOSUT", "a target has numbers or texts"
+    if data.where is not None:
+        name = data.where.removeprefix("~")
+        yield "data.where", name, "b", "a mask is boolean: true where there are samples"
 
 
 def _partition_dims(data: DataSpec, dataset: xr.Dataset) -> tuple[tuple[str, ...], list[Fault]]:
@@ -144,3 +152,7 @@ def _dimension_faults(source: Source) -> Iterator[Fault]:
             elif key == "target" and known - here:
                 lack = listed(sorted(known - here))
                 yield Fault(path, f"the target '{name}' lacks the dimension {lack}")
+    beyond = {*map(str, dataset[source.mask].dims)} - known if source.mask is not None else ()
+    if beyond:
+        message = f"'{source.mask}' has {listed(sorted(beyond))} besides; no sample has that"
+        yield Fault("data.where", message)

@@ -11,10 +11,12 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
 from hpc_sweep.partitions import PartitionGrid
+from hpc_sweep.source.reading import PlainReading, Reading, as_estimators_take
 from hpc_sweep.source.samples import Samples
 from hpc_sweep.spec import DataSpec
 
@@ -39,12 +41,15 @@ class Source:
         Partition dimensions in the data, without ``target``.
     sample_dims : tuple of str
         Dimensions along samples.
+    reading : Reading, optional
+        How its variables come into memory, where that is not what xarray does.
     """
 
     data: DataSpec
     dataset: xr.Dataset
     dims: tuple[str, ...]
     sample_dims: tuple[str, ...]
+    reading: Reading | None = None
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -59,7 +64,13 @@ class Source:
     @property
     def variables(self) -> tuple[str, ...]:
         """All variables that are read."""
-        return (*self.data.features, *self.targets)
+        mask = [] if self.mask is None else [self.mask]
+        return tuple(dict.fromkeys([*self.data.features, *self.targets, *mask]))
+
+    @property
+    def mask(self) -> str | None:
+        """The boolean variable that says which samples there are, or None."""
+        return None if self.data.where is None else self.data.where.removeprefix("~")
 
     @cached_property
     def grid(self) -> PartitionGrid:
@@ -139,26 +150,28 @@ class Source:
         Yields
         ------
         Samples
-            Features in `data.dtype`, targets too unless they are integers, which stay so;
-            samples with a missing value are dropped if the spec says so.
+            Features in `data.dtype`, targets too unless they are integers or texts, which
+            stay so; samples that `data.where` leaves out are dropped, and those with a
+            missing value if the spec says so.
         """
         where = partitions[:, : len(self.dims)]
         low, high = where.min(axis=0), where.max(axis=0) + 1
         box = {d: slice(int(a), int(b)) for d, a, b in zip(self.dims, low, high, strict=True)}
-        block = {name: self._load(name, box) for name in self.variables}
+        reading = self.reading or PlainReading(self.dataset)
+        found = reading.read(self.variables, box)
+        block = {name: self._arranged(variable) for name, variable in found.items()}
         bytes_each = self.n_samples * len(self.variables) * np.dtype(self.data.dtype).itemsize
         step = max(1, TOGETHER_BYTES // bytes_each)
         for first in range(0, len(partitions), step):
             some = slice(first, first + step)
             yield from self._arrays(block, where[some] - low, partitions[some, -1])
 
-    def _load(self, name: str, box: dict[str, slice]) -> NDArray[Any]:
+    def _arranged(self, variable: xr.Variable) -> NDArray[Any]:
         """Return a variable's block, shape (partition dims or 1 …, n_samples)."""
-        array = self.dataset[name]
-        array = array.isel({dim: part for dim, part in box.items() if dim in array.dims})
         order = (*self.dims, *self.sample_dims)
-        present = array.transpose(*(dim for dim in order if dim in array.dims)).values
-        spread = present.reshape([array.sizes[dim] if dim in array.dims else 1 for dim in order])
+        present = variable.transpose(*(dim for dim in order if dim in variable.dims))
+        sizes = [present.sizes[dim] if dim in present.dims else 1 for dim in order]
+        spread = present.values.reshape(sizes)
         kept = spread.shape[: len(self.dims)]
         samples = tuple(int(self.dataset.sizes[dim]) for dim in self.sample_dims)
         return np.broadcast_to(spread, kept + samples).reshape(*kept, -1)
@@ -174,8 +187,9 @@ class Source:
             _stacked([_picked(block[name], places) for name in names])
             for names in joint or [(name,) for name in self.targets]
         ]
-        ys = [y.astype(self.data.dtype, copy=False) if y.dtype.kind == "f" else y for y in found]
-        lacking = _lacking(X) if self.data.dropna else np.zeros(X.shape[:2], dtype=bool)
+        ys = [as_estimators_take(y, self.data.dtype) for y in found]
+        absent = self._absent(block, places)
+        lacking = absent | _lacking(X) if self.data.dropna else absent
         lacks = [lacking | _lacking(y) if self.data.dropna else lacking for y in ys] or [lacking]
         for place in range(len(places)):
             which = int(last[place]) if self.separate else 0
@@ -185,6 +199,15 @@ class Source:
             if y is not None and y.shape[1] == 1:
                 y = y[:, 0]
             yield Samples(X[place][kept], y)
+
+    def _absent(
+        self, block: dict[str, NDArray[Any]], places: NDArray[np.intp]
+    ) -> NDArray[np.bool_]:
+        """Return which samples the mask leaves out, shape (n_places, n_samples)."""
+        if self.mask is None:
+            return np.zeros((len(places), self.n_samples), dtype=bool)
+        there = _picked(block[self.mask], places).astype(bool)
+        return there if str(self.data.where).startswith("~") else ~there
 
     def _read_chunks(self, sizes: tuple[int, ...]) -> tuple[int, ...]:
         """Return the chunks of the largest variable along the partition dimensions."""
@@ -223,8 +246,8 @@ def _stacked(columns: Sequence[NDArray[Any]]) -> NDArray[Any]:
 def _lacking(array: NDArray[Any]) -> NDArray[np.bool_]:
     """Return which samples lack a value, shape (n_places, n_samples)."""
     lacking = np.zeros(array.shape[:2], dtype=bool)
-    for column in range(array.shape[2]) if array.dtype.kind == "f" else ():
-        lacking |= np.isnan(array[:, :, column])
+    for column in range(array.shape[2]) if array.dtype.kind in "fO" else ():
+        lacking |= pd.isnull(array[:, :, column])
     return lacking
 
 

@@ -48,6 +48,10 @@ OWN_NAMES = frozenset(
 """Names in the store that a data set's dimension must not have."""
 
 
+LATER_KEYS = frozenset({"where"})
+"""Keys of ``data`` that came after the first stores: their absence is not in a digest."""
+
+
 class DataSpec(Section):
     """Where the data is and how it is cut into partitions."""
 
@@ -61,6 +65,9 @@ class DataSpec(Section):
     partition_by: Names = Field(description="dimensions; each index is a training set of its own")
     sample_dims: Names | None = Field(
         None, description="dimensions along samples; default: all others of the features"
+    )
+    where: Name | None = Field(
+        None, description="boolean variable: which samples there are; ~name: those where it is not"
     )
     dropna: bool = Field(True, description="drop samples with a missing feature or target")
     dtype: Dtype = Field("float64", description="what estimators see")
@@ -278,7 +285,7 @@ class SweepSpec(Section):
         """Return what decides the results: data, models, search; never places, names or limits."""
         whole = self.model_dump(mode="json")
         return {
-            "data": {key: value for key, value in whole["data"].items() if key != "store"},
+            "data": _data(whole["data"]),
             "models": [_model(model) for model in whole["models"]],
             "search": {key: v for key, v in whole["search"].items() if key not in HOW},
         }
@@ -287,6 +294,11 @@ class SweepSpec(Section):
         """Return the SHA-256 of `defining` as hexadecimal text."""
         text = json.dumps(self.defining(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _data(data: dict[str, Any]) -> dict[str, Any]:
+    """Return what defines the data; later keys only where they are given."""
+    return {k: v for k, v in data.items() if k != "store" and (v or k not in LATER_KEYS)}
 
 
 def _model(model: dict[str, Any]) -> dict[str, Any]:

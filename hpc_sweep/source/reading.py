@@ -1,0 +1,58 @@
+"""What is read of a data set at once: some of its variables inside a box, each once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+Box = Mapping[str, slice | NDArray[np.intp]]
+"""By dimension, which indices: a slice without step, or ascending indices; absent: all."""
+
+
+class Reading(Protocol):
+    """How variables come into memory."""
+
+    def read(self, names: Sequence[str], box: Box) -> dict[str, xr.Variable]:
+        """Read variables inside a box.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Which ones; nothing of the source is read twice for them.
+        box : mapping of str to slice or ndarray of intp
+            Which indices along a dimension; dimensions that a variable lacks don't matter.
+
+        Returns
+        -------
+        dict of str to xarray.Variable
+            In memory, with the dimensions of the data set's own variables.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class PlainReading:
+    """Variables as they are in a lazily opened data set."""
+
+    dataset: xr.Dataset
+
+    def read(self, names: Sequence[str], box: Box) -> dict[str, xr.Variable]:
+        """Read variables inside a box."""
+        return {
+            name: self.dataset.variables[name].isel(box, missing_dims="ignore").load()
+            for name in names
+        }
+
+
+def as_estimators_take(values: NDArray[Any], dtype: str) -> NDArray[Any]:
+    """Return values in a type that estimators take: floats in `dtype`, texts as objects."""
+    if values.dtype.kind == "f":
+        return values.astype(dtype, copy=False)
+    if values.dtype.kind == "S":  # netCDF's character arrays
+        return np.char.decode(values, "utf-8", "replace").astype(object)
+    return values.astype(object) if values.dtype.kind in "UT" else values
