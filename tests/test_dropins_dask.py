@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -12,8 +13,10 @@ from unittest import mock
 
 import dask
 import dask.array
+import dask.dataframe
 import joblib
 import numpy as np
+import pandas
 import pytest
 from distributed import Client, LocalCluster
 from sklearn import model_selection
@@ -23,6 +26,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.svm import SVC
 
 from hpc_sweep import GridSearchCV
+from hpc_sweep.search.dropins import _computed
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(2, 3, (90, 4))
@@ -110,6 +114,35 @@ def test_collections_are_computed(client: Client, search: GridSearchCV, wrap: An
     expected = search.fit(X, Y, groups=groups).cv_results_["mean_test_score"]
     np.testing.assert_array_equal(found, expected)
     assert isinstance(search.predict(X), np.ndarray)
+
+
+KINDS: dict[str, Any] = {
+    "array": dask.array.from_array,
+    "delayed": dask.delayed,
+    "frame": lambda values: dask.dataframe.from_pandas(pandas.DataFrame(values), npartitions=2),
+    "numpy": np.asarray,
+}
+
+
+@pytest.mark.parametrize("kinds", list(itertools.product(KINDS, repeat=3)), ids="-".join)
+def test_collections_of_any_kinds_stay_what_they_were(kinds: tuple[str, ...]) -> None:
+    values = [np.full((4, 1), number) for number in range(3)]
+    with dask.config.set(scheduler="synchronous"):
+        found = _computed(*(KINDS[kind](each) for kind, each in zip(kinds, values, strict=True)))
+    np.testing.assert_array_equal([np.asarray(each) for each in found], values)
+
+
+def test_what_y_and_groups_share_is_computed_once() -> None:
+    calls: list[int] = []
+
+    def make() -> Any:
+        calls.append(1)
+        return np.arange(4)
+
+    made = dask.delayed(make, pure=False)()
+    with dask.config.set(scheduler="synchronous"):
+        _computed(np.zeros((4, 1)), made + 1, made + 2)
+    assert len(calls) == 1
 
 
 def test_a_search_within_a_task_stays_in_its_worker(client: Client, search: GridSearchCV) -> None:

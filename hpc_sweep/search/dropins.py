@@ -63,12 +63,23 @@ class _SharedFits:
         return self._shared
 
 
-def _computed(*values: Any) -> tuple[Any, ...]:
-    if not any(hasattr(value, "__dask_graph__") for value in values):
-        return values
-    import dask
+def _computed(*values: Any) -> list[Any]:
+    """Compute Dask collections, those of one kind at once.
 
-    found: tuple[Any, ...] = dask.compute(*values, traverse=False)
+    `dask.compute` gives back the results of mixed kinds in another order (dask 2026.8: of an
+    array, a delayed object and an array the last two change places).
+    """
+    found = list(values)
+    kinds: dict[Any, list[int]] = {}
+    for position, value in enumerate(values):
+        if hasattr(value, "__dask_graph__"):
+            kinds.setdefault(value.__dask_optimize__, []).append(position)
+    for positions in kinds.values():
+        import dask
+
+        made = dask.compute(*(values[position] for position in positions), traverse=False)
+        for position, value in zip(positions, made, strict=True):
+            found[position] = value
     return found
 
 
