@@ -31,7 +31,7 @@ from hpc_sweep.errors import (
     StoreError,
     SweepError,
 )
-from hpc_sweep.plan import WHOLE, Plan, Share, Unit
+from hpc_sweep.plan import WHOLE, Pace, Plan, Share, Unit
 from hpc_sweep.prepare import Prepared, check_versions, create, group_of, load, prepare
 from hpc_sweep.spec import SweepSpec
 from hpc_sweep.stops import Stops
@@ -255,6 +255,13 @@ def _drive(
         budget.update(progress.workers)
         on_progress(progress)
 
+    pace = Pace(plan, cells - progress.cells_done, lambda: progress.workers)
+    record_versions = _record_versions(store, journal, for_group)
+
+    def on_receipt(receipt: Receipt) -> None:
+        pace.done(receipt.part.unit, receipt.seconds)
+        record_versions(receipt)
+
     cluster = make_cluster(spec.cluster, run.path, journal.write)
     result = "failed"
     try:
@@ -279,9 +286,9 @@ def _drive(
                 stopped=stops.stopped,
                 draining=lambda: stops.draining() or budget.is_used_up(),
                 check_lease=lease.check,
-                on_receipt=_record_versions(store, journal, for_group),
+                on_receipt=on_receipt,
             )
-            drive.run(_units(plan, ledger))
+            drive.run(_units(plan, ledger, pace))
         if not ledger.is_complete:
             left = ledger.n_chunks - len(ledger.folded)
             raise SweepError(f"all units are done, but {left} result chunks are not folded")
@@ -323,8 +330,10 @@ def _record_versions(store: Store, journal: Journal, for_group: bool) -> Callabl
     return record
 
 
-def _units(plan: Plan, ledger: Ledger) -> Iterator[Unit]:
-    """Yield what is left to do, chunk by chunk."""
+def _units(plan: Plan, ledger: Ledger, pace: Pace) -> Iterator[Unit]:
+    """Yield what is left to do, chunk by chunk, cut when it is asked for."""
     for chunk in ledger.chunks:
         if chunk not in ledger.folded:
-            yield from plan.units(chunk, ledger.covered(chunk))
+            for unit in plan.units(chunk, ledger.covered(chunk), pace.partitions):
+                pace.hand_out(unit)
+                yield unit

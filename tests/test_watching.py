@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from hpc_sweep.clusters.queue import JobState
+from hpc_sweep.clusters.queue import JobState, log_tail
 from hpc_sweep.clusters.watching import ABSENT_S, Watch, described
 from hpc_sweep.errors import ClusterError
 
@@ -78,3 +82,17 @@ def test_words() -> None:
     assert described([running("1"), running("2")], 3) == (
         "2 job(s) RUNNING (None), 1 job(s) not in the queue"
     )
+
+
+def test_the_log_of_a_worker_that_did_not_reach_the_driver_says_what_to_do(tmp_path: Path) -> None:
+    with socket.socket() as closed:  # bound and never listening: nobody answers there
+        closed.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{closed.getsockname()[1]}"
+        command = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--no-dashboard"]
+        quick = os.environ | {"DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "1s"}
+        with (tmp_path / "worker-7.out").open("w") as log:
+            subprocess.run(command, env=quick, stderr=log, timeout=60, check=False)
+    said = log_tail(tmp_path, "7")
+    assert said.startswith(f"the end of its log {tmp_path}/worker-7.out:")
+    assert f"could not reach the driver at {address}" in said
+    assert "cluster.scheduler_interface" in said

@@ -301,7 +301,19 @@ def log_tail(folder: Path, job: str, index: int | None = None, lines: int = 8) -
     if not written:
         return f"it wrote no log into {folder}"
     path, text = written[-1]
-    return f"the end of its log {path}:\n" + "\n".join(text.splitlines()[-lines:])
+    end = f"the end of its log {path}:\n" + "\n".join(text.splitlines()[-lines:])
+    unreached = _UNREACHED.search(text)
+    if unreached is None:
+        return end
+    return (
+        f"{end}\nit could not reach the driver at {unreached[1]}: name the network that the "
+        "driver's host and the nodes share in cluster.scheduler_interface and cluster.interface; "
+        "hpc-sweep doctor tests it"
+    )
+
+
+_UNREACHED = re.compile(r"Timed out trying to connect to (\S+)")
+"""As a worker of Dask says it, in the middle of tracebacks."""
 
 
 def is_for_maintenance(state: JobState) -> bool:

@@ -1,5 +1,6 @@
 """How a sweep is cut: pure arithmetic, pure data."""
 
+from hpc_sweep.plan.pace import Pace
 from hpc_sweep.plan.plan import BASELINE_BYTES, BATCH_BYTES, Plan, make_plan
 from hpc_sweep.plan.sizes import format_bytes
 from hpc_sweep.plan.units import WHOLE, Chunk, Share, Unit
@@ -10,6 +11,7 @@ __all__ = [
     "BATCH_BYTES",
     "WHOLE",
     "Chunk",
+    "Pace",
     "Plan",
     "Share",
     "Unit",

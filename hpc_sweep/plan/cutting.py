@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,21 +24,29 @@ def runs(grid: PartitionGrid, chunks: tuple[int, ...], chunk: Chunk) -> list[int
     return [math.prod(parts) for parts in itertools.product(*lengths)]
 
 
-def pieces(grid: PartitionGrid, chunks: tuple[int, ...], chunk: Chunk, size: int) -> list[int]:
-    """Return the borders of units in a result chunk, at source chunks where that can be."""
-    borders, start, end = [0], 0, 0
-    for run in runs(grid, chunks, chunk):
-        if end > start and end + run - start > size:
-            borders.append(end)
-            start = end
-        cuts = -(-run // size)
-        if cuts > 1:
-            borders.extend(end + run * i // cuts for i in range(1, cuts + 1))
-            start = end + run
-        end += run
-    if borders[-1] != end:
-        borders.append(end)
-    return borders
+def pieces(lengths: Sequence[int], size: Callable[[], int]) -> Iterator[tuple[int, int]]:
+    """Yield ranges that end with a source chunk, or within one that is longer than a range.
+
+    Parameters
+    ----------
+    lengths : sequence of int
+        How many partitions lie in each source chunk, in reading order.
+    size : callable
+        How many partitions the next range may have; asked before each.
+    """
+    borders = list(itertools.accumulate(lengths))
+    start = 0
+    while start < borders[-1]:
+        limit = max(1, size())
+        following = bisect.bisect_right(borders, start)
+        last = bisect.bisect_right(borders, start + limit) - 1
+        if last >= following:
+            stop = borders[last]
+        else:
+            left = borders[following] - start
+            stop = start + left // -(-left // limit)
+        yield start, stop
+        start = stop
 
 
 def read_factor(grid: PartitionGrid, chunks: tuple[int, ...], size: int) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from hpc_sweep.errors import PlanError
 from hpc_sweep.partitions import PartitionGrid
-from hpc_sweep.plan.cutting import pieces, read_factor, uncovered
+from hpc_sweep.plan.cutting import pieces, read_factor, runs, uncovered
 from hpc_sweep.plan.sizes import format_bytes
 from hpc_sweep.plan.units import Chunk, Unit
 from hpc_sweep.plan.workload import Workload
@@ -28,8 +28,8 @@ BATCH_BYTES = 8 * 2**20
 BASELINE_BYTES = 300_000_000
 """A worker with scikit-learn, xarray and zarr imported: 228 MB seen, and some air."""
 
-UNIT_FITS = 4000
-"""Fits of a unit made of several source chunks; a unit stops early at its time budget."""
+UNIT_FITS = 1000
+"""Fits of a unit made of several source chunks, before any time is known."""
 
 UNITS_PER_WORKER = 4
 """Fewer units than this per worker would leave workers idle at the end."""
@@ -40,12 +40,31 @@ CHUNK_BYTES = 128_000_000
 
 @dataclass(frozen=True)
 class Plan:
-    """How a workload is cut: result chunks, and the size of units in this run."""
+    """How a workload is cut: result chunks, and the size of units in this run.
+
+    Attributes
+    ----------
+    workload : Workload
+        What is cut.
+    chunks : tuple of int
+        Shape of a result chunk.
+    unit_partitions, unit_columns : int
+        Size of a unit before any time is known.
+    least_partitions, most_partitions : int
+        What its times may make of it: as many as read no chunk of the source more often, or
+        as a worker has memory for.
+    memory_bytes : int
+        Projected for a worker.
+    read_factor : float
+        How often a chunk of the source is read on average.
+    """
 
     workload: Workload
     chunks: tuple[int, ...]
     unit_partitions: int
     unit_columns: int
+    least_partitions: int
+    most_partitions: int
     memory_bytes: int
     read_factor: float
 
@@ -73,7 +92,12 @@ class Plan:
         """Return how many partitions a result chunk holds."""
         return math.prod(self.grid.chunk_shape(self.chunks, chunk))
 
-    def units(self, chunk: Chunk, covered: NDArray[np.bool_] | None = None) -> Iterator[Unit]:
+    def units(
+        self,
+        chunk: Chunk,
+        covered: NDArray[np.bool_] | None = None,
+        size: Callable[[], int] | None = None,
+    ) -> Iterator[Unit]:
         """Yield the units of one result chunk, less what is covered already.
 
         Parameters
@@ -82,22 +106,26 @@ class Plan:
             The result chunk.
         covered : ndarray of bool, shape (n_partitions, n_columns), optional
             Cells that need no more work, in reading order.
+        size : callable, optional
+            How many partitions the next one may have; by default `unit_partitions`.
         """
-        borders = pieces(self.grid, self.chunks, chunk, self.unit_partitions)
-        for start, stop in itertools.pairwise(borders):
+        for start, stop in self._ranges(chunk, size or self._first_size):
             for first in range(0, self.workload.n_columns, self.unit_columns):
                 last = min(first + self.unit_columns, self.workload.n_columns)
                 unit = Unit(chunk, start, stop, first, last)
                 yield from [unit] if covered is None else uncovered(unit, covered)
 
     def n_units(self) -> int:
-        """Return how many units a whole run has."""
+        """Return how many units a whole run has, if they keep their size."""
         slices = -(-self.workload.n_columns // self.unit_columns)
-        cuts = (
-            len(pieces(self.grid, self.chunks, chunk, self.unit_partitions)) - 1
-            for chunk in self.result_chunks()
-        )
-        return slices * sum(cuts)
+        ranges = (self._ranges(chunk, self._first_size) for chunk in self.result_chunks())
+        return slices * sum(1 for each in ranges for _ in each)
+
+    def _first_size(self) -> int:
+        return self.unit_partitions
+
+    def _ranges(self, chunk: Chunk, size: Callable[[], int]) -> Iterator[tuple[int, int]]:
+        return pieces(runs(self.grid, self.chunks, chunk), size)
 
 
 def make_plan(
@@ -142,14 +170,21 @@ def make_plan(
             memory = _memory(workload, partitions)
         if memory > worker_memory_bytes:
             raise PlanError(_too_large(workload, memory, worker_memory_bytes))
+    most = partitions
+    while most < math.prod(chunks) and not (
+        worker_memory_bytes is not None and _memory(workload, 2 * most) > worker_memory_bytes
+    ):
+        most *= 2
     slices = -(-workload.n_columns // columns)
     return Plan(
-        workload,
-        chunks,
-        partitions,
-        columns,
-        memory,
-        slices * read_factor(workload.grid, chunks, partitions),
+        workload=workload,
+        chunks=chunks,
+        unit_partitions=partitions,
+        unit_columns=columns,
+        least_partitions=min(partitions, _block(workload.grid)),
+        most_partitions=most,
+        memory_bytes=memory,
+        read_factor=slices * read_factor(workload.grid, chunks, partitions),
     )
 
 
@@ -191,7 +226,7 @@ def _about_half(length: int) -> int:
 def _unit_size(workload: Workload, workers: int) -> tuple[int, int]:
     """Return partitions and columns of a unit: whole source chunks if these are enough."""
     grid = workload.grid
-    block = math.prod(min(c, n) for c, n in zip(grid.read_chunks, grid.shape, strict=True))
+    block = _block(grid)
     wanted = UNITS_PER_WORKER * workers
     partitions = UNIT_FITS // workload.n_fits_each
     partitions = max(block, partitions - partitions % block)
@@ -202,10 +237,15 @@ def _unit_size(workload: Workload, workers: int) -> tuple[int, int]:
     return partitions, -(-workload.n_columns // slices)
 
 
+def _block(grid: PartitionGrid) -> int:
+    """Return how many partitions a whole chunk of the source holds."""
+    return math.prod(min(c, n) for c, n in zip(grid.read_chunks, grid.shape, strict=True))
+
+
 def _memory(workload: Workload, partitions: int) -> int:
     """Project the memory of a worker: one source chunk's block, one batch at work."""
     grid = workload.grid
-    block = math.prod(min(c, n) for c, n in zip(grid.read_chunks, grid.shape, strict=True))
+    block = _block(grid)
     edge = 2 if partitions < block and len(grid.shape) > 1 else 1
     held = min(block, partitions * edge) * workload.partition_bytes
     results = partitions * workload.cell_bytes
