@@ -49,7 +49,8 @@ def forecast(store: Store | None) -> Forecast:
     if store is None:
         return Forecast(Spent(), None)
     used = total_spent(store.run.path)
-    done, cells = Ledger.read(store).cells_done(), store.grid.size * store.strategy.n_columns
+    ledger = Ledger.read(store)
+    done, cells = ledger.cells_done(), ledger.n_cells
     if done == cells:
         return Forecast(used, 0.0)
     known = done and used.core_hours

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 
@@ -17,7 +17,7 @@ class Candidate:
     Attributes
     ----------
     model : int
-        Index of the model in the spec.
+        Index of the model in the spec; −1 of one that is not in the spec any more.
     model_name : str
         Its name.
     params : dict
@@ -71,7 +71,12 @@ def expand(
     return tuple(candidates)
 
 
-def restored(models: Sequence[Model], texts: Iterable[str], ids: Iterable[str]) -> list[Candidate]:
+def restored(
+    models: Sequence[Model],
+    texts: Iterable[str],
+    ids: Iterable[str],
+    dropped: Collection[int] = (),
+) -> list[Candidate]:
     """Return candidates from what a store has of them.
 
     Parameters
@@ -80,13 +85,42 @@ def restored(models: Sequence[Model], texts: Iterable[str], ids: Iterable[str]) 
         As for `expand`.
     texts, ids : iterable of str
         The `json` and `id` of each.
+    dropped : collection of int
+        Positions of those that are not in the spec any more.
     """
     names = model_names(models)
-    contents = [json.loads(text) for text in texts]
-    return [
-        Candidate(names.index(content["model"]), content["model"], content["params"], str(digest))
-        for content, digest in zip(contents, ids, strict=True)
-    ]
+    found = []
+    for index, (text, digest) in enumerate(zip(texts, ids, strict=True)):
+        content = json.loads(text)
+        model = -1 if index in dropped else names.index(content["model"])
+        found.append(Candidate(model, content["model"], content["params"], str(digest)))
+    return found
+
+
+def merged(
+    stored: Sequence[Candidate], wanted: Sequence[Candidate]
+) -> tuple[tuple[Candidate, ...], tuple[int, ...]]:
+    """Return the candidates of a store after those of its spec have changed.
+
+    Parameters
+    ----------
+    stored : sequence of Candidate
+        What it has; these keep their positions.
+    wanted : sequence of Candidate
+        Those of the spec, in any order.
+
+    Returns
+    -------
+    candidates : tuple of Candidate
+        The stored ones, then the new ones in the spec's order.
+    dropped : tuple of int
+        Positions of those that the spec does not have.
+    """
+    asked = {candidate.id: candidate for candidate in wanted}
+    known = {candidate.id for candidate in stored}
+    dropped = tuple(i for i, candidate in enumerate(stored) if candidate.id not in asked)
+    kept = [asked.get(candidate.id, replace(candidate, model=-1)) for candidate in stored]
+    return (*kept, *(each for each in wanted if each.id not in known)), dropped
 
 
 def settings(

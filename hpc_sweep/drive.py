@@ -284,7 +284,7 @@ class Drive:
         except DiskError as error:
             self._refused(error)
             return
-        self._fly(self.tasks.fold(self.client, chunk, self.ledger.parts[chunk]), chunk)
+        self._fly(self.tasks.fold(self.client, chunk, self.ledger.parts.get(chunk, [])), chunk)
 
     def _failed(self, what: Unit | Chunk, error: BaseException | None) -> None:
         """Deal with a task that raised or whose worker died."""

@@ -264,7 +264,7 @@ def _output_faults(spec: SweepSpec) -> Iterable[Fault]:
 def _name_faults(strategy: Strategy, source: Source) -> Iterable[Fault]:
     """Yield coordinates of the data that are named like arrays of the store."""
     taken = {array.name for array in result_arrays(strategy)} | {*strategy.lengths, "split"}
-    taken |= {"candidate_id", "candidate_json"}
+    taken |= {"candidate_id", "candidate_json", "in_spec"}
     for name in map(str, source.kept_coordinates.variables):
         if name in taken:
             message = f"its coordinate '{name}' is named like an array of the results; rename it"

@@ -97,12 +97,13 @@ def wins(results: xr.Dataset) -> dict[str, int]:
 
 def _strategy(results: xr.Dataset) -> Strategy:
     """Return the strategy that opened results were made by."""
-    spec = SweepSpec.model_validate(json.loads(results.attrs[ATTRIBUTE])["spec"])
+    header = json.loads(results.attrs[ATTRIBUTE])
+    spec, dropped = SweepSpec.model_validate(header["spec"]), header["dropped"]
     models = spec.model_dump(mode="json")["models"]
     if "candidate" not in results.dims:
         return restore(spec, ())
-    texts = (results[name].values.tolist() for name in ("candidate_json", "candidate_id"))
-    return restore(spec, restored(models, *texts))
+    texts, ids = (results[name].values.tolist() for name in ("candidate_json", "candidate_id"))
+    return restore(spec, restored(models, texts, ids, dropped), dropped)
 
 
 def first_reasons(results: xr.Dataset, most: int = 3) -> list[str]:
@@ -151,7 +152,7 @@ def sweep_status(store: str | Path) -> dict[str, Any]:
         "complete": ledger.is_complete,
         "partitions": ledger.summary(),
         "fits": opened.grid.size * fits,
-        "fits_done": ledger.cells_done() * fits // strategy.n_columns,
+        "fits_done": ledger.cells_done() * fits // int(strategy.columns_in_spec.sum()),
         "result_chunks": ledger.n_chunks,
         "result_chunks_folded": len(ledger.folded),
         "parts": sum(len(names) for names in ledger.parts.values()),

@@ -229,7 +229,7 @@ def _drive(
 ) -> Progress:
     journal = Journal(run.events)
     spec, plan, store = prepared.spec, prepared.plan, ledger.store
-    cells = ledger.n_partitions * store.strategy.n_columns
+    cells = ledger.n_cells
     progress = Progress(cells, ledger.cells_done())
     # the cores of one job for all are charged whether workers are there or not
     within = spec.cluster.kind == "local" or spec.cluster.place == "one_job"

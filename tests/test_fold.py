@@ -294,10 +294,10 @@ def failing_write(at: str, error: Callable[[], BaseException]) -> Callable[..., 
     """Return a `Store.write` that fails at one array."""
     write = Store.write
 
-    def fail(self: Store, array: Any, chunk: Chunk, values: Any) -> None:
+    def fail(self: Store, array: Any, chunk: Chunk, values: Any, block: int = 0) -> None:
         if array.name == at:
             raise error()
-        write(self, array, chunk, values)
+        write(self, array, chunk, values, block)
 
     return fail
 
@@ -329,9 +329,9 @@ def test_status_is_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     written: list[str] = []
     write = Store.write
 
-    def note(self: Store, array: Any, chunk: Chunk, values: Any) -> None:
+    def note(self: Store, array: Any, chunk: Chunk, values: Any, block: int = 0) -> None:
         written.append(array.name)
-        write(self, array, chunk, values)
+        write(self, array, chunk, values, block)
 
     monkeypatch.setattr(Store, "write", note)
     fold(store, CHUNK, [leave(store, invent(store), whole(store, CHUNK))])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -279,8 +280,9 @@ def test_missing_coordinates_are_never_a_number(tmp_path: Path, name: str, folde
     store = make_store(tmp_path, coordinates=coordinates)
     if folded:
         fold_one(store, invent(store))
-    (store.path / name / "c.0").unlink()
-    with pytest.raises(StoreError, match=rf"{name}/c\.0 is missing"):
+    file = "0" if name == "candidate_json" else "c.0"  # text has other names
+    (store.path / name / file).unlink()
+    with pytest.raises(StoreError, match=rf"{name}/{re.escape(file)} is missing"):
         Ledger.read(store)
 
 
@@ -289,7 +291,7 @@ def test_damaged_results_are_an_error_and_never_a_number(tmp_path: Path, name: s
     coordinates = xr.Dataset(coords={"latitude": [3, 2, 1]})
     store = make_store(tmp_path, (3, 4), (3, 4), coordinates=coordinates)
     fold_one(store, invent(store))
-    (file,) = (store.path / name).glob("c.*")
+    (file,) = (each for each in (store.path / name).iterdir() if each.name != "zarr.json")
     content = file.read_bytes()
     for damaged in (b"", content[:-1], content[: len(content) // 2], b"\0" + content[1:]):
         file.write_bytes(damaged)
@@ -303,5 +305,8 @@ def test_a_state_that_is_half_done_is_not_folded(tmp_path: Path) -> None:
     status = np.full((2, 3, 3), DONE, dtype=np.int8)
     status[1, 2, 0] = 0
     store.write(store.arrays[-1], CHUNK, status)
-    assert store.read_status(CHUNK) is None
-    assert not Ledger.read(store).folded
+    ledger = Ledger.read(store)
+    assert not ledger.folded
+    covered = ledger.covered(CHUNK)
+    assert covered is not None
+    np.testing.assert_array_equal(np.argwhere(~covered), [[5, 0]])

@@ -14,6 +14,13 @@ HOW = frozenset({"engine", "timeout"})
 """Keys that do not decide the results, and may change between runs."""
 
 
+APART = frozenset({"grid", "random"})
+"""Strategies in which no candidate's results depend on another's."""
+
+HOW_MANY = frozenset({"n_iter"})
+"""Keys of these that decide which candidates there are, and nothing else."""
+
+
 class SearchSpec(Section):
     """How candidates are compared."""
 

@@ -16,7 +16,7 @@ from hpc_sweep.choices import (
     OutsideJobs,
     Security,
 )
-from hpc_sweep.spec.search import HOW, GridSpec, Search
+from hpc_sweep.spec.search import APART, HOW, HOW_MANY, GridSpec, Search
 from hpc_sweep.spec.section import Section
 from hpc_sweep.spec.words import (
     Amount,
@@ -41,9 +41,9 @@ from hpc_sweep.spec.words import (
 
 OWN_NAMES = frozenset(
     {"candidate", "split", "target", "iteration", "trial", "status", "partition_status"}
-    | {"message", "model", "candidate_id", "candidate_json", "best_index", "best_score"}
+    | {"message", "model", "candidate_id", "candidate_json", "in_spec", "best_index", "best_score"}
     | {"best_model", "n_samples", "n_splits", "fit_time", "score_time"}
-    | {"n_resources", "last_iteration"}
+    | {"n_resources", "last_iteration", "revision"}
 )
 """Names in the store that a data set's dimension must not have."""
 
@@ -289,6 +289,17 @@ class SweepSpec(Section):
             "models": [_model(model) for model in whole["models"]],
             "search": {key: v for key, v in whole["search"].items() if key not in HOW},
         }
+
+    def conditions(self) -> dict[str, Any]:
+        """Return what each candidate's results depend on, besides itself.
+
+        Where candidates are compared within a partition, that is all of `defining`.
+        """
+        found = self.defining()
+        if self.search.strategy not in APART:
+            return found
+        search = {key: v for key, v in found["search"].items() if key not in HOW_MANY}
+        return {"data": found["data"], "search": search}
 
     def digest(self) -> str:
         """Return the SHA-256 of `defining` as hexadecimal text."""

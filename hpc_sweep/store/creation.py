@@ -31,6 +31,9 @@ from hpc_sweep.store.sharing import make_folder
 from hpc_sweep.store.store import ATTRIBUTE, Header, Store, writing
 from hpc_sweep.strategies import Strategy
 
+LEAST_BLOCK = 16
+"""So long is a chunk along the candidates at the least: a few more of them need no more files."""
+
 
 def create_store(
     path: Path,
@@ -78,6 +81,7 @@ def create_store(
         chunks,
         n_splits,
         dict(versions),
+        max(strategy.n_rows, LEAST_BLOCK) if strategy.is_parted else strategy.n_rows,
     )
     path = real_place(path)
     temporary = path.with_name(f".{path.name}.{header.id}.tmp")
@@ -108,10 +112,11 @@ def _remove_unfinished(path: Path) -> None:
 
 
 def _write_metadata(store: Store, coordinates: xr.Dataset) -> None:
-    header = store.header
+    header, along = store.header, {store.strategy.dim: store.header.block}
+    n_rows = int(store.strategy.in_spec.sum())
     attributes = {
         "Conventions": "CF-1.11",
-        "title": f"{store.spec.name}: scores of {store.strategy.n_rows} {store.strategy.dim}s",
+        "title": f"{store.spec.name}: scores of {n_rows} {store.strategy.dim}s",
         "seed": store.spec.search.seed,
         ATTRIBUTE: json.dumps(dataclasses.asdict(header)),
     }
@@ -119,13 +124,14 @@ def _write_metadata(store: Store, coordinates: xr.Dataset) -> None:
     attached = _names_of_attached(coordinates)
     for array in store.arrays:
         shape = tuple(store.lengths[dim] for dim in array.dims)
+        chunks = tuple(along.get(dim, store.lengths[dim]) for dim in array.dims)
         more = {"coordinates": attached} if attached else {}
         _create(
             group,
             array.name,
             (*header.dims, *array.dims),
             header.shape + shape,
-            header.chunks + shape,
+            header.chunks + chunks,
             array.dtype,
             array.fill,
             {**array.attributes, **more},
@@ -133,8 +139,15 @@ def _write_metadata(store: Store, coordinates: xr.Dataset) -> None:
     for name, dims, values, attrs in _fixed_arrays(store, coordinates):
         dtype = "str" if values.dtype.kind in "OUT" else values.dtype.name
         fill = attrs.get("_FillValue", "" if dtype == "str" else 0)
-        created = _create(group, name, dims, values.shape, values.shape, dtype, fill, attrs)
+        shape = values.shape
+        chunks = tuple(along.get(dim, n) for dim, n in zip(dims, shape, strict=True))
+        created = _create(group, name, dims, shape, chunks, dtype, fill, attrs)
         created[...] = values
+    consolidate(group)
+
+
+def consolidate(group: zarr.Group) -> None:
+    """Put all metadata of a group into its own."""
     with warnings.catch_warnings():
         # zarr warns that version 3 does not specify this yet; xarray reads and writes it
         warnings.filterwarnings("ignore", message=".*[Cc]onsolidated metadata")
@@ -160,7 +173,8 @@ def _create(
         dimension_names=dims,
         attributes={k: v for k, v in attributes.items() if k != "_FillValue"},
         compressors=[ZstdCodec(level=1), Crc32cCodec()],
-        chunk_key_encoding={"name": "default", "separator": "."},
+        # names as `chunk_name` has them
+        chunk_key_encoding={"name": "v2" if dtype == "str" else "default", "separator": "."},
     )
 
 
@@ -168,6 +182,8 @@ def _names_of_attached(coordinates: xr.Dataset) -> str:
     """Return the CF ``coordinates`` attribute: names of those that are not dimensions."""
     return " ".join(str(name) for name in coordinates.coords if name not in coordinates.dims)
 
+
+IN_SPEC = {"long_name": "whether the spec asks for the candidate, so that it is ranked"}
 
 FixedArray = tuple[str, tuple[str, ...], NDArray[Any], dict[str, Any]]
 
@@ -197,6 +213,7 @@ def _fixed_arrays(store: Store, coordinates: xr.Dataset) -> Iterator[FixedArray]
         ("model", [c.model_name for c in candidates], "model of the candidate"),
     ):
         yield name, ("candidate",), np.array(texts, dtype=object), {"long_name": what}
+    yield "in_spec", ("candidate",), store.strategy.in_spec, IN_SPEC
     for name in parameter_names(candidates):
         if is_numeric(candidates, name):
             values: NDArray[Any] = np.array([c.params[name] for c in candidates])

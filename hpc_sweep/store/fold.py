@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,17 +11,20 @@ from numpy.typing import NDArray
 
 from hpc_sweep.choices import DONE, EMPTY, FAILED, PENDING
 from hpc_sweep.errors import StoreError
-from hpc_sweep.plan import Chunk
-from hpc_sweep.store.parts import PartName, delete_parts, read_part
+from hpc_sweep.plan import Chunk, Unit
+from hpc_sweep.store.parts import Part, PartName, delete_parts, read_part
 from hpc_sweep.store.ranks import best, mean_and_std, rank
 from hpc_sweep.store.store import Store
+from hpc_sweep.strategies import Array
 
 VISIBLE_S = 30.0
 """How long a fresh part may stay invisible on a network file system."""
 
 
 def fold(store: Store, chunk: Chunk, names: Sequence[PartName]) -> dict[str, int]:
-    """Write one result chunk from its parts, ``status`` last, then delete the parts.
+    """Write one result chunk from what it has and its parts, ``status`` last, then delete these.
+
+    What the chunk has of candidates without new results is not written again, but for ranks.
 
     Parameters
     ----------
@@ -30,7 +33,7 @@ def fold(store: Store, chunk: Chunk, names: Sequence[PartName]) -> dict[str, int
     chunk : tuple of int
         The result chunk; this call is its only writer.
     names : sequence of PartName
-        Parts that cover it.
+        Parts that cover what it lacks.
 
     Returns
     -------
@@ -45,24 +48,19 @@ def fold(store: Store, chunk: Chunk, names: Sequence[PartName]) -> dict[str, int
         When the disk refuses.
     """
     before = store.read_status(chunk)
-    if before is not None:  # done by a worker that died before its answer came
+    if (
+        before is not None
+        and store.settled(before).all()
+        and store.read_revision(chunk) == store.header.revision
+    ):  # done by a worker that died before its answer came
         delete_parts(store.run.parts, names)
-        return _counts(partition_status(before.reshape(-1, before.shape[-1])))
-    values = _joined(store, chunk, names)
-    if (values["status"] == PENDING).any():
-        count = int((values["status"] == PENDING).sum())
-        raise StoreError(f"result chunk {chunk} has {count} cells that no part covers")
-    values.update(_derived(store, values))
-    shape = store.grid.chunk_shape(store.header.chunks, chunk)
-    order = store.grid.reading_order(store.header.chunks, chunk)
-    start = np.array([part.start for part in store.region(chunk)])
-    flat = np.ravel_multi_index(tuple((order - start).T), shape)
-    for array in store.arrays:
-        scattered = np.empty_like(values[array.name])
-        scattered[flat] = values[array.name]
-        store.write(array, chunk, scattered.reshape(shape + scattered.shape[1:]))
+        return _counts(_states(store, before))
+    if before is None:
+        before = np.full((store.n_partitions(chunk), store.strategy.n_rows), PENDING, dtype=np.int8)
+    parts = [(name.unit, read_part(store.run.parts, name, wait_s=VISIBLE_S)) for name in names]
+    states = _Chunk(store, chunk, before, parts).write()
     delete_parts(store.run.parts, names)
-    return _counts(values["partition_status"])
+    return _counts(states)
 
 
 def _counts(states: NDArray[np.int8]) -> dict[str, int]:
@@ -70,37 +68,203 @@ def _counts(states: NDArray[np.int8]) -> dict[str, int]:
     return {str(kind): int(count) for kind, count in zip(kinds, counts, strict=True)}
 
 
-def _joined(store: Store, chunk: Chunk, names: Sequence[PartName]) -> dict[str, NDArray[Any]]:
-    """Return the parts' arrays joined, partitions in reading order."""
-    strategy = store.strategy
-    partitions = math.prod(store.grid.chunk_shape(store.header.chunks, chunk))
-    values: dict[str, NDArray[Any]] = {}
-    for array in store.arrays:
-        shape = (partitions, *(store.lengths[dim] for dim in array.dims))
-        dtype = object if array.dtype == "str" else array.dtype
-        values[array.name] = np.full(shape, array.fill, dtype=dtype)
-    for name in names:
-        part = read_part(store.run.parts, name, wait_s=VISIBLE_S)
-        unit = name.unit
+def _states(store: Store, status: NDArray[np.int8]) -> NDArray[np.int8]:
+    return partition_status(status[:, store.strategy.in_spec])
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """What is taken of a part: cells that were pending or failed, never one that is done."""
+
+    rows: slice
+    columns: slice
+    cells: NDArray[np.bool_]
+    partitions: NDArray[np.bool_]
+    part: Part
+
+
+class _Chunk:
+    """One result chunk while it is written; arrays have its partitions in reading order.
+
+    Parameters
+    ----------
+    store, chunk
+        Which.
+    before : ndarray of int8, shape (n_partitions, n_rows)
+        Its status.
+    parts : iterable of (Unit, Part)
+        What is new.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        chunk: Chunk,
+        before: NDArray[np.int8],
+        parts: Iterable[tuple[Unit, Part]],
+    ) -> None:
+        self._store = store
+        self._chunk = chunk
+        self._before = before
+        self._status = before.copy()
+        self._taken = [self._take(unit, part) for unit, part in parts]
+        self._arrays = {array.name: array for array in store.arrays}
+        lacking = int((~store.settled(self._status)).sum())
+        if lacking:
+            raise StoreError(f"result chunk {chunk} has {lacking} cells that no part covers")
+
+    def _take(self, unit: Unit, part: Part) -> _Taken:
+        """Choose what is taken of a part, and note it in the status."""
+        strategy = self._store.strategy
         rows, columns = slice(unit.start, unit.stop), strategy.rows(unit.first, unit.last)
-        done, also_done = values["status"][rows, columns] == DONE, part.status == DONE
+        status = self._status[rows, columns]
+        done, also_done = status == DONE, part.status == DONE
         if not strategy.is_parted:  # what belongs together is taken together
-            done, also_done = done.any(axis=1), also_done.any(axis=1)
+            done, also_done = (each.any(axis=1, keepdims=True) for each in (done, also_done))
         take = ~done | also_done  # a late failure never lowers a done
-        cells: dict[str, NDArray[Any]] = {
-            **{f"test_{metric}": scores for metric, scores in part.scores.items()},
-            "fit_time": part.fit_time,
-            "score_time": part.score_time,
-            "status": part.status,
-            "message": _texts(part.status.shape, part.messages),
-            **part.more,
-        }
-        for key, found in cells.items():
-            place = values[key][rows] if key in part.more else values[key][rows, columns]
-            place[take] = found[take]
-        for key, counts in (("n_samples", part.n_samples), ("n_splits", part.n_splits)):
-            values[key][rows] = np.maximum(values[key][rows], counts)
-    return values
+        cells = take | (status == PENDING)
+        status[cells] = part.status[cells]
+        return _Taken(rows, columns, cells, take[:, 0], part)
+
+    def write(self) -> NDArray[np.int8]:
+        """Write what changes, and return the state of each partition."""
+        store, arrays = self._store, self._store.arrays
+        values = {each.name: self._joined(each) for each in arrays if self._is_common(each)}
+        new = [self._is_new(rows, values["n_splits"]) for rows in store.blocks]
+        means: dict[str, list[NDArray[np.float64]]] = {metric: [] for metric in store.spec.metrics}
+        for block, is_new in enumerate(new):
+            found = self._block(block, values["n_splits"]) if is_new else {}
+            for name in found:
+                self._write(name, found[name], block)
+            for metric, known in means.items():
+                name = f"mean_test_{metric}"
+                known.append(found[name] if is_new else self._read(name, block))
+            if not store.strategy.is_parted:  # there is one block
+                values.update(found)
+        values.update(self._ranked(values, {m: np.concatenate(k, 1) for m, k in means.items()}))
+        values["revision"] = np.full(len(self._status), store.header.revision)
+        values["partition_status"] = _states(store, self._status)
+        for array in arrays:
+            if array.name.startswith("rank_"):
+                self._write_blocks(array.name, values[array.name])
+            elif not store.has_rows(array):
+                self._write(array.name, values[array.name])
+        for block in np.flatnonzero(new).tolist():
+            self._write("status", self._status[:, store.blocks[block]], block)
+        states: NDArray[np.int8] = values["partition_status"]
+        return states
+
+    def _is_common(self, array: Array) -> bool:
+        """Return whether an array without candidates is made of parts."""
+        found = array.is_found or array.name in ("n_samples", "n_splits")
+        return found and not self._store.has_rows(array)
+
+    def _is_new(self, rows: slice, n_splits: NDArray[np.integer]) -> bool:
+        """Return whether candidates have new results, or other means for more splits."""
+        if (self._before[:, rows] != self._status[:, rows]).any():
+            return True
+        has_some = bool(self._before[:, rows].any())
+        return has_some and not np.array_equal(n_splits, self._read("n_splits"))
+
+    def _block(self, block: int, n_splits: NDArray[np.integer]) -> dict[str, NDArray[Any]]:
+        """Return all that is known of some candidates, but for ranks and status."""
+        store, found = self._store, {}
+        names = [f"test_{metric}" for metric in store.spec.metrics]
+        for array in store.arrays:
+            raw = array.name in (*names, "fit_time", "score_time", "message") or array.is_found
+            if raw and store.has_rows(array):
+                found[array.name] = self._joined(array, block)
+        for metric in store.spec.metrics:
+            scores = found[f"test_{metric}"]
+            shape = scores.shape[:-1]
+            flat = scores.reshape(shape[0], -1, scores.shape[-1])
+            mean, std = mean_and_std(flat, n_splits)
+            found[f"mean_test_{metric}"] = mean.reshape(shape)
+            found[f"std_test_{metric}"] = std.reshape(shape)
+        return found
+
+    def _joined(self, array: Array, block: int = 0) -> NDArray[Any]:
+        """Return an array as the store has it, with what is taken of the parts."""
+        values = self._known(array, block)
+        place = self._store.blocks[block]
+        for taken in self._taken:
+            new = _content(taken.part, array)
+            rows = values[taken.rows]
+            if array.name in ("n_samples", "n_splits"):
+                values[taken.rows] = np.maximum(rows, new)
+            elif not self._store.has_rows(array):
+                rows[taken.partitions] = new[taken.partitions]
+            else:
+                first = max(taken.columns.start, place.start)
+                last = max(first, min(taken.columns.stop, place.stop))
+                theirs = slice(first - taken.columns.start, last - taken.columns.start)
+                cells = taken.cells[:, theirs]
+                rows[:, first - place.start : last - place.start][cells] = new[:, theirs][cells]
+        return values
+
+    def _known(self, array: Array, block: int) -> NDArray[Any]:
+        """Return an array as the store has it; the fill where it has nothing."""
+        store, rows = self._store, self._store.blocks[block]
+        before = self._before[:, rows] if store.has_rows(array) else self._before
+        if before.any():
+            values = self._read(array.name, block)
+            if store.has_rows(array):
+                values[before == PENDING] = array.fill
+            return values
+        lengths = [store.lengths[dim] for dim in array.dims]
+        if store.has_rows(array):
+            lengths[0] = rows.stop - rows.start
+        dtype = object if array.dtype == "str" else array.dtype
+        return np.full((len(before), *lengths), array.fill, dtype=dtype)
+
+    def _ranked(
+        self, values: Mapping[str, NDArray[Any]], means: Mapping[str, NDArray[np.float64]]
+    ) -> dict[str, NDArray[Any]]:
+        """Return ranks and the best candidate, of those that the spec asks for."""
+        found: dict[str, NDArray[Any]] = {}
+        store, strategy = self._store, self._store.strategy
+        took_part = strategy.took_part(values)
+        for metric, mean in means.items():
+            asked = strategy.in_spec.reshape(-1, *(1 for _ in mean.shape[2:]))
+            counted = np.where(asked, mean, np.nan).reshape(len(mean), -1)
+            ranks = rank(counted)
+            if metric == store.spec.refit_metric and not strategy.chooses:
+                index = best(ranks, counted)
+                found["best_index"] = index
+                rows = np.arange(len(mean))
+                found["best_score"] = np.where(index >= 0, counted[rows, index], np.nan)
+            has_any = ~np.isnan(counted).all(axis=1).reshape(-1, *(1 for _ in mean.shape[1:]))
+            ranked = has_any & asked & (True if took_part is None else took_part)
+            found[f"rank_test_{metric}"] = np.where(ranked, ranks.reshape(mean.shape), -1)
+        index = found["best_index"] if "best_index" in found else values["best_index"]
+        return {**found, **strategy.best(values, index)}
+
+    def _read(self, name: str, block: int = 0) -> NDArray[Any]:
+        return self._store.gather(
+            self._chunk, self._store.read(self._arrays[name], self._chunk, block)
+        )
+
+    def _write(self, name: str, values: NDArray[Any], block: int = 0) -> None:
+        scattered = self._store.scatter(self._chunk, values)
+        self._store.write(self._arrays[name], self._chunk, scattered, block)
+
+    def _write_blocks(self, name: str, values: NDArray[Any]) -> None:
+        """Write all candidates that there is something of."""
+        for block, rows in enumerate(self._store.blocks):
+            if self._status[:, rows].any():
+                self._write(name, values[:, rows], block)
+
+
+def _content(part: Part, array: Array) -> NDArray[Any]:
+    """Return what a part has of an array."""
+    if array.name == "message":
+        return _texts(part.status.shape, part.messages)
+    if array.name in part.more:
+        return part.more[array.name]
+    if array.name.startswith("test_"):
+        return part.scores[array.name.removeprefix("test_")]
+    found: NDArray[Any] = getattr(part, array.name)
+    return found
 
 
 def _texts(shape: tuple[int, ...], messages: Any) -> NDArray[Any]:
@@ -109,33 +273,6 @@ def _texts(shape: tuple[int, ...], messages: Any) -> NDArray[Any]:
         # bytes of file names that are no Unicode cannot be stored
         texts[cell] = text.encode("utf-8", "backslashreplace").decode()
     return texts
-
-
-def _derived(store: Store, values: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Return means, ranks, the best candidate, and the state of each partition."""
-    derived: dict[str, NDArray[Any]] = {}
-    took_part = store.strategy.took_part(values)
-    for metric in store.spec.metrics:
-        scores = values[f"test_{metric}"]
-        shape = scores.shape[:-1]
-        flat = scores.reshape(shape[0], -1, scores.shape[-1])
-        mean, std = mean_and_std(flat, values["n_splits"])
-        ranks = rank(mean)
-        if metric == store.spec.refit_metric and not store.strategy.chooses:
-            index = best(ranks, mean)
-            rows = np.arange(len(mean))
-            derived["best_index"] = index
-            derived["best_score"] = np.where(index >= 0, mean[rows, index], np.nan)
-        ranked = ~np.isnan(mean).all(1, keepdims=True) & (
-            True if took_part is None else took_part.reshape(mean.shape)
-        )
-        derived[f"mean_test_{metric}"] = mean.reshape(shape)
-        derived[f"std_test_{metric}"] = std.reshape(shape)
-        derived[f"rank_test_{metric}"] = np.where(ranked, ranks, -1).reshape(shape)
-    index = derived.get("best_index", values["best_index"])
-    derived.update(store.strategy.best(values, index))
-    derived["partition_status"] = partition_status(values["status"])
-    return derived
 
 
 def partition_status(status: NDArray[np.int8]) -> NDArray[np.int8]:

@@ -119,6 +119,16 @@ def result_arrays(strategy: Strategy) -> tuple[Array, ...]:
             {"long_name": "reason of a failure, or the first warning"},
         ),
         Array(
+            "revision",
+            (),
+            "int32",
+            -1,
+            {
+                "long_name": "revision of the spec's candidates that ranks and the best are of",
+                "comment": "-1: pending",
+            },
+        ),
+        Array(
             "partition_status",
             (),
             "int8",

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpc_sweep.choices import PENDING, STATUS_MEANINGS
+from hpc_sweep.choices import DONE, PENDING, STATUS_MEANINGS
 from hpc_sweep.errors import StoreError
 from hpc_sweep.plan import WHOLE, Chunk, Share
 from hpc_sweep.store.fold import partition_status
@@ -63,25 +62,39 @@ class Ledger:
                 f"bring it back, or delete {store.path} to compute all again"
             )
         chunks = set(ledger.chunks)
+        there = {}
         for index in sorted(chunks):
             status = store.read_status(index)
             if status is not None:
-                ledger.folded.add(index)
-                states = partition_status(status.reshape(-1, status.shape[-1]))
-                ledger.count(states)
-        missing = store.missing_files(ledger.folded)
-        if missing:
-            chunk_key = missing[0].name.split(".")[1 : 1 + len(store.header.dims)]
-            status_file = store.chunk_file(store.arrays[-1], tuple(map(int, chunk_key)))
-            raise StoreError(
-                f"{missing[0]} is missing although its status says done ({len(missing)} such "
-                f"files); bring it back, or delete {status_file} to compute that chunk again"
-            )
+                there[index] = [n for n, rows in enumerate(store.blocks) if status[:, rows].any()]
+                ledger._note(index, status)
+        ledger._check_files(there)
         for name in list_parts(store.run.parts, store.header.id):
             mine = name.unit.chunk in chunks and name.unit.chunk not in ledger.folded
             if mine and is_whole(store.run.parts, name):
                 ledger.add(name)
         return ledger
+
+    def _note(self, chunk: Chunk, status: NDArray[np.int8]) -> None:
+        """Take note of what the store has of a result chunk."""
+        settled = self.store.settled(status)
+        if settled.all() and self.store.read_revision(chunk) == self.store.header.revision:
+            self.folded.add(chunk)
+            self.count(partition_status(status[:, self.store.strategy.in_spec]))
+        elif (settled == settled[0]).all():  # after a change that holds for all chunks
+            self._cells[chunk] = np.broadcast_to(settled[0].copy(), settled.shape)
+        else:
+            self._cells[chunk] = settled
+
+    def _check_files(self, there: Mapping[Chunk, Sequence[int]]) -> None:
+        """Raise where a file is missing of what some status says is done."""
+        missing = self.store.missing_files(there)
+        if missing:
+            file, remedy = missing[0]
+            raise StoreError(
+                f"{file} is missing although its status says done ({len(missing)} such "
+                f"files); bring it back, or delete {remedy} to compute that chunk again"
+            )
 
     @cached_property
     def chunks(self) -> Sequence[Chunk]:
@@ -97,8 +110,12 @@ class Ledger:
     @property
     def n_partitions(self) -> int:
         """How many partitions these have."""
-        grid, size = self.store.grid, self.store.header.chunks
-        return sum(math.prod(grid.chunk_shape(size, chunk)) for chunk in self.chunks)
+        return sum(map(self.store.n_partitions, self.chunks))
+
+    @property
+    def n_cells(self) -> int:
+        """How many (partition, column) pairs the spec asks for."""
+        return self.n_partitions * int(self.store.strategy.columns_in_spec.sum())
 
     @property
     def is_complete(self) -> bool:
@@ -112,28 +129,34 @@ class Ledger:
             self.counts[int(kind)] += int(count)
 
     def covered(self, chunk: Chunk) -> NDArray[np.bool_] | None:
-        """Return which cells of an unfolded chunk the parts cover.
+        """Return which cells of an unfolded chunk need no more work.
 
         Returns
         -------
-        ndarray of bool, shape (n_partitions, n_candidates), or None
-            In reading order; None where nothing is.
+        ndarray of bool, shape (n_partitions, n_columns), or None
+            In reading order; None where all do.
         """
-        return self._cells.get(chunk)
+        nothing = self._nothing(chunk)
+        return self._cells.get(chunk, nothing if nothing.any() else None)
+
+    def _nothing(self, chunk: Chunk) -> NDArray[np.bool_]:
+        """Return the cells of a chunk of which there is nothing."""
+        asked = self.store.strategy.columns_in_spec
+        return np.broadcast_to(~asked, (self.store.n_partitions(chunk), len(asked)))
 
     def add(self, name: PartName) -> bool:
         """Add a part; return whether its chunk is complete now."""
         unit = name.unit
-        if unit.chunk not in self._cells:
-            shape = self.store.grid.chunk_shape(self.store.header.chunks, unit.chunk)
-            cells = np.zeros((math.prod(shape), self.store.strategy.n_columns), dtype=bool)
-            self._cells[unit.chunk] = cells
+        cells = self._cells.get(unit.chunk, self._nothing(unit.chunk))
+        if not cells.flags.writeable:  # the same for all partitions, until now
+            cells = cells.copy()
+        self._cells[unit.chunk] = cells
         self.parts.setdefault(unit.chunk, []).append(name)
-        self._cells[unit.chunk][unit.start : unit.stop, unit.first : unit.last] = True
-        return bool(self._cells[unit.chunk].all())
+        cells[unit.start : unit.stop, unit.first : unit.last] = True
+        return bool(cells.all())
 
     def complete(self) -> Iterator[Chunk]:
-        """Yield chunks whose parts are complete, so that they can be folded."""
+        """Yield chunks that lack nothing but their fold."""
         for chunk, cells in sorted(self._cells.items()):
             if cells.all():
                 yield chunk
@@ -154,28 +177,32 @@ class Ledger:
         )
 
     def cells_done(self) -> int:
-        """Return how many (partition, candidate) cells need no more work."""
-        partitions = sum(self.counts.values())
-        in_parts = sum(int(cells.sum()) for cells in self._cells.values())
-        return partitions * self.store.strategy.n_columns + in_parts
+        """Return how many of the cells that the spec asks for need no more work."""
+        asked = self.store.strategy.columns_in_spec
+        beside = sum(int(cells[:, asked].sum()) for cells in self._cells.values())
+        return sum(self.counts.values()) * int(asked.sum()) + beside
 
     def summary(self) -> dict[str, Any]:
         """Return partitions by state, with those in parts counted too."""
         counts = Counter(self.counts)
-        for chunk in self.parts:
-            counts.update(self._states_in_parts(chunk))
+        for chunk in self._cells:
+            counts.update(self._states(chunk))
         counts[PENDING] += self.n_partitions - sum(counts.values())
         return {meaning: counts[code] for code, meaning in enumerate(STATUS_MEANINGS)}
 
-    def _states_in_parts(self, chunk: Chunk) -> Counter[int]:
-        strategy = self.store.strategy
-        status = np.zeros((len(self._cells[chunk]), strategy.n_rows), dtype=np.int8)
-        for name in self.parts[chunk]:
+    def _states(self, chunk: Chunk) -> Counter[int]:
+        """Count the states of an unfolded chunk's partitions that are not pending."""
+        store, strategy = self.store, self.store.strategy
+        status = store.read_status(chunk)
+        if status is None:
+            status = np.zeros((store.n_partitions(chunk), strategy.n_rows), dtype=np.int8)
+        for name in self.parts.get(chunk, ()):
             unit = name.unit
             try:
-                part = read_part(self.store.run.parts, name)
+                part = read_part(store.run.parts, name)
             except StoreError:  # folded and deleted meanwhile
                 continue
-            status[unit.start : unit.stop, strategy.rows(unit.first, unit.last)] = part.status
-        states = partition_status(status)
+            place = status[unit.start : unit.stop, strategy.rows(unit.first, unit.last)]
+            place[place != DONE] = part.status[place != DONE]
+        states = partition_status(status[:, strategy.in_spec])
         return Counter(int(state) for state in states if state != PENDING)

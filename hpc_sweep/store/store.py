@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,7 +32,7 @@ from hpc_sweep.store.runfolder import RunFolder, real_place, run_folder
 from hpc_sweep.strategies import Array, Strategy, restore
 
 ATTRIBUTE = "hpc_sweep"
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,12 @@ class Header:
         Versions of Python and the libraries, and the CPU model, as of its making.
     mixed_versions : tuple of str
         Other versions of scikit-learn that some of its results were made with.
+    block : int
+        Length of a chunk along the candidates.
+    revision : int
+        How often its candidates were changed.
+    dropped : tuple of int
+        Positions of candidates that are not in the spec any more.
     schema : int
         Version of this format.
     """
@@ -70,8 +77,11 @@ class Header:
     chunks: tuple[int, ...]
     n_splits: int
     versions: dict[str, str]
+    block: int
     schema: int = SCHEMA
     mixed_versions: tuple[str, ...] = ()
+    revision: int = 0
+    dropped: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -137,7 +147,7 @@ class Store:
     @cached_property
     def strategy(self) -> Strategy:
         """The strategy, with the candidates that the store was made with."""
-        return self.made_with or restore(self.spec, self._stored_candidates())
+        return self.made_with or restore(self.spec, self._stored_candidates(), self.header.dropped)
 
     @property
     def candidates(self) -> tuple[Candidate, ...]:
@@ -147,14 +157,16 @@ class Store:
     def _stored_candidates(self) -> list[Candidate]:
         if not (self.path / "candidate").exists():  # they differ per partition
             return []
-        texts: list[Any] = []
+        known: list[Any] = []
         for name in ("candidate_json", "candidate_id"):
             place = self.path / name
             try:
                 with disk_errors(place, "read"):
-                    if not (place / "c.0").exists():
-                        raise FileNotFoundError(place / "c.0")
-                    texts.append(zarr.open_array(str(place), mode="r")[:])
+                    array: Any = self.group[name]
+                    for file in fixed_files(place, "str", array.shape, array.chunks):
+                        if not file.exists():
+                            raise FileNotFoundError(file)
+                    known.append(array[:])
             except DiskError:
                 raise
             except (OSError, ValueError, RuntimeError) as error:
@@ -162,7 +174,8 @@ class Store:
                     f"{place} is missing or damaged, which was made with the store; bring it "
                     f"back, or delete {self.path} to compute all again"
                 ) from error
-        return restored(self.header.spec["models"], *texts)
+        texts, ids = known
+        return restored(self.header.spec["models"], texts, ids, self.header.dropped)
 
     @cached_property
     def arrays(self) -> tuple[Array, ...]:
@@ -173,6 +186,18 @@ class Store:
     def lengths(self) -> dict[str, int]:
         """Dimensions of arrays behind those of partitions, with their lengths."""
         return {**self.strategy.lengths, "split": self.header.n_splits}
+
+    @cached_property
+    def group(self) -> zarr.Group:
+        """The zarr group, by the metadata that all readers see: those of the group itself."""
+        with disk_errors(self.path, "read"):
+            return zarr.open_group(str(self.path), mode="r+")
+
+    @property
+    def blocks(self) -> list[slice]:
+        """The rows of each chunk along the candidates."""
+        count, size = self.strategy.n_rows, self.header.block
+        return [slice(first, min(first + size, count)) for first in range(0, count, size)]
 
     @cached_property
     def run(self) -> RunFolder:
@@ -196,13 +221,31 @@ class Store:
             for i, c, n in zip(chunk, self.header.chunks, self.header.shape, strict=True)
         )
 
-    def chunk_file(self, array: Array, chunk: Chunk) -> Path:
-        """Return the file that holds one result chunk of an array."""
-        index = (*chunk, *(0 for _ in array.dims))
-        return self.path / array.name / ("c." + ".".join(map(str, index)))
+    def n_partitions(self, chunk: Chunk) -> int:
+        """Return how many partitions a result chunk has."""
+        return math.prod(self.grid.chunk_shape(self.header.chunks, chunk))
 
-    def write(self, array: Array, chunk: Chunk, values: NDArray[Any]) -> None:
-        """Write one result chunk of an array and flush it to the disk.
+    def has_rows(self, array: Array) -> bool:
+        """Return whether an array runs along the candidates."""
+        return self.strategy.dim in array.dims
+
+    def chunk_file(self, array: Array, chunk: Chunk, block: int = 0) -> Path:
+        """Return the file that holds one chunk of an array.
+
+        Parameters
+        ----------
+        array : Array
+            Which.
+        chunk : tuple of int
+            Which result chunk.
+        block : int
+            Which of `blocks`; of arrays without candidates there is the first one only.
+        """
+        index = (*chunk, *((block, *(0 for _ in array.dims))[: len(array.dims)]))
+        return self.path / array.name / chunk_name(array.dtype, index)
+
+    def write(self, array: Array, chunk: Chunk, values: NDArray[Any], block: int = 0) -> None:
+        """Write one chunk of an array and flush it to the disk.
 
         Parameters
         ----------
@@ -212,33 +255,121 @@ class Store:
             Which result chunk.
         values : ndarray, shape (partition dims of the chunk …, array.dims …)
             What to write.
+        block : int
+            Which of `blocks` it is, of arrays along the candidates.
         """
-        file = self.chunk_file(array, chunk)
+        file = self.chunk_file(array, chunk, block)
         with disk_errors(file), writing():
-            opened = zarr.open_array(str(self.path / array.name), mode="r+")
-            opened[self.region(chunk)] = values
+            self._array(array)[self._place(array, chunk, block)] = values
             sync(file)
             sync(file.parent)
 
+    def read(self, array: Array, chunk: Chunk, block: int = 0) -> NDArray[Any]:
+        """Return what `write` has written.
+
+        Raises
+        ------
+        StoreError
+            When the file is missing or damaged.
+        """
+        file = self.chunk_file(array, chunk, block)
+        dtype = object if array.dtype == "str" else array.dtype
+        try:
+            with disk_errors(file, "read"):
+                file.stat()
+                return np.array(self._array(array)[self._place(array, chunk, block)], dtype=dtype)
+        except DiskError:
+            raise
+        except (ValueError, OSError, RuntimeError) as error:
+            status = self.chunk_file(self.arrays[-1], chunk, block)
+            raise StoreError(
+                f"{file} is missing or damaged although its status says done; bring it back, or "
+                f"delete {status} to compute that chunk again"
+            ) from error
+
+    def _array(self, array: Array) -> Any:
+        return self.group[array.name]
+
+    def _place(self, array: Array, chunk: Chunk, block: int) -> tuple[slice, ...]:
+        return (*self.region(chunk), *([self.blocks[block]] if self.has_rows(array) else []))
+
     def read_status(self, chunk: Chunk) -> NDArray[np.int8] | None:
-        """Return ``status`` of a result chunk, or None where it is pending or damaged.
+        """Return ``status`` of a result chunk; None where nothing of it is settled.
+
+        Blocks that are absent or damaged are pending.
 
         Returns
         -------
-        ndarray of int8, shape (partition dims of the chunk …, n_candidates), or None
+        ndarray of int8, shape (n_partitions, n_rows), or None
+            In reading order.
         """
-        file = self.chunk_file(self.arrays[-1], chunk)
+        found = []
+        for block, rows in enumerate(self.blocks):
+            status = self._read_status(chunk, block)
+            shape = (*self.grid.chunk_shape(self.header.chunks, chunk), rows.stop - rows.start)
+            found.append(np.full(shape, PENDING, dtype=np.int8) if status is None else status)
+        status = self.gather(chunk, np.concatenate(found, axis=-1))
+        return status if (status != PENDING).any() else None
+
+    def _read_status(self, chunk: Chunk, block: int) -> NDArray[np.int8] | None:
         try:
-            with disk_errors(file, "read"):
-                if not file.exists():
-                    return None
-                opened = zarr.open_array(str(self.path / "status"), mode="r")
-                status = np.asarray(opened[self.region(chunk)], dtype=np.int8)
-        except DiskError:
-            raise
-        except (ValueError, OSError, RuntimeError):  # a short or damaged file
+            return self.read(self.arrays[-1], chunk, block)
+        except StoreError:
             return None
-        return None if (status == PENDING).any() else status
+
+    def read_revision(self, chunk: Chunk) -> int:
+        """Return the revision that ranks and best candidates of a result chunk are of; −1: none."""
+        (array,) = (array for array in self.arrays if array.name == "revision")
+        try:
+            return int(self.read(array, chunk).flat[0])
+        except StoreError:
+            return -1
+
+    def settled(self, status: NDArray[np.int8]) -> NDArray[np.bool_]:
+        """Return which columns need no more work, by the status of each row.
+
+        Parameters
+        ----------
+        status : ndarray of int8, shape (n_partitions, n_rows)
+
+        Returns
+        -------
+        ndarray of bool, shape (n_partitions, n_columns)
+            True also for candidates that are not in the spec any more.
+        """
+        cells = np.asarray((status != PENDING) | ~self.strategy.in_spec)
+        return cells if self.strategy.is_parted else np.asarray(cells.all(axis=1, keepdims=True))
+
+    def gather(self, chunk: Chunk, values: NDArray[Any]) -> NDArray[Any]:
+        """Return values of a result chunk with its partitions in reading order.
+
+        Parameters
+        ----------
+        chunk : tuple of int
+            Which result chunk.
+        values : ndarray, shape (partition dims of the chunk …, …)
+            As an array has them.
+
+        Returns
+        -------
+        ndarray, shape (n_partitions, …)
+        """
+        flat = self._positions(chunk)
+        return values.reshape(len(flat), *values.shape[len(self.header.dims) :])[flat]
+
+    def scatter(self, chunk: Chunk, values: NDArray[Any]) -> NDArray[Any]:
+        """Return values in reading order as an array has them: the inverse of `gather`."""
+        scattered = np.empty_like(values)
+        scattered[self._positions(chunk)] = values
+        shape = self.grid.chunk_shape(self.header.chunks, chunk)
+        return scattered.reshape(shape + values.shape[1:])
+
+    def _positions(self, chunk: Chunk) -> NDArray[np.intp]:
+        """Return the place of each partition in the chunk, in reading order."""
+        shape = self.grid.chunk_shape(self.header.chunks, chunk)
+        order = self.grid.reading_order(self.header.chunks, chunk)
+        start = np.array([part.start for part in self.region(chunk)])
+        return np.asarray(np.ravel_multi_index(tuple((order - start).T), shape))
 
     def record_version(self, scikit_learn: str) -> None:
         """Record that results were made with that version too."""
@@ -269,24 +400,53 @@ class Store:
     def missing_fixed_files(self) -> list[Path]:
         """Return missing files of those made with the store: metadata, coordinates."""
         arrays = {array.name for array in self.arrays}
-        files = []
         with disk_errors(self.path, "read"):
             group = json.loads((self.path / "zarr.json").read_text())
+            files = []
             for name, node in group["consolidated_metadata"]["metadata"].items():
                 files.append(self.path / name / "zarr.json")
-                if name not in arrays:  # written whole, as one chunk
-                    files.append(self.path / name / ".".join(["c", *("0" for _ in node["shape"])]))
+                if name not in arrays:
+                    dtype = "str" if node["data_type"] == "string" else node["data_type"]
+                    chunks = node["chunk_grid"]["configuration"]["chunk_shape"]
+                    files += fixed_files(self.path / name, dtype, node["shape"], chunks)
             return [file for file in files if not file.exists()]
 
-    def missing_files(self, folded: set[Chunk]) -> list[Path]:
-        """Return files that should be there, since their chunk's status says done."""
-        missing = []
+    def missing_files(self, there: Mapping[Chunk, Sequence[int]]) -> list[tuple[Path, Path]]:
+        """Return files that should be there, since some status says done, each with that status.
+
+        Parameters
+        ----------
+        there : mapping of tuple of int to sequence of int
+            By result chunk, the blocks of which something is settled.
+        """
+        missing, status = [], self.arrays[-1]
         for array in self.arrays:
             with disk_errors(self.path / array.name, "read"):
-                there = set(os.listdir(self.path / array.name))
-            files = (self.chunk_file(array, chunk) for chunk in sorted(folded))
-            missing += [file for file in files if file.name not in there]
+                names = set(os.listdir(self.path / array.name))
+            files = (
+                (self.chunk_file(array, chunk, block), self.chunk_file(status, chunk, block))
+                for chunk, blocks in sorted(there.items())
+                for block in (blocks if self.has_rows(array) else blocks[:1])
+            )
+            missing += [each for each in files if each[0].name not in names]
         return missing
+
+
+def chunk_name(dtype: str, index: Sequence[int]) -> str:
+    """Return the name of a chunk's file.
+
+    Text has other names than numbers: an array that changes from one to the other has both
+    kinds of files beside each other for a moment, and readers of either metadata find theirs.
+    """
+    return ".".join(map(str, index)) or "0" if dtype == "str" else ".".join(["c", *map(str, index)])
+
+
+def fixed_files(
+    folder: Path, dtype: str, shape: Sequence[int], chunks: Sequence[int]
+) -> list[Path]:
+    """Return the files of an array that is written as a whole."""
+    counts = (-(-n // c) for n, c in zip(shape, chunks, strict=True))
+    return [folder / chunk_name(dtype, index) for index in np.ndindex(*counts)]
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from hpc_sweep.candidates import Candidate
+from hpc_sweep.candidates import Candidate, merged
 from hpc_sweep.errors import Fault
 from hpc_sweep.spec import ModelSpec, SearchSpec, SweepSpec
 from hpc_sweep.strategies.base import (
@@ -30,15 +30,26 @@ STRATEGIES: Mapping[str, type[Strategy]] = {
 }
 
 
-def draw(spec: SweepSpec) -> Strategy:
-    """Return the strategy of a spec with its candidates, drawn where these are."""
+def draw(spec: SweepSpec, before: Strategy | None = None) -> Strategy:
+    """Return the strategy of a spec with its candidates, drawn where these are.
+
+    Parameters
+    ----------
+    spec : SweepSpec
+        The spec.
+    before : Strategy, optional
+        What its store has: its candidates keep their positions.
+    """
     kind = STRATEGIES[spec.search.strategy]
-    return kind(spec, kind.draw(spec))
+    wanted = kind.draw(spec, before)
+    return kind(spec, *merged(() if before is None else before.candidates, wanted))
 
 
-def restore(spec: SweepSpec, candidates: Sequence[Candidate]) -> Strategy:
+def restore(
+    spec: SweepSpec, candidates: Sequence[Candidate], dropped: Iterable[int] = ()
+) -> Strategy:
     """Return the strategy of a spec with the candidates that a store has."""
-    return STRATEGIES[spec.search.strategy](spec, candidates)
+    return STRATEGIES[spec.search.strategy](spec, candidates, dropped)
 
 
 def faults(search: SearchSpec, models: Mapping[str, ModelSpec]) -> Iterable[Fault]:

@@ -173,7 +173,9 @@ class Strategy(abc.ABC):
     spec : SweepSpec
         The spec.
     candidates : sequence of Candidate
-        What `draw` gave when the store was made.
+        What `draw` gave, and what the store has besides.
+    dropped : iterable of int
+        Positions of those that are not in the spec any more.
 
     Attributes
     ----------
@@ -189,9 +191,12 @@ class Strategy(abc.ABC):
     is_parted: ClassVar[bool] = True
     chooses: ClassVar[bool] = False
 
-    def __init__(self, spec: SweepSpec, candidates: Sequence[Candidate]) -> None:
+    def __init__(
+        self, spec: SweepSpec, candidates: Sequence[Candidate], dropped: Iterable[int] = ()
+    ) -> None:
         self.spec = spec
         self.candidates = tuple(candidates)
+        self.dropped = tuple(dropped)
 
     @classmethod
     def faults(cls, search: SearchSpec, models: Mapping[str, ModelSpec]) -> Iterable[Fault]:
@@ -199,8 +204,15 @@ class Strategy(abc.ABC):
         return ()
 
     @classmethod
-    def draw(cls, spec: SweepSpec) -> tuple[Candidate, ...]:
+    def draw(cls, spec: SweepSpec, before: Strategy | None = None) -> tuple[Candidate, ...]:
         """Return the candidates that all partitions have in common.
+
+        Parameters
+        ----------
+        spec : SweepSpec
+            The spec.
+        before : Strategy, optional
+            What a store has, which another version of a library might draw otherwise.
 
         Raises
         ------
@@ -229,6 +241,18 @@ class Strategy(abc.ABC):
         return self.n_rows if self.is_parted else 1
 
     @property
+    def in_spec(self) -> NDArray[np.bool_]:
+        """Which rows the spec asks for, shape (n_rows,)."""
+        found = np.ones(self.n_rows, dtype=bool)
+        found[list(self.dropped)] = False
+        return found
+
+    @property
+    def columns_in_spec(self) -> NDArray[np.bool_]:
+        """Which columns the spec asks for, shape (n_columns,)."""
+        return self.in_spec if self.is_parted else np.ones(1, dtype=bool)
+
+    @property
     def more_lengths(self) -> dict[str, int]:
         """Dimensions between `dim` and ``split``, with their lengths."""
         return {}
@@ -245,7 +269,7 @@ class Strategy(abc.ABC):
 
     def n_fits(self, n_splits: int) -> int:
         """Return how many fits a partition takes at the most."""
-        return self.n_rows * n_splits
+        return int(self.in_spec.sum()) * n_splits
 
     def rows(self, first: int, last: int) -> slice:
         """Return the rows that the columns of a unit stand for."""
@@ -257,7 +281,8 @@ class Strategy(abc.ABC):
 
     def by_model(self) -> str:
         """Return for people how many candidates are of which model."""
-        names = [candidate.model_name for candidate in self.candidates]
+        kept = zip(self.candidates, self.in_spec, strict=True)
+        names = [candidate.model_name for candidate, in_spec in kept if in_spec]
         return ", ".join(f"{name} {names.count(name)}" for name in dict.fromkeys(names))
 
     @property

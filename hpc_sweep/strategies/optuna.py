@@ -54,7 +54,7 @@ class Optuna(Strategy):
         return cast(OptunaSpec, self.spec.search)
 
     @classmethod
-    def draw(cls, spec: SweepSpec) -> tuple[Candidate, ...]:
+    def draw(cls, spec: SweepSpec, before: Strategy | None = None) -> tuple[Candidate, ...]:
         """Return nothing: partitions have no candidates in common."""
         return ()
 
