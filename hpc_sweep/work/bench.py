@@ -99,7 +99,7 @@ def open_bench(store: str, spec_text: str) -> Bench:
     """Open store and source and build the models, once for all tasks of a run."""
     opened = Store.open(store)
     spec = SweepSpec.model_validate_json(spec_text)
-    models = build_models(spec)
+    models = build_models(opened.spec)  # by whose order candidates name them
     splits = tuple(Splits(model.splitter) for model in models)
     return Bench(opened, open_source(spec.data), models, splits)
 
