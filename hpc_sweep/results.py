@@ -127,7 +127,8 @@ def sweep_status(store: str | Path) -> dict[str, Any]:
         ``store, name, complete, partitions`` (by state), ``fits, fits_done, result_chunks,
         result_chunks_folded, parts, driver`` (who holds the lease, or None; the dead do not
         count where this host can tell), ``not_begun`` (driver jobs), ``core_hours`` used,
-        ``core_hours_left`` as predicted, ``charges`` by unit, ``last_event``. Of a sweep whose
+        ``core_hours_left`` as predicted, ``charges`` by unit, ``runs`` (what was predicted of
+        each, and what came), ``last_event``. Of a sweep whose
         first driver has not begun, ``fits`` and ``result_chunks`` are None.
 
     Raises
@@ -161,6 +162,7 @@ def sweep_status(store: str | Path) -> dict[str, Any]:
         "core_hours": round(known.spent.core_hours, 6),
         "core_hours_left": known.remaining_core_hours,
         "charges": known.spent.charges,
+        "runs": list(opened.header.runs),
         "last_event": _last_event(run),
     }
 
@@ -182,6 +184,7 @@ def _unmade(place: Path, run: RunFolder) -> dict[str, Any]:
         "core_hours": 0.0,
         "core_hours_left": None,
         "charges": {},
+        "runs": [],
         "last_event": _last_event(run),
     }
 

@@ -21,7 +21,7 @@ from hpc_sweep.clusters import (
     make_cluster,
     settings,
 )
-from hpc_sweep.drive import Drive, Progress, Tasks
+from hpc_sweep.drive import Drive, Progress, Record, Tasks
 from hpc_sweep.errors import (
     BudgetError,
     DiskError,
@@ -255,11 +255,17 @@ def _drive(
         budget.update(progress.workers)
         on_progress(progress)
 
-    pace = Pace(plan, cells - progress.cells_done, lambda: progress.workers)
+    pace = Pace(
+        plan,
+        cells - progress.cells_done,
+        lambda: progress.workers,
+        prepared.cluster.worker_memory_bytes(),
+    )
+    record = Record(store, journal, progress, pace, plan.memory_bytes, for_group)
     record_versions = _record_versions(store, journal, for_group)
 
     def on_receipt(receipt: Receipt) -> None:
-        pace.done(receipt.part.unit, receipt.seconds)
+        record.add(receipt)
         record_versions(receipt)
 
     cluster = make_cluster(spec.cluster, run.path, journal.write)
@@ -303,6 +309,7 @@ def _drive(
         result = type(error).__name__
         raise
     finally:
+        record.end(result)
         journal.write(
             "run_ended",
             result=result,

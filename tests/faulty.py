@@ -93,6 +93,24 @@ class Slow(RegressorMixin, BaseEstimator):
         return np.full(len(X), self.mean_)
 
 
+class Sleepy(RegressorMixin, BaseEstimator):
+    """Predicts the mean after a time that no load changes; without a time, ends its process."""
+
+    def __init__(self, seconds: float | None = None, number: int = 1) -> None:
+        self.seconds = seconds
+        self.number = number
+
+    def fit(self, X: Any, y: Any) -> Sleepy:
+        if self.seconds is None:
+            os._exit(9)
+        time.sleep(self.seconds)
+        self.mean_ = y.mean()
+        return self
+
+    def predict(self, X: Any) -> Any:
+        return np.full(len(X), self.mean_)
+
+
 class Lottery(RegressorMixin, BaseEstimator):
     """Predicts what nobody can foresee, and has no random_state."""
 

@@ -21,7 +21,8 @@ from conftest import Spec, equal_stores, hpc_sweep, small_spec
 from distributed import KilledWorker
 
 from hpc_sweep.choices import FAILED, OUT_OF_MEMORY, TIMED_OUT
-from hpc_sweep.drive import MOST_DEATHS, Drive
+from hpc_sweep.drive import Drive
+from hpc_sweep.drive.drive import MOST_DEATHS
 from hpc_sweep.errors import ClusterError
 from hpc_sweep.plan import Unit
 from hpc_sweep.processes import end_with_parent, start_child

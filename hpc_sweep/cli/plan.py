@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @spec_options
+@click.option(
+    "--calibrate", is_flag=True, help="Measure a sample of partitions here, for about 20 s."
+)
 @click.option("--json", "json_", is_flag=True, help="Print JSON.")
 def plan(
     spec: str,
@@ -21,21 +24,26 @@ def plan(
     cluster: str | None,
     workers: int | None,
     store: str | None,
+    calibrate: bool,
     json_: bool,
 ) -> None:
-    """Check SPEC and its data, and show what a run would do. Nothing is written."""
+    """Check SPEC and its data, and show what a run would do. Nothing is written.
+
+    How long it takes is known once a run has begun, or by --calibrate.
+    """
     from hpc_sweep.budget import check_budget
     from hpc_sweep.prepare import prepare
 
     prepared = prepare(loaded_spec(spec, settings, cluster, workers, store), spec)
     check_budget(prepared.spec, prepared.store)
-    facts = plan_facts(prepared)
+    facts = plan_facts(prepared, calibrate=calibrate)
     click.echo(as_json(facts) if json_ else plan_text(prepared, facts))
 
 
-def plan_facts(prepared: Prepared) -> dict[str, Any]:
+def plan_facts(prepared: Prepared, *, calibrate: bool = False) -> dict[str, Any]:
     """Return the plan as plain facts."""
     made, grid = prepared.plan, prepared.plan.grid
+    hours = core_hours(prepared) | (_calibrated(prepared) if calibrate else {})
     return {
         "name": prepared.spec.name,
         "partitions": grid.size,
@@ -60,10 +68,36 @@ def plan_facts(prepared: Prepared) -> dict[str, Any]:
         "source_bytes": made.workload.source_bytes,
         "read_bytes": made.read_bytes,
         "read_factor": round(made.read_factor, 3),
-        **core_hours(prepared),
+        **hours,
+        "finish_seconds": _finish_s(
+            hours["core_hours_left"], prepared.cluster.workers, made.n_units()
+        ),
         "store": prepared.spec.output.store,
         "store_exists": prepared.store is not None,
     }
+
+
+def _calibrated(prepared: Prepared) -> dict[str, Any]:
+    """Return what a sample of the sweep says of all of it."""
+    from hpc_sweep.calibration import calibrate
+    from hpc_sweep.store import Ledger
+
+    found = calibrate(prepared)
+    done = 0 if prepared.store is None else Ledger.read(prepared.store).cells_done()
+    return {
+        "calibrated_partitions": found.n_partitions,
+        "core_hours_left": found.core_s / 3600 * (1 - done / prepared.plan.workload.n_cells),
+        "measured_memory_bytes": found.peak_bytes,
+    }
+
+
+def _finish_s(core_hours: float | None, workers: int, units: int) -> dict[int, float] | None:
+    """Return the seconds of work that are left, by number of workers, where they are known."""
+    if core_hours is None:
+        return None
+    counts = [workers * 4**step for step in range(4)]
+    useful = [count for count in counts if count <= max(workers, units)]
+    return {count: round(core_hours * 3600 / count, 3) for count in useful}
 
 
 def core_hours(prepared: Prepared) -> dict[str, Any]:
@@ -104,6 +138,18 @@ def _core_hours_text(facts: dict[str, Any]) -> str:
     return ", ".join(texts)
 
 
+def _time_text(facts: dict[str, Any]) -> str:
+    from hpc_sweep.cli.progress import duration
+
+    if not facts["core_hours_left"]:
+        return ""
+    times = facts["finish_seconds"].items()
+    texts = ", ".join(f"{duration(seconds)} with {count:,} workers" for count, seconds in times)
+    number = facts.get("calibrated_partitions")
+    how = "at the pace so far" if number is None else f"by {number:,} partitions measured here"
+    return f"about {texts}; {how}"
+
+
 def plan_text(prepared: Prepared, facts: dict[str, Any]) -> str:
     """Return the plan as lines for people."""
     from hpc_sweep.plan import format_bytes
@@ -111,6 +157,8 @@ def plan_text(prepared: Prepared, facts: dict[str, Any]) -> str:
     shape = " × ".join(f"{size} {dim}" for dim, size in facts["partition_dims"].items())
     memory, limit = facts["projected_memory_bytes"], facts["worker_memory_bytes"]
     of = "unknown" if limit is None else format_bytes(limit)
+    peak = facts.get("measured_memory_bytes")
+    measured = "" if peak is None else f", {format_bytes(peak)} measured"
     read = format_bytes(facts["read_bytes"])
     factor = facts["read_factor"]
     times = "each chunk once" if factor == 1 else f"each chunk {factor:g} times on average"
@@ -124,10 +172,11 @@ def plan_text(prepared: Prepared, facts: dict[str, Any]) -> str:
         + ("by dask-ml" if facts["engine"] == "dask-ml" else "work shared where it can be"),
         "units": f"{facts['units']:,} of up to {facts['partitions_per_unit']:,} partitions × "
         f"{facts['candidates_per_unit']:,} {strategy.dim}s",
-        "memory": f"{format_bytes(memory)} projected per worker, of {of}",
+        "memory": f"{format_bytes(memory)} projected per worker{measured}, of {of}",
         "to read": f"{read}, {times}",
         "files": f"{facts['files']:,} of at most {facts['max_files']:,}",
         "core-hours": _core_hours_text(facts),
+        "time": _time_text(facts),
         "store": facts["store"] + (" (exists, goes on)" if facts["store_exists"] else ""),
     }
     return "\n".join(f"{name + ':':<12}{text}" for name, text in lines.items() if text)

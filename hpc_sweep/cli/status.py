@@ -39,12 +39,28 @@ def _text(facts: dict[str, Any]) -> str:
     waiting = "\n".join(map(str, facts["not_begun"]))
     lines["driver"] = facts["driver"] or waiting or "none"
     lines["core-hours"] = core_hours_text(facts)
+    if facts["runs"]:
+        lines["last run"] = _last_run(facts["runs"][-1])
     if facts["last_event"]:
         event = dict(facts["last_event"])
         when, what = event.pop("time"), event.pop("event")
         more = ", ".join(f"{key} {value}" for key, value in event.items())
         lines["last event"] = f"{what} at {when} ({more})"
     return "\n".join(f"{name + ':':<12}{text}" for name, text in lines.items())
+
+
+def _last_run(run: dict[str, Any]) -> str:
+    """Return what was predicted of a run by its first units, and what came."""
+    from hpc_sweep.cli.progress import duration
+    from hpc_sweep.plan import format_bytes
+
+    texts = [
+        f"{word} {duration(facts['seconds'])} with {run['workers']} workers, "
+        f"{format_bytes(facts['memory_bytes'])} each"
+        for word, facts in (("predicted", run["predicted"]), ("took", run["came"]))
+        if facts
+    ]
+    return "; ".join(texts)
 
 
 def _state(facts: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,6 +23,9 @@ LONGEST_S = 30.0
 GROWTH = 4
 """A unit is at the most so many times as large as any of the last ones."""
 
+FULL = 0.8
+"""A worker that has used so much of its memory gets units of half the size."""
+
 RECENT_PER_WORKER = 2
 """So many of the last units per worker tell the time of the next ones."""
 
@@ -38,18 +42,23 @@ class Pace:
         (partition, column) pairs that are not handed out.
     workers : callable
         How many workers there are at present.
+    memory_bytes : int or None
+        What a worker has.
     """
 
     plan: Plan
     cells: int
     workers: Callable[[], int]
+    memory_bytes: int | None = None
     _recent: deque[tuple[int, int, float]] = field(default_factory=deque)
+    _peak: int = 0
+    _most: float = math.inf
 
     def hand_out(self, unit: Unit) -> None:
         """Count a unit that is handed out for the first time."""
         self.cells -= unit.n_cells
 
-    def done(self, unit: Unit, seconds: float) -> None:
+    def done(self, unit: Unit, seconds: float, peak_bytes: int = 0) -> None:
         """Learn from a unit that is done.
 
         Parameters
@@ -58,8 +67,13 @@ class Pace:
             What was done of it.
         seconds : float
             How long its task took.
+        peak_bytes : int
+            Most memory that its worker ever had.
         """
-        self._recent.append((unit.stop - unit.start, unit.n_cells, seconds))
+        partitions = unit.stop - unit.start
+        if self.memory_bytes and peak_bytes > max(self._peak, FULL * self.memory_bytes):
+            self._peak, self._most = peak_bytes, min(self._most, max(1, partitions // 2))
+        self._recent.append((partitions, unit.n_cells, seconds))
         while len(self._recent) > RECENT_PER_WORKER * max(1, self.workers()):
             self._recent.popleft()
 
@@ -68,10 +82,14 @@ class Pace:
         plan = self.plan
         if not self._recent:
             return plan.unit_partitions
-        known = sum(cells for _, cells, _ in self._recent)
-        cell_s = max(sum(seconds for _, _, seconds in self._recent), 1e-9) / known
+        cell_s = max(self.cell_seconds(), 1e-9)
         share_s = self.cells * cell_s / max(1, self.workers())
         seconds = min(LONGEST_S, max(SHORTEST_S, share_s / SHARES), share_s)
         largest = GROWTH * max(partitions for partitions, _, _ in self._recent)
         wanted = min(seconds / (cell_s * plan.unit_columns), largest, plan.most_partitions)
-        return max(plan.least_partitions, int(wanted))
+        return int(min(self._most, max(plan.least_partitions, wanted)))
+
+    def cell_seconds(self) -> float:
+        """Return the seconds of a (partition, column) pair, by the last units; NaN without any."""
+        known = sum(cells for _, cells, _ in self._recent)
+        return sum(seconds for _, _, seconds in self._recent) / known if known else math.nan

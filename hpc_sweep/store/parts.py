@@ -89,6 +89,8 @@ class Receipt:
         Cells that failed.
     scikit_learn : str
         Version that it was made with.
+    peak_bytes : int
+        Most memory that its worker had until then.
     """
 
     part: PartName
@@ -96,6 +98,7 @@ class Receipt:
     worker: str
     failed: int
     scikit_learn: str
+    peak_bytes: int = 0
 
 
 def write_part(folder: Path, store_id: str, unit: Unit, part: Part) -> PartName:

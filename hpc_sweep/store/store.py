@@ -34,6 +34,9 @@ from hpc_sweep.strategies import Array, Strategy, restore
 ATTRIBUTE = "hpc_sweep"
 SCHEMA = 2
 
+MOST_RUNS = 100
+"""Of so many runs, the last ones, a store tells how they went."""
+
 
 @dataclass(frozen=True)
 class Header:
@@ -63,6 +66,8 @@ class Header:
         How often its candidates were changed.
     dropped : tuple of int
         Positions of candidates that are not in the spec any more.
+    runs : tuple of dict
+        What was predicted of each run, and what came.
     schema : int
         Version of this format.
     """
@@ -82,6 +87,7 @@ class Header:
     mixed_versions: tuple[str, ...] = ()
     revision: int = 0
     dropped: tuple[int, ...] = ()
+    runs: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -373,14 +379,28 @@ class Store:
 
     def record_version(self, scikit_learn: str) -> None:
         """Record that results were made with that version too."""
+        with self._changed_header() as header:
+            known = header.setdefault("mixed_versions", [])
+            if scikit_learn not in (header["versions"].get("scikit-learn"), *known):
+                known.append(scikit_learn)
+
+    def record_run(self, facts: dict[str, Any]) -> None:
+        """Record what is known of a run; facts with the same ``began`` are replaced."""
+        with self._changed_header() as header:
+            others = [run for run in header.get("runs", []) if run["began"] != facts["began"]]
+            header["runs"] = [*others, facts][-MOST_RUNS:]
+
+    @contextlib.contextmanager
+    def _changed_header(self) -> Iterator[dict[str, Any]]:
+        """Give the header as it is on the disk, and write it there if it is changed."""
         file = self.path / "zarr.json"
         with disk_errors(file, "read"):
             metadata = json.loads(file.read_text())
-        header = json.loads(metadata["attributes"][ATTRIBUTE])
-        known = header.setdefault("mixed_versions", [])
-        if scikit_learn not in (header["versions"].get("scikit-learn"), *known):
-            known.append(scikit_learn)
-            metadata["attributes"][ATTRIBUTE] = json.dumps(header)
+        before = metadata["attributes"][ATTRIBUTE]
+        header = json.loads(before)
+        yield header
+        metadata["attributes"][ATTRIBUTE] = json.dumps(header)
+        if metadata["attributes"][ATTRIBUTE] != before:
             write_durably(file, json.dumps(metadata, indent=2).encode())
 
     def remove_leftovers(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+import resource
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -202,6 +203,7 @@ def leave(
         worker,
         int(np.isin(part.status, FAILURES).sum()),
         installed("scikit-learn"),
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     )
 
 

@@ -17,6 +17,7 @@ from distributed import Client, KilledWorker
 from distributed.client import FutureCancelledError
 
 from hpc_sweep.clusters import Cluster
+from hpc_sweep.drive.progress import Progress
 from hpc_sweep.errors import ClusterError, DiskError, Interrupted, NoWorkersError, SweepError
 from hpc_sweep.plan import Chunk, Unit
 from hpc_sweep.store import Journal, Ledger, Outage, PartName, Receipt
@@ -47,40 +48,6 @@ class Tasks(Protocol):
 
     def fold(self, client: Client, chunk: Chunk, parts: list[PartName]) -> Any:
         """Submit a fold; gives the counts of partitions by state."""
-
-
-@dataclass
-class Progress:
-    """How far a run is.
-
-    Attributes
-    ----------
-    cells, cells_done, cells_this_run : int
-        (partition, candidate) pairs: all, finished, and finished in this run.
-    fits : int
-        Fits of this run.
-    failed : int
-        Cells that failed in this run.
-    workers : int
-        Workers at present.
-    units, in_flight : int
-        Units finished in this run, and handed out.
-    seconds : float
-        Since the first worker came.
-    note : str
-        What the driver waits for, if it does; follows on "waiting for".
-    """
-
-    cells: int
-    cells_done: int
-    cells_this_run: int = 0
-    fits: int = 0
-    failed: int = 0
-    workers: int = 0
-    units: int = 0
-    in_flight: int = 0
-    seconds: float = 0.0
-    note: str = ""
 
 
 @dataclass
