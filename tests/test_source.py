@@ -471,10 +471,9 @@ def test_unknown_names_are_faults_all_at_once(common: str) -> None:
     )
 
 
-def test_partition_by_a_variable_that_is_no_dimension(common: str) -> None:
-    message = faults(common, partition_by=["lat"])["data.partition_by.0"]
-    assert "'lat' is no dimension of the data set" in message
-    assert "y" in message
+def test_partition_by_a_variable_without_dimension(common: str) -> None:
+    message = faults(common, partition_by=["height_of_sensor"])["data.partition_by.0"]
+    assert "'height_of_sensor' has 0 dimensions; labels lie on one or 2" in message
 
 
 def test_a_dimension_twice(common: str) -> None:
@@ -642,7 +641,7 @@ def test_texts_are_targets_and_gaps_in_them_drop_samples(write: Write) -> None:
     texts = np.array(["wet", "dry", None], dtype=object)[np.arange(12 * 35).reshape(5, 7, 12) % 3]
     source = opened(write(dataset(), "in.nc"))
     source.dataset["kind"] = (("y", "x", "time"), texts)
-    source = Source(spec("-", target="kind"), source.dataset, source.dims, source.sample_dims)
+    source = Source(spec("-", target="kind"), source.dataset, source.axes, source.sample_dims)
     samples = next(source.read(np.array([[1, 2]])))
     here = source.dataset[["a", "b", "kind"]].isel(y=1, x=2).to_dataframe().dropna()
     assert samples.y.tolist() == here["kind"].tolist()

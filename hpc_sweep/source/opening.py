@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
 from hpc_sweep.errors import Fault, SpecError, disk_cause, disk_error, listed, nearest
+from hpc_sweep.partitions import Axis
+from hpc_sweep.source.axes import make_axes
 from hpc_sweep.source.source import Source
-from hpc_sweep.spec import OWN_NAMES, DataSpec
+from hpc_sweep.spec import OWN_NAMES, DataSpec, wanted_axes
 
 
 def open_source(data: DataSpec) -> Source:
@@ -27,12 +29,12 @@ def open_source(data: DataSpec) -> Source:
     """
     dataset = _open(data.store)
     faults = list(_variable_faults(data, dataset))
-    dims, more = _partition_dims(data, dataset)
-    faults += more
+    dims = _dims(data, dataset)
+    axes, more = make_axes(list(wanted_axes(data.partition_by)), dataset, dims)
+    faults += [*more, *_sample_faults(data, dataset)]
     if faults:
         raise SpecError(faults)
-    sample_dims = _sample_dims(data, dataset, dims)
-    source = Source(data, dataset, dims, sample_dims)
+    source = Source(data, dataset, axes, _sample_dims(data, axes, dims))
     faults = list(_shape_faults(source))
     if faults:
         raise SpecError(faults)
@@ -85,59 +87,63 @@ def _wanted(data: DataSpec) -> Iterator[tuple[str, str, str, str]]:
         yield "data.where", name, "b", "a mask is boolean: true where there are samples"
 
 
-def _partition_dims(data: DataSpec, dataset: xr.Dataset) -> tuple[tuple[str, ...], list[Fault]]:
-    """Return the partition dimensions in the order of the data, and what is wrong with them."""
-    faults = []
-    for index, dim in enumerate(data.partition_by):
-        if dim not in dataset.sizes:
-            known = listed(dataset.sizes)
-            hint = nearest(dim, map(str, dataset.sizes)) or f"; its dimensions are {known}"
-            fault = Fault(
-                f"data.partition_by.{index}", f"'{dim}' is no dimension of the data set{hint}"
-            )
-            faults.append(fault)
+def _dims(data: DataSpec, dataset: xr.Dataset) -> tuple[str, ...]:
+    """Return the dimensions of target and features, in their order."""
+    names = [n for n in (*(data.target or ()), *data.features) if n in dataset.variables]
+    return tuple(dict.fromkeys(str(dim) for name in names for dim in dataset[name].dims))
+
+
+def _sample_faults(data: DataSpec, dataset: xr.Dataset) -> Iterator[Fault]:
     for dim in data.sample_dims or ():
         if dim not in dataset.sizes:
             hint = nearest(dim, map(str, dataset.sizes))
             message = f"'{dim}' is no dimension of the data set{hint}"
-            faults.append(Fault("data.sample_dims", message))
-    for dim in sorted(set(data.partition_by) & set(data.sample_dims or ())):
-        faults.append(Fault("data.sample_dims", f"'{dim}' is also in data.partition_by"))
-    wanted = [n for n in (*(data.target or ()), *data.features) if n in dataset.variables]
-    ordered = [str(dim) for name in wanted for dim in dataset[name].dims]
-    return tuple(dict.fromkeys(dim for dim in ordered if dim in data.partition_by)), faults
+            yield Fault("data.sample_dims", message)
+    named = {item for item in data.partition_by if isinstance(item, str)}
+    for dim in sorted(named & set(data.sample_dims or ())):
+        yield Fault("data.sample_dims", f"'{dim}' is also in data.partition_by")
 
 
-def _sample_dims(data: DataSpec, dataset: xr.Dataset, dims: tuple[str, ...]) -> tuple[str, ...]:
-    if data.sample_dims is not None:
-        return tuple(data.sample_dims)
-    names = (*(data.target or ()), *data.features)
-    found = [str(dim) for name in names for dim in dataset[name].dims if dim not in dims]
-    return tuple(dict.fromkeys(found))
+def _sample_dims(data: DataSpec, axes: Sequence[Axis], dims: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the dimensions along samples: all but those of which each index is a partition."""
+    kept = {axis.name for axis in axes if axis.is_dimension}
+    if data.sample_dims is None:
+        return tuple(dim for dim in dims if dim not in kept)
+    grouped = {dim for axis in axes for dim in axis.dims} - {*kept, *data.sample_dims}
+    return (*(dim for dim in dims if dim in grouped), *data.sample_dims)
 
 
 def _shape_faults(source: Source) -> Iterator[Fault]:
     data, dataset = source.data, source.dataset
-    for dim in data.partition_by:
-        if dim not in source.dims:
-            yield Fault("data.partition_by", f"no feature or target has the dimension '{dim}'")
     if not source.sample_dims:
         message = f"no dimension is left for samples; all of {listed(source.dims)} are partitions"
         yield Fault("data.partition_by", message)
         return
-    for dim in (*source.dims, *source.sample_dims):
+    for dim in source.cut.lengths:
         if dim in OWN_NAMES:
             message = f"the data's dimension '{dim}' is a name of ours in the store; rename it"
             yield Fault("data.store", message)
         elif dataset.sizes.get(dim) == 0:
             yield Fault("data.store", f"the dimension '{dim}' has no elements")
+    if data.sample_dims is not None:
+        yield from _order_faults(source)
     yield from _dimension_faults(source)
+
+
+def _order_faults(source: Source) -> Iterator[Fault]:
+    """Yield dimensions that are cut together but do not follow each other."""
+    order = list(source.cut.lengths)
+    for joint in source.cut.joints:
+        places = [order.index(dim) for dim in joint.dims if dim in source.sample_dims]
+        if places and places[-1] - places[0] >= len(places):
+            message = f"{listed(joint.dims)} are cut together; name one directly after the other"
+            yield Fault("data.sample_dims", message)
 
 
 def _dimension_faults(source: Source) -> Iterator[Fault]:
     """Yield variables whose dimensions are not those of partitions and samples."""
     data, dataset = source.data, source.dataset
-    known = {*source.dims, *source.sample_dims}
+    known = {*source.cut.lengths}
     for key, names in (("features", data.features), ("target", source.targets)):
         for index, name in enumerate(names):
             here, path = {str(dim) for dim in dataset[name].dims}, f"data.{key}.{index}"

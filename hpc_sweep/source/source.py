@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,7 +15,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from hpc_sweep.partitions import PartitionGrid
+from hpc_sweep.partitions import Axis, Cut, PartitionGrid, Pick
 from hpc_sweep.source.reading import PlainReading, Reading, as_estimators_take
 from hpc_sweep.source.samples import Samples
 from hpc_sweep.spec import DataSpec
@@ -37,8 +37,8 @@ class Source:
         What the spec says of it.
     dataset : xarray.Dataset
         The lazily opened data set.
-    dims : tuple of str
-        Partition dimensions in the data, without ``target``.
+    axes : tuple of Axis
+        What it is cut along, without ``target``.
     sample_dims : tuple of str
         Dimensions along samples.
     reading : Reading, optional
@@ -47,9 +47,21 @@ class Source:
 
     data: DataSpec
     dataset: xr.Dataset
-    dims: tuple[str, ...]
+    axes: tuple[Axis, ...]
     sample_dims: tuple[str, ...]
     reading: Reading | None = None
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """Names of the partition dimensions, without ``target``."""
+        return tuple(axis.name for axis in self.axes)
+
+    @cached_property
+    def cut(self) -> Cut:
+        """Which elements of the data are the samples of a partition."""
+        dims = [axis.name for axis in self.axes if axis.is_dimension]
+        lengths = {dim: int(self.dataset.sizes[dim]) for dim in (*dims, *self.sample_dims)}
+        return Cut(self.axes, lengths)
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -75,8 +87,8 @@ class Source:
     @cached_property
     def grid(self) -> PartitionGrid:
         """The partitions."""
-        sizes = tuple(int(self.dataset.sizes[dim]) for dim in self.dims)
-        grid = PartitionGrid(self.dims, sizes, self._read_chunks(sizes))
+        sizes = tuple(axis.size for axis in self.axes)
+        grid = PartitionGrid(self.dims, sizes, self._read_chunks())
         if not self.separate:
             return grid
         count = len(self.targets)
@@ -87,22 +99,32 @@ class Source:
     @cached_property
     def coordinates(self) -> dict[str, NDArray[Any]]:
         """Labels along the partition dimensions that have some."""
-        coordinates = {d: self.dataset[d].values for d in self.dims if d in self.dataset.coords}
+        coordinates = {a.name: a.labels for a in self.axes if a.labels is not None}
         if self.separate:
             coordinates["target"] = np.array(self.targets, dtype=object)
         return coordinates
 
     @property
     def kept_coordinates(self) -> xr.Dataset:
-        """Coordinates that the results keep: those along partition dimensions only."""
-        kept = [n for n, c in self.dataset.coords.items() if c.dims and set(c.dims) <= {*self.dims}]
+        """Coordinates that the results keep: labels, and those along partition dimensions only."""
+        dims = {axis.name for axis in self.axes if axis.is_dimension}
+        kept = [n for n, c in self.dataset.coords.items() if c.dims and set(c.dims) <= dims]
         chosen = self.dataset[kept]  # xarray adds coordinates without dimension
-        return chosen.drop_vars([name for name in chosen.variables if name not in kept]).load()
+        chosen = chosen.drop_vars([name for name in chosen.variables if name not in kept]).load()
+        return chosen.assign_coords(self._group_labels())
+
+    def _group_labels(self) -> dict[str, xr.Variable]:
+        """Return the coordinates of axes that are no dimensions of the data."""
+        return {
+            axis.name: xr.Variable((axis.name,), axis.labels, dict(axis.attributes))
+            for axis in self.axes
+            if axis.labels is not None and not axis.is_dimension
+        }
 
     @property
     def n_samples(self) -> int:
-        """Samples of a partition before any is dropped."""
-        return math.prod(int(self.dataset.sizes[dim]) for dim in self.sample_dims)
+        """Samples of a partition at the most, before any is dropped."""
+        return self.cut.n_samples
 
     @property
     def source_bytes(self) -> int:
@@ -111,9 +133,9 @@ class Source:
 
     @property
     def partition_bytes(self) -> int:
-        """Decoded bytes of one partition, in the source's own types."""
-        count = math.prod(int(self.dataset.sizes[dim]) for dim in self.dims)
-        return -(-self.source_bytes // max(1, count))
+        """Decoded bytes of the largest partition, in the source's own types."""
+        elements = math.prod(self.cut.lengths.values())
+        return -(-self.source_bytes * self.n_samples // max(1, elements))
 
     @property
     def chunk_bytes(self) -> int:
@@ -130,13 +152,13 @@ class Source:
             for name, array in sorted(self.dataset[list(self.variables)].variables.items())
         }
         digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
-        for dim in (*self.dims, *self.sample_dims):
+        for dim in self.cut.lengths:
             if dim in self.dataset.coords:
-                values = self.dataset[dim].values
-                # texts of variable length hold pointers, not characters
-                texts = values.dtype.kind in "OT"
-                plain = values.astype(object).astype(str) if texts else values
-                digest.update(dim.encode() + np.ascontiguousarray(plain).tobytes())
+                digest.update(dim.encode() + _content(self.dataset[dim].values))
+        for axis in self.axes:
+            if not axis.is_dimension:
+                labels = b"" if axis.labels is None else _content(axis.labels)
+                digest.update(axis.name.encode() + labels + _content(axis.codes))
         return digest.hexdigest()
 
     def read(self, partitions: NDArray[np.intp]) -> Iterator[Samples]:
@@ -154,45 +176,32 @@ class Source:
             stay so; samples that `data.where` leaves out are dropped, and those with a
             missing value if the spec says so.
         """
-        where = partitions[:, : len(self.dims)]
-        low, high = where.min(axis=0), where.max(axis=0) + 1
-        box = {d: slice(int(a), int(b)) for d, a, b in zip(self.dims, low, high, strict=True)}
+        box = self.cut.box(partitions)
         reading = self.reading or PlainReading(self.dataset)
         found = reading.read(self.variables, box)
-        block = {name: self._arranged(variable) for name, variable in found.items()}
-        bytes_each = self.n_samples * len(self.variables) * np.dtype(self.data.dtype).itemsize
-        step = max(1, TOGETHER_BYTES // bytes_each)
-        for first in range(0, len(partitions), step):
-            some = slice(first, first + step)
-            yield from self._arrays(block, where[some] - low, partitions[some, -1])
+        block = {
+            name: self.cut.arranged(variable.values, [str(dim) for dim in variable.dims], box)
+            for name, variable in found.items()
+        }
+        each = len(self.variables) * np.dtype(self.data.dtype).itemsize
+        target = partitions[:, -1] if self.separate else np.zeros(len(partitions), dtype=np.intp)
+        for some, pick in self.cut.picks(partitions, box, TOGETHER_BYTES // each):
+            yield from self._samples(block, pick, target[some])
 
-    def _arranged(self, variable: xr.Variable) -> NDArray[Any]:
-        """Return a variable's block, shape (partition dims or 1 …, n_samples)."""
-        order = (*self.dims, *self.sample_dims)
-        present = variable.transpose(*(dim for dim in order if dim in variable.dims))
-        sizes = [present.sizes[dim] if dim in present.dims else 1 for dim in order]
-        spread = present.values.reshape(sizes)
-        kept = spread.shape[: len(self.dims)]
-        samples = tuple(int(self.dataset.sizes[dim]) for dim in self.sample_dims)
-        return np.broadcast_to(spread, kept + samples).reshape(*kept, -1)
-
-    def _arrays(
-        self, block: dict[str, NDArray[Any]], places: NDArray[np.intp], last: NDArray[np.intp]
+    def _samples(
+        self, block: dict[str, NDArray[Any]], pick: Pick, target: NDArray[np.intp]
     ) -> Iterator[Samples]:
-        """Yield the samples of partitions by their places in a block, and their last index."""
-        X = _stacked([_picked(block[name], places) for name in self.data.features])
-        X = X.astype(self.data.dtype, copy=False)
+        """Yield the samples of partitions that are picked together, and of which target."""
+        X = _stacked(block, self.data.features, pick, self.data.dtype)
         joint = [] if self.separate or not self.targets else [self.targets]
-        found = [
-            _stacked([_picked(block[name], places) for name in names])
+        ys = [
+            as_estimators_take(_stacked(block, names, pick), self.data.dtype)
             for names in joint or [(name,) for name in self.targets]
         ]
-        ys = [as_estimators_take(y, self.data.dtype) for y in found]
-        absent = self._absent(block, places)
+        absent = self._absent(block, pick)
         lacking = absent | _lacking(X) if self.data.dropna else absent
         lacks = [lacking | _lacking(y) if self.data.dropna else lacking for y in ys] or [lacking]
-        for place in range(len(places)):
-            which = int(last[place]) if self.separate else 0
+        for place, which in enumerate(target.tolist()):
             missing = lacks[which][place]
             kept = ~missing if missing.any() else slice(None)
             y = ys[which][place][kept] if ys else None
@@ -200,47 +209,49 @@ class Source:
                 y = y[:, 0]
             yield Samples(X[place][kept], y)
 
-    def _absent(
-        self, block: dict[str, NDArray[Any]], places: NDArray[np.intp]
-    ) -> NDArray[np.bool_]:
-        """Return which samples the mask leaves out, shape (n_places, n_samples)."""
+    def _absent(self, block: dict[str, NDArray[Any]], pick: Pick) -> NDArray[np.bool_]:
+        """Return which samples the mask leaves out, shape (n_partitions, n_samples)."""
         if self.mask is None:
-            return np.zeros((len(places), self.n_samples), dtype=bool)
-        there = _picked(block[self.mask], places).astype(bool)
+            return np.zeros((pick.shape[0], pick.n_samples), dtype=bool)
+        there = _stacked(block, [self.mask], pick, "bool")[:, :, 0]
         return there if str(self.data.where).startswith("~") else ~there
 
-    def _read_chunks(self, sizes: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the chunks of the largest variable along the partition dimensions."""
-        names = [n for n in self.variables if set(self.dims) & set(self.dataset[n].dims)]
+    def _read_chunks(self) -> tuple[int, ...]:
+        """Return how many labels of each axis lie in whole chunks of the largest variable."""
+        cut = {dim for axis in self.axes for dim in axis.dims}
+        names = [name for name in self.variables if cut & set(self.dataset[name].dims)]
+        if not names:
+            return tuple(axis.size for axis in self.axes)
         largest = self.dataset[max(names, key=lambda name: self.dataset[name].nbytes)]
         shape = _chunk_shape(largest)
         if shape is not None:
             chunk = dict(zip(map(str, largest.dims), shape, strict=True))
-            return tuple(min(n, chunk.get(d, n)) for d, n in zip(self.dims, sizes, strict=True))
+            return tuple(_labels_in_chunks(axis, chunk) for axis in self.axes)
         room = max(1, FREE_BLOCK_BYTES // max(1, self.partition_bytes))
         free: list[int] = []
-        for size in reversed(sizes):
-            free.insert(0, max(1, min(size, room)))
-            room //= size
+        for axis in reversed(self.axes):
+            free.insert(0, max(1, min(axis.size, room)))
+            room //= axis.size
         return tuple(free)
 
 
-def _picked(array: NDArray[Any], places: NDArray[np.intp]) -> NDArray[Any]:
-    """Return a variable's values at some places, shape (n_places, n_samples)."""
-    at = tuple(
-        place if size > 1 else np.zeros_like(place)
-        for place, size in zip(places.T, array.shape, strict=False)
-    )
-    picked: NDArray[Any] = array[at]
-    return picked
+def _labels_in_chunks(axis: Axis, chunk: Mapping[str, int]) -> int:
+    """Return how many labels of an axis fill whole chunks; all where they follow no rule."""
+    if axis.width is None or axis.dims[0] not in chunk:
+        return axis.size
+    length = chunk[axis.dims[0]]
+    return min(axis.size, length // math.gcd(length, axis.width))
 
 
-def _stacked(columns: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    """Return columns side by side, shape (n_places, n_samples, n_columns)."""
-    stacked = np.empty((*columns[0].shape, len(columns)), np.result_type(*columns))
-    for index, column in enumerate(columns):
-        stacked[:, :, index] = column
-    return stacked
+def _stacked(
+    block: Mapping[str, NDArray[Any]], names: Sequence[str], pick: Pick, dtype: str | None = None
+) -> NDArray[Any]:
+    """Return variables side by side, shape (n_partitions, n_samples, n_variables)."""
+    of = np.result_type(*(block[name] for name in names)) if dtype is None else dtype
+    stacked = np.empty((pick.shape[0], *pick.sample_shape, len(names)), of)
+    for index, name in enumerate(names):
+        stacked[..., index] = pick.of(block[name])
+    return stacked.reshape(pick.shape[0], pick.n_samples, len(names))
 
 
 def _lacking(array: NDArray[Any]) -> NDArray[np.bool_]:
@@ -257,6 +268,12 @@ def _chunk_shape(array: xr.DataArray) -> tuple[int, ...] | None:
     if not preferred:
         return None
     return tuple(int(preferred.get(dim, array.sizes[dim])) for dim in array.dims)
+
+
+def _content(values: NDArray[Any]) -> bytes:
+    """Return the content of an array; texts of variable length hold pointers, not characters."""
+    plain = values.astype(object).astype(str) if values.dtype.kind in "OT" else values
+    return np.ascontiguousarray(plain).tobytes()
 
 
 def _text(attributes: dict[Any, Any]) -> str:

@@ -7,6 +7,7 @@ keys refused.
 from __future__ import annotations
 
 from hpc_sweep.spec.loading import absolute, load_machine, load_spec
+from hpc_sweep.spec.partitions import BinsSpec, Wanted, wanted_axes
 from hpc_sweep.spec.search import HalvingSpec, OptunaSpec, RandomSpec, SearchSpec
 from hpc_sweep.spec.sections import (
     OWN_NAMES,
@@ -24,6 +25,7 @@ from hpc_sweep.spec.yaml import json_like, parse_yaml, yaml_text
 __all__ = [
     "OWN_NAMES",
     "WORD",
+    "BinsSpec",
     "ChargeSpec",
     "ClusterSpec",
     "DataSpec",
@@ -35,10 +37,12 @@ __all__ = [
     "RandomSpec",
     "SearchSpec",
     "SweepSpec",
+    "Wanted",
     "absolute",
     "json_like",
     "load_machine",
     "load_spec",
     "parse_yaml",
+    "wanted_axes",
     "yaml_text",
 ]

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Tag
 
 from hpc_sweep.choices import CLUSTER_KINDS
 from hpc_sweep.errors import Fault, nearest
+from hpc_sweep.spec.partitions import wanted_axes
 from hpc_sweep.spec.section import Section
 from hpc_sweep.spec.sections import OWN_NAMES, ClusterSpec, ModelSpec, SweepSpec
 
@@ -22,10 +23,11 @@ def cross_faults(spec: SweepSpec) -> Iterable[Fault]:
         yield Fault("data.features", f"'{name}' is also the target; take it out of one of them")
     if data.outputs == "separate" and not spec.targets:
         yield Fault("data.outputs", "'separate' needs data.target")
-    for place in ("partition_by", "sample_dims"):
-        for name in getattr(data, place) or ():
-            if name in OWN_NAMES:
-                yield Fault(f"data.{place}", f"'{name}' is a name of ours in the store; rename it")
+    names = [("partition_by", wanted.name) for wanted in wanted_axes(data.partition_by)]
+    names += [("sample_dims", name) for name in data.sample_dims or ()]
+    for place, name in names:
+        if name in OWN_NAMES:
+            yield Fault(f"data.{place}", f"'{name}' is a name of ours in the store; rename it")
     if isinstance(search.cv, dict) and not isinstance(search.cv.get("class"), str):
         yield Fault("search.cv", "a mapping needs class: the splitter's import path")
     if isinstance(search.refit, str) and search.refit not in spec.metrics:

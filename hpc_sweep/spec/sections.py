@@ -16,6 +16,7 @@ from hpc_sweep.choices import (
     OutsideJobs,
     Security,
 )
+from hpc_sweep.spec.partitions import PartitionBy
 from hpc_sweep.spec.search import APART, HOW, HOW_MANY, GridSpec, Search
 from hpc_sweep.spec.section import Section
 from hpc_sweep.spec.words import (
@@ -62,7 +63,10 @@ class DataSpec(Section):
         "joint",
         description="several targets: one model with several outputs, or one search per target",
     )
-    partition_by: Names = Field(description="dimensions; each index is a training set of its own")
+    partition_by: PartitionBy = Field(
+        description="what training sets of their own are made of: dimensions, labels, "
+        "{latitude: 4} tiles, {time: season}, {time: {bins: [...]}}; []: one of all data"
+    )
     sample_dims: Names | None = Field(
         None, description="dimensions along samples; default: all others of the features"
     )

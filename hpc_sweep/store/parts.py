@@ -25,7 +25,7 @@ from hpc_sweep.plan import Unit
 from hpc_sweep.store.durable import write_durably
 
 _NAME = re.compile(
-    r"(?P<store>[0-9a-f]+)_(?P<chunk>\d+(?:\.\d+)*)_(?P<start>\d+)-(?P<stop>\d+)"
+    r"(?P<store>[0-9a-f]+)_(?P<chunk>(?:\d+(?:\.\d+)*)?)_(?P<start>\d+)-(?P<stop>\d+)"
     r"_(?P<first>\d+)-(?P<last>\d+)_(?P<size>\d+)_(?P<crc>[0-9a-f]{8})\.npz"
 )
 
@@ -180,7 +180,7 @@ def parse_name(text: str) -> PartName | None:
     match = _NAME.fullmatch(text)
     if match is None:
         return None
-    chunk = tuple(int(index) for index in match["chunk"].split("."))
+    chunk = tuple(int(index) for index in match["chunk"].split(".") if index)
     numbers = (int(match[key]) for key in ("start", "stop", "first", "last"))
     return PartName(match["store"], Unit(chunk, *numbers), int(match["size"]), match["crc"])
 

@@ -375,7 +375,7 @@ class Store:
         shape = self.grid.chunk_shape(self.header.chunks, chunk)
         order = self.grid.reading_order(self.header.chunks, chunk)
         start = np.array([part.start for part in self.region(chunk)])
-        return np.asarray(np.ravel_multi_index(tuple((order - start).T), shape))
+        return np.atleast_1d(np.ravel_multi_index(tuple((order - start).T), shape))
 
     def record_version(self, scikit_learn: str) -> None:
         """Record that results were made with that version too."""

@@ -1,16 +1,13 @@
-"""The grid of partitions: which there are, what they are called, how they are read."""
+"""The grid of partitions: which there are, how they are read."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-Label = int | float | str
 
 
 @dataclass(frozen=True)
@@ -62,31 +59,6 @@ class PartitionGrid:
         """
         shape = self.chunk_shape(chunks, index)
         start = np.array(index) * np.array(chunks)
-        where = np.indices(shape).reshape(len(shape), -1).T + start
+        where = np.indices(shape).reshape(len(shape), math.prod(shape)).T + start
         keys = [*reversed(where.T), *reversed((where // np.array(self.read_chunks)).T)]
-        return np.ascontiguousarray(where[np.lexsort(keys)])
-
-
-def partition_labels(
-    coordinates: Mapping[str, NDArray[Any]], dims: Sequence[str], index: Iterable[Any]
-) -> dict[str, Label]:
-    """Return the labels of one partition by dimension.
-
-    A dimension without coordinate is labelled by its index.
-    """
-    return {
-        dim: _label(coordinates[dim][i]) if dim in coordinates else int(i)
-        for dim, i in zip(dims, index, strict=True)
-    }
-
-
-def describe(labels: Mapping[str, Label]) -> str:
-    """Return ``latitude=52.5, longitude=-1.25`` for messages."""
-    return ", ".join(f"{dim}={label}" for dim, label in labels.items()) or "the whole data set"
-
-
-def _label(value: Any) -> Label:
-    if isinstance(value, np.datetime64):
-        return str(np.datetime_as_string(value, unit="auto"))
-    plain = value.item() if isinstance(value, np.generic) else value
-    return plain if isinstance(plain, (int, float, str)) else str(plain)
+        return np.ascontiguousarray(where[np.lexsort(keys)] if keys else where)

@@ -1,0 +1,19 @@
+"""Partitions: how data is cut into them, which there are, what they are called."""
+
+from hpc_sweep.partitions.axes import Axis
+from hpc_sweep.partitions.cut import Box, Cut, Joint, Pick
+from hpc_sweep.partitions.grid import PartitionGrid
+from hpc_sweep.partitions.labels import Label, describe, partition_labels, plain_label
+
+__all__ = [
+    "Axis",
+    "Box",
+    "Cut",
+    "Joint",
+    "Label",
+    "PartitionGrid",
+    "Pick",
+    "describe",
+    "partition_labels",
+    "plain_label",
+]

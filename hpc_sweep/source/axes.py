@@ -1,0 +1,237 @@
+"""The axes that a spec asks for, made from the coordinates and labels of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from hpc_sweep.errors import Fault, listed, nearest
+from hpc_sweep.partitions import Axis, plain_label
+from hpc_sweep.spec import OWN_NAMES, BinsSpec, Wanted
+
+DATE_PARTS = (
+    *("season", "year", "quarter", "month", "week", "day", "date"),
+    *("dayofyear", "dayofweek", "weekday", "hour", "minute", "second"),
+)
+"""What dates can be grouped by, as xarray's ``.dt`` has it."""
+
+SEASONS = ("DJF", "MAM", "JJA", "SON")
+
+MOST_DIMS = 2
+"""So many dimensions labels may lie on: the codes are held in memory."""
+
+
+class _Refusal(Exception):
+    """What is wrong with one axis."""
+
+
+def make_axes(
+    asked: Sequence[Wanted], dataset: xr.Dataset, dims: Sequence[str]
+) -> tuple[tuple[Axis, ...], list[Fault]]:
+    """Make axes, in the order of the dimensions that they cut.
+
+    Parameters
+    ----------
+    asked : sequence of Wanted
+        What the spec asks for.
+    dataset : xarray.Dataset
+        Has the coordinates and labels; they are read.
+    dims : sequence of str
+        Dimensions of features and targets, in their order.
+
+    Returns
+    -------
+    axes : tuple of Axis
+        None if there are faults.
+    faults : list of Fault
+        What is wrong.
+    """
+    axes: list[Axis] = []
+    faults = []
+    for each in asked:
+        try:
+            axis = _axis(each, dataset)
+            _check(axis, axes)
+        except _Refusal as refusal:
+            faults.append(Fault(each.path, str(refusal)))
+            continue
+        for dim in axis.dims:
+            if dim not in dims:
+                message = f"no feature or target has the dimension '{dim}'"
+                faults.append(Fault("data.partition_by", message))
+        axes.append(axis)
+    if faults:
+        return (), faults
+    axes.sort(key=lambda axis: min(map(list(dims).index, axis.dims)))
+    return tuple(axes), []
+
+
+def _check(axis: Axis, others: Sequence[Axis]) -> None:
+    if axis.name in OWN_NAMES:
+        raise _Refusal(f"'{axis.name}' is a name of ours in the store; rename it")
+    if any(other.name == axis.name for other in others):
+        raise _Refusal(f"two axes of the results would be named '{axis.name}'")
+    if axis.size == 0 and axis.codes.size:
+        raise _Refusal("all its labels are missing, so there is no partition")
+
+
+def _axis(wanted: Wanted, dataset: xr.Dataset) -> Axis:
+    """Make one axis, or say what is wrong with it."""
+    name, how = wanted.name, wanted.how
+    if how is None and name in dataset.sizes:
+        return _dimension(name, dataset)
+    if isinstance(how, int):
+        return _tiles(name, how, dataset)
+    values = _values(name, dataset)
+    if isinstance(how, str):
+        values = _date_part(values, how)
+    if not 1 <= values.ndim <= MOST_DIMS:
+        raise _Refusal(f"'{name}' has {values.ndim} dimensions; labels lie on one or {MOST_DIMS}")
+    if isinstance(how, BinsSpec):
+        return _bins(values, how)
+    return _groups(values)
+
+
+def _values(name: str, dataset: xr.Dataset) -> xr.DataArray:
+    """Return a coordinate or variable, or a part of a date such as ``time.hour``."""
+    if name in dataset.variables:
+        return dataset[name]
+    base, dot, part = name.rpartition(".")
+    if dot and base in dataset.variables:
+        return _date_part(dataset[base], part)
+    known = [*map(str, dataset.sizes), *map(str, dataset.variables)]
+    hint = nearest(name, known) or f"; its dimensions are {listed(dataset.sizes)}"
+    raise _Refusal(f"'{name}' is no dimension of the data set, and no variable with labels{hint}")
+
+
+def _dimension(name: str, dataset: xr.Dataset) -> Axis:
+    size = int(dataset.sizes[name])
+    labels = dataset[name].values if name in dataset.coords else None
+    return Axis(name, size, (name,), np.arange(size), labels)
+
+
+def _tiles(name: str, length: int, dataset: xr.Dataset) -> Axis:
+    if name not in dataset.sizes:
+        hint = nearest(name, map(str, dataset.sizes)) or (
+            f"; its dimensions are {listed(dataset.sizes)}"
+        )
+        raise _Refusal(f"tiles are cut along dimensions, and '{name}' is none{hint}")
+    size = int(dataset.sizes[name])
+    codes = np.arange(size) // length
+    labels, attributes = None, {}
+    if name in dataset.coords and dataset[name].dtype.kind in "iufM":
+        means = dataset[name].reset_coords(drop=True).coarsen({name: length}, boundary="pad").mean()
+        labels, attributes = means.values, dict(dataset[name].attrs)
+    return Axis(name, -(-size // length), (name,), codes, labels, attributes)
+
+
+def _date_part(values: xr.DataArray, part: str) -> xr.DataArray:
+    """Return a part of dates, named by it."""
+    if part not in DATE_PARTS:
+        hint = nearest(part, DATE_PARTS) or f"; known are {listed(DATE_PARTS)}"
+        raise _Refusal(f"'{part}' is no part of a date{hint}")
+    try:
+        dates = values.dt
+        found = (
+            dates.floor("D")
+            if part == "date"
+            else dates.isocalendar().week
+            if part == "week"
+            else getattr(dates, part)
+        )
+    except (AttributeError, TypeError) as error:
+        kind = values.dtype
+        raise _Refusal(f"'{values.name}' has no {part}: its values are {kind}, {error}") from None
+    named: xr.DataArray = found.rename(part)
+    named.attrs = {"long_name": f"{part} of {values.name}"}
+    return named
+
+
+def _groups(values: xr.DataArray) -> Axis:
+    """Make one label of each value."""
+    flat = _plain(values)
+    try:
+        codes, found = pd.factorize(flat, sort=True)
+    except TypeError as error:
+        raise _Refusal(f"labels of '{values.name}' cannot be told apart: {error}") from None
+    labels = np.asarray(found)
+    if values.name == "season" and {*labels.tolist()} <= {*SEASONS}:
+        order = np.argsort([SEASONS.index(label) for label in labels])
+        labels, codes = labels[order], np.append(np.argsort(order), -1)[codes]
+    return _made(str(values.name), values, labels, codes, dict(values.attrs))
+
+
+def _plain(values: xr.DataArray) -> NDArray[Any]:
+    """Return labels, flat, such that pandas knows which are missing."""
+    flat = np.asarray(values.values).ravel()
+    if flat.dtype.kind == "S":  # netCDF's character arrays
+        flat = np.char.decode(flat, "utf-8", "replace")
+    if flat.dtype.kind in "OUT":
+        flat = flat.astype(object)
+        flat[flat == ""] = None
+    whole = np.dtype(values.encoding.get("dtype", values.dtype)).kind in "iu" or (
+        values.name in DATE_PARTS
+    )
+    if flat.dtype.kind == "f" and whole:  # fill values or dates that are missing made them floats
+        some = np.isfinite(flat)
+        if some.all():
+            return flat.astype(np.int64)
+        plain = flat.astype(object)
+        plain[some] = flat[some].astype(np.int64)
+        plain[~some] = None
+        return plain
+    return flat
+
+
+def _bins(values: xr.DataArray, how: BinsSpec) -> Axis:
+    """Make one label of each bin."""
+    flat, edges = np.asarray(values.values).ravel(), how.bins
+    if flat.dtype.kind not in "iufM":
+        raise _Refusal(f"'{values.name}' is of dtype {flat.dtype}; bins are of numbers or dates")
+    try:
+        bins: Any = edges
+        if isinstance(edges, list):
+            bins = (
+                pd.to_datetime(np.array(edges, str))
+                if flat.dtype.kind == "M"
+                else np.array(edges, float)
+            )
+        found = pd.cut(flat, bins, right=how.right)
+    except (TypeError, ValueError) as error:
+        raise _Refusal(f"no bins of '{values.name}' can be made: {error}") from None
+    codes = np.asarray(found.codes, dtype=np.intp)
+    texts = [_bin_text(interval, right=how.right) for interval in found.categories]
+    if how.labels is not None and len(how.labels) != len(texts):
+        raise _Refusal(f"there are {len(texts)} bins, but {len(how.labels)} labels")
+    codes_of_bins, labels = pd.factorize(np.array(how.labels or texts, dtype=object))
+    codes = np.append(codes_of_bins, -1)[codes]
+    attributes = {"long_name": f"bins of {values.name}"}
+    labels = np.array(labels.tolist())
+    return _made(f"{values.name}_bins", values, labels, codes, attributes)
+
+
+def _bin_text(interval: Any, *, right: bool) -> str:
+    low, high = (
+        plain_label(edge.to_datetime64() if isinstance(edge, pd.Timestamp) else edge)
+        for edge in (interval.left, interval.right)
+    )
+    return f"({low}, {high}]" if right else f"[{low}, {high})"
+
+
+def _made(
+    name: str,
+    values: xr.DataArray,
+    labels: NDArray[Any],
+    codes: NDArray[Any],
+    attributes: Mapping[str, Any],
+) -> Axis:
+    if labels.dtype.kind == "O" and all(isinstance(label, int) for label in labels.tolist()):
+        labels = labels.astype(np.int64)
+    dims = tuple(map(str, values.dims))
+    shaped = np.asarray(codes, dtype=np.intp).reshape(values.shape)
+    return Axis(name, len(labels), dims, shaped, labels, attributes)
