@@ -69,13 +69,14 @@ def _laid(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def sweep_folders(data: str, output: str) -> list[str]:
+def sweep_folders(data: Sequence[str], output: str) -> list[str]:
     """Return the paths that a job needs: data, results, environment, this package.
 
     Both as they are written and as they really are, links followed; without those of the system.
     """
     package = Path(__file__).resolve().parent
-    places = [*([] if "://" in data or "::" in data else [data]), str(Path(output).parent)]
+    places = [place for place in data if "://" not in place and "::" not in place]
+    places.append(str(Path(output).parent))
     places += [sys.prefix, sys.base_prefix, str(package.parent)]
     found = [path for place in places for path in (place, os.path.realpath(place))]
     return [path for path in dict.fromkeys(found) if path not in _SYSTEM_FOLDERS]

@@ -41,7 +41,8 @@ def load_model(store: str | Path, **labels: Any) -> Any:
     opened = Store.open(store)
     bench = open_bench(str(opened.path), opened.spec.model_dump_json())
     if bench.source.identity() != opened.header.source:
-        raise StoreError(f"{opened.spec.data.store} is not the data that {opened.path} was made of")
+        origin = opened.spec.data.origin
+        raise StoreError(f"{origin} is not the data that {opened.path} was made of")
     partition = _find(bench, labels)
     place = dict(zip(opened.header.dims, partition.tolist(), strict=True))
     results = opened.dataset()

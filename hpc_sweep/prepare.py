@@ -207,7 +207,7 @@ def _existing(spec: SweepSpec, source: Source) -> Store | None:
     if store.header.source != source.identity():
         raise StoreError(
             f"{path} holds results of other data: the variables' metadata or coordinates of "
-            f"{spec.data.store} changed since; name another output.store"
+            f"{spec.data.origin} changed since; name another output.store"
         )
     return store
 
@@ -248,7 +248,7 @@ def _output_faults(spec: SweepSpec) -> Iterable[Fault]:
     if words:
         yield Fault("output.group", words)
     path = Path(spec.output.store)
-    if path == Path(spec.data.store):
+    if str(path) in spec.data.places:
         yield Fault("output.store", "is the data set itself; name another place")
     elif path.exists() and not path.is_dir():
         yield Fault("output.store", f"'{path}' is a file; name another place")

@@ -181,7 +181,7 @@ def data(spec: SweepSpec) -> Seen:
         return fail(text, "data.store must be readable here, on a file system that all nodes see")
     taken = time.perf_counter() - began
     shape = " × ".join(map(str, source.grid.shape))
-    return ok(f"{spec.data.store} opens in {taken:.1f} s: {shape} partitions")
+    return ok(f"{spec.data.origin} opens in {taken:.1f} s: {shape} partitions")
 
 
 def models(spec: SweepSpec) -> Seen:

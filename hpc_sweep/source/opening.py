@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import warnings
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
 
 import xarray as xr
 
-from hpc_sweep.errors import Fault, SpecError, disk_cause, disk_error, listed, nearest
+from hpc_sweep.errors import Fault, SpecError, listed, nearest
 from hpc_sweep.partitions import Axis
 from hpc_sweep.source.axes import make_axes
+from hpc_sweep.source.loader import call_loader
 from hpc_sweep.source.source import Source
+from hpc_sweep.source.stores import expanded_places, open_stores
 from hpc_sweep.spec import OWN_NAMES, DataSpec, wanted_axes
 
 
@@ -27,7 +25,7 @@ def open_source(data: DataSpec) -> Source:
     DiskError
         When its disk fails.
     """
-    dataset = _open(data.store)
+    dataset = _dataset(data)
     faults = list(_variable_faults(data, dataset))
     dims = _dims(data, dataset)
     axes, more = make_axes(list(wanted_axes(data.partition_by)), dataset, dims)
@@ -41,29 +39,16 @@ def open_source(data: DataSpec) -> Source:
     return source
 
 
-def _open(store: str) -> xr.Dataset:
-    options: dict[str, Any] = {"chunks": None, "decode_timedelta": False}
-    if "://" not in store and "::" not in store:
-        if not os.path.exists(store):  # noqa: PTH110, Path.exists raises where one may not look
-            siblings = [p.name for p in Path(store).parent.glob("*")]
-            hint = nearest(Path(store).name, siblings)
-            raise SpecError([Fault("data.store", f"'{store}' does not exist{hint}")])
-        if Path(store).is_dir():
-            options["engine"] = "zarr"
-    elif store.rstrip("/").endswith((".zarr", ".zip")):
-        options["engine"] = "zarr"
-    try:
-        with warnings.catch_warnings():
-            # no consolidated metadata is fine; only the opening is slower
-            warnings.filterwarnings("ignore", category=RuntimeWarning, message=".*consolidated")
-            return xr.open_dataset(store, **options)
-    except Exception as error:  # each of xarray's engines raises its own kinds
-        cause = disk_cause(error)
-        if cause is not None and not isinstance(cause, PermissionError):
-            raise disk_error(cause, store, "read") from error
-        text = " ".join(str(error).split())[:300] or type(error).__name__
-        message = f"'{store}' is not a data set that xarray can open ({text})"
-        raise SpecError([Fault("data.store", message)]) from error
+def _dataset(data: DataSpec) -> xr.Dataset:
+    if data.loader is None:
+        return open_stores(data, expanded_places(data))
+    found = call_loader(data)
+    if isinstance(found, xr.DataArray) and found.name is not None:
+        return found.to_dataset()
+    if isinstance(found, xr.Dataset):
+        return found
+    message = f"'{data.loader}' returned {type(found).__name__}; a loader returns a Dataset"
+    raise SpecError([Fault("data.loader", message)])
 
 
 def _variable_faults(data: DataSpec, dataset: xr.Dataset) -> Iterator[Fault]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import dask
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
@@ -43,10 +44,10 @@ class PlainReading:
 
     def read(self, names: Sequence[str], box: Box) -> dict[str, xr.Variable]:
         """Read variables inside a box."""
-        return {
-            name: self.dataset.variables[name].isel(box, missing_dims="ignore").load()
-            for name in names
-        }
+        variables = self.dataset.variables
+        # a Dask array of a loader must not be computed by the cluster that the task runs on
+        with dask.config.set(scheduler="synchronous"):
+            return {n: variables[n].isel(box, missing_dims="ignore").load() for n in names}
 
 
 def as_estimators_take(values: NDArray[Any], dtype: str) -> NDArray[Any]:

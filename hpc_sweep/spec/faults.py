@@ -13,12 +13,13 @@ from hpc_sweep.choices import CLUSTER_KINDS
 from hpc_sweep.errors import Fault, nearest
 from hpc_sweep.spec.partitions import wanted_axes
 from hpc_sweep.spec.section import Section
-from hpc_sweep.spec.sections import OWN_NAMES, ClusterSpec, ModelSpec, SweepSpec
+from hpc_sweep.spec.sections import OWN_NAMES, ClusterSpec, DataSpec, ModelSpec, SweepSpec
 
 
 def cross_faults(spec: SweepSpec) -> Iterable[Fault]:
     """Yield faults that no single key shows."""
     data, cluster, search = spec.data, spec.cluster, spec.search
+    yield from _data_faults(data)
     for name in sorted(set(data.features) & set(spec.targets)):
         yield Fault("data.features", f"'{name}' is also the target; take it out of one of them")
     if data.outputs == "separate" and not spec.targets:
@@ -39,6 +40,20 @@ def cross_faults(spec: SweepSpec) -> Iterable[Fault]:
     yield from model_faults(spec.models)
     yield from _space_faults(spec)
     yield from _cluster_faults(cluster)
+
+
+def _data_faults(data: DataSpec) -> Iterable[Fault]:
+    """Yield what is said twice of where the data is, or not at all."""
+    if data.store is None and data.loader is None:
+        yield Fault("data.store", "is missing")
+    elif data.store is not None and data.loader is not None:
+        yield Fault("data.loader", "stands in place of data.store; take one of them out")
+    if data.loader is None and data.loader_args:
+        yield Fault("data.loader_args", "are for data.loader, which is not there")
+    if data.loader is not None:
+        for key in ("group", "open_options"):
+            if getattr(data, key):
+                yield Fault(f"data.{key}", "is for data.store; a loader opens by itself")
 
 
 def model_faults(models: Sequence[ModelSpec]) -> Iterable[Fault]:

@@ -157,7 +157,7 @@ def _validated(
     faults = [*known, *cross_faults(spec)]
     if faults:
         raise SpecError(faults, origin, _valid_sections(raw, folder))
-    data = spec.data.model_copy(update={"store": absolute(spec.data.store, folder)})
+    data = _placed(spec.data, folder)
     output = spec.output.model_copy(update={"store": absolute(spec.output.store, folder)})
     cluster = spec.cluster
     if cluster.scheduler_file:
@@ -166,11 +166,13 @@ def _validated(
     if cluster.tls:
         files = {name: absolute(file, folder) for name, file in cluster.tls.model_dump().items()}
         cluster = cluster.model_copy(update={"tls": TlsSpec(**files)})
-    cluster = _with_mounts(cluster, data.store, output.store, origin)
+    cluster = _with_mounts(cluster, data.places, output.store, origin)
     return spec.model_copy(update={"data": data, "output": output, "cluster": cluster})
 
 
-def _with_mounts(cluster: ClusterSpec, data: str, output: str, origin: str) -> ClusterSpec:
+def _with_mounts(
+    cluster: ClusterSpec, data: Sequence[str], output: str, origin: str
+) -> ClusterSpec:
     """Return a cluster section in which ``{mounts}`` is what the paths of a sweep make of it.
 
     Where they make nothing of it, the lines and words that have it are left out.
@@ -179,8 +181,10 @@ def _with_mounts(cluster: ClusterSpec, data: str, output: str, origin: str) -> C
     ----------
     cluster : ClusterSpec
         The section.
-    data, output : str
-        Absolute paths of data and store, or URLs.
+    data : sequence of str
+        Absolute paths of the data, or URLs.
+    output : str
+        Absolute path of the store.
     origin : str
         What messages call the spec.
 
@@ -237,12 +241,26 @@ def _valid_sections(raw: dict[str, Any], folder: Path) -> dict[str, Section]:
             sections[path] = pydantic.TypeAdapter(kind).validate_python(value)
     data = sections.get("data")
     if isinstance(data, DataSpec):
-        sections["data"] = data.model_copy(update={"store": absolute(data.store, folder)})
+        sections["data"] = _placed(data, folder)
     return {
         path: section
         for path, section in sections.items()
         if not isinstance(section, ModelSpec) or not list(model_faults([section]))
     }
+
+
+def _placed(data: DataSpec, folder: Path) -> DataSpec:
+    """Return a data section whose paths are seen from `folder`, the loader's module too."""
+    loader = data.loader
+    if loader is not None:
+        module, _, function = loader.rpartition(":")
+        file = module if module.endswith(".py") else f"{module.replace('.', '/')}.py"
+        beside = absolute(file, folder)
+        if module.endswith(".py") or Path(beside).is_file():
+            loader = f"{beside}:{function}"
+    seen = [absolute(place, folder) for place in data.stores]
+    store = seen[0] if isinstance(data.store, str) else seen or None
+    return data.model_copy(update={"store": store, "loader": loader})
 
 
 def absolute(path: str, folder: Path) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import ByteSize, Field
+from pydantic import ByteSize, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from hpc_sweep.choices import (
     Dtype,
@@ -26,11 +28,14 @@ from hpc_sweep.spec.words import (
     Filled,
     Grid,
     Line,
+    Loader,
+    MaybeNames,
     Name,
     Names,
     Option,
     Place,
     PlaceLine,
+    Places,
     Rules,
     ScratchFolder,
     Seconds,
@@ -49,15 +54,35 @@ OWN_NAMES = frozenset(
 """Names in the store that a data set's dimension must not have."""
 
 
-LATER_KEYS = frozenset({"where"})
+LATER_KEYS = frozenset({"group", "open_options", "loader", "loader_args", "where"})
 """Keys of ``data`` that came after the first stores: their absence is not in a digest."""
 
 
 class DataSpec(Section):
     """Where the data is and how it is cut into partitions."""
 
-    store: Place = Field(description="zarr, netCDF, or anything xarray opens; relative to the spec")
-    features: Names = Field(description="variables that make the columns of X")
+    store: Places | None = Field(
+        None,
+        description="zarr, netCDF, parquet, CSV, anything xarray opens, any URL; relative to the "
+        "spec; several are joined",
+    )
+    group: Name | None = Field(None, description="the group inside the store that has the data")
+    open_options: dict[str, Any] = Field(
+        default_factory=dict, description="handed to xarray.open_dataset as they are: engine, …"
+    )
+    loader: Loader | None = Field(
+        None,
+        description="in place of store: module:function that returns a Dataset, a data frame or "
+        "(X, y); its module may lie beside the spec",
+    )
+    loader_args: dict[str, Any] = Field(
+        default_factory=dict, description="arguments of the loader, by name"
+    )
+    features: MaybeNames = Field(
+        default_factory=list,
+        description="variables that make the columns of X; coordinates (latitude, time.hour) and "
+        "other samples of a variable (t2m@-24h, t2m@-1) too",
+    )
     target: Names | None = Field(None, description="variable(s) to predict; absent: none")
     outputs: Outputs = Field(
         "joint",
@@ -75,6 +100,29 @@ class DataSpec(Section):
     )
     dropna: bool = Field(True, description="drop samples with a missing feature or target")
     dtype: Dtype = Field("float64", description="what estimators see")
+
+    @field_validator("features")
+    @classmethod
+    def _are_there(cls, features: list[str], info: ValidationInfo) -> list[str]:
+        if not features and info.data.get("loader", "") is None:
+            raise PydanticCustomError("missing", "is missing")
+        return features
+
+    @property
+    def stores(self) -> tuple[str, ...]:
+        """Paths and URLs of the stores, as they are written; none where there is a loader."""
+        return (self.store,) if isinstance(self.store, str) else tuple(self.store or ())
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Paths and URLs of the data, and of the loader's module; maybe none."""
+        module, _, _ = (self.loader or "").rpartition(":")
+        return (*self.stores, *([module] if module.endswith(".py") else ()))
+
+    @property
+    def origin(self) -> str:
+        """What messages call the data."""
+        return self.loader or ", ".join(self.stores)
 
 
 class ModelSpec(Section):
@@ -313,7 +361,11 @@ class SweepSpec(Section):
 
 def _data(data: dict[str, Any]) -> dict[str, Any]:
     """Return what defines the data; later keys only where they are given."""
-    return {k: v for k, v in data.items() if k != "store" and (v or k not in LATER_KEYS)}
+    held = {k: v for k, v in data.items() if k != "store" and (v or k not in LATER_KEYS)}
+    if "loader" in held:
+        module, _, function = held["loader"].rpartition(":")
+        held["loader"] = f"{Path(module).stem if module.endswith('.py') else module}:{function}"
+    return held
 
 
 def _model(model: dict[str, Any]) -> dict[str, Any]:

@@ -115,6 +115,13 @@ def _place(value: str) -> str:
     return value
 
 
+def _loader(value: str) -> str:
+    module, _, function = value.rpartition(":")
+    if not module or not function.isidentifier():
+        raise ValueError("write module:function")
+    return value
+
+
 Line = Annotated[str, Field(min_length=1), AfterValidator(_one_line)]
 Word = Annotated[Line, AfterValidator(_word)]
 Option = Annotated[Line, AfterValidator(_option)]
@@ -125,9 +132,12 @@ Amount = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1)]
 Place = Annotated[Name, AfterValidator(_place)]
+MaybeNames = Annotated[list[Name], BeforeValidator(_as_list), AfterValidator(_unique)]
 Names = Annotated[
     list[Name], BeforeValidator(_as_list), Field(min_length=1), AfterValidator(_unique)
 ]
+Places = Place | Annotated[list[Place], Field(min_length=1), AfterValidator(_unique)]
+Loader = Annotated[Line, AfterValidator(_place), AfterValidator(_loader)]
 Metric = Annotated[str, AfterValidator(_identifier)]
 Metrics = Annotated[list[Metric], Field(min_length=1), AfterValidator(_unique)]
 Scorers = Annotated[dict[Metric, Name], Field(min_length=1)]

@@ -150,7 +150,7 @@ def partitions_of(
                 if cause is not None:
                     bench.source.dataset.close()  # a stale file stays stale until opened anew
                     open_bench.cache_clear()
-                    raise disk_error(cause, bench.source.data.store, "read") from error
+                    raise disk_error(cause, bench.source.data.origin, "read") from error
                 yield from (Partition(p, order[p], error) for p in group[count:])
                 break
             yield Partition(position, order[position], found)
