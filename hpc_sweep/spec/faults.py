@@ -200,7 +200,7 @@ def _fault_text(items: Sequence[Any], root: type[Section]) -> str:
     fitting = [item for item in items if not item["type"].endswith(("_type", "_parsing"))]
     item = (fitting or items)[0]
     value, kind = item["input"], item["type"]
-    if kind == "missing":
+    if kind == "missing" or _message(item) == "is missing":
         return "is missing"
     if kind == "extra_forbidden":
         keys, holder = _place(item["loc"], root)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import ByteSize, Field, ValidationInfo, field_validator
-from pydantic_core import PydanticCustomError
 
 from hpc_sweep.choices import (
     Dtype,
@@ -105,7 +104,7 @@ class DataSpec(Section):
     @classmethod
     def _are_there(cls, features: list[str], info: ValidationInfo) -> list[str]:
         if not features and info.data.get("loader", "") is None:
-            raise PydanticCustomError("missing", "is missing")
+            raise ValueError("is missing")
         return features
 
     @property
