@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -175,11 +176,20 @@ def build_splitter(cv: int | Mapping[str, Any], classifier: bool) -> Any:
         raise NameFault(f"'{path}' cannot be made: {error}") from None
 
 
-def count_splits(splitter: Any, n_samples: int) -> int:
-    """Return how many splits `splitter` makes of `n_samples` samples."""
+def made_up(n_samples: int, groups: Any = None) -> tuple[Any, ...]:
+    """Return samples without values, as arguments of a splitter; groups only where there are any.
+
+    A user's splitter may not take groups.
+    """
     import numpy as np
 
-    return int(splitter.get_n_splits(np.zeros((n_samples, 1)), np.zeros(n_samples)))
+    more = () if groups is None else (groups,)
+    return np.zeros((n_samples, 1)), np.zeros(n_samples, dtype=int), *more
+
+
+def count_splits(splitter: Any, n_samples: int, groups: Any = None) -> int:
+    """Return how many splits `splitter` makes of `n_samples` samples."""
+    return int(splitter.get_n_splits(*made_up(n_samples, groups)))
 
 
 def build_scorers(estimator: Any, scoring: str | Sequence[str] | Mapping[str, str] | None) -> Any:
@@ -272,15 +282,21 @@ def _parameter_faults(place: str, built: Any, grid: Mapping[str, Any]) -> Iterab
 
 
 def check_search(
-    cv: int | Mapping[str, Any], scoring: str | Sequence[str] | Mapping[str, str] | None
+    cv: int | Mapping[str, Any],
+    scoring: str | Sequence[str] | Mapping[str, str] | None,
+    *,
+    grouped: bool = False,
 ) -> Iterable[Fault]:
-    """Yield the faults of ``search``: unknown splitters and scorers."""
+    """Yield the faults of ``search``: unknown splitters and scorers.
+
+    `grouped` says whether the splitter is given groups.
+    """
     try:
         splitter = build_splitter(cv, classifier=False)
     except NameFault as fault:
         yield Fault("search.cv", str(fault))
     else:
-        yield from _split_faults(splitter)
+        yield from _split_faults(splitter, grouped)
     several = isinstance(scoring, Sequence) and not isinstance(scoring, str)
     names = (
         list(scoring.values())
@@ -297,15 +313,21 @@ def check_search(
             yield Fault("search.scoring", str(fault))
 
 
-def _split_faults(splitter: Any) -> Iterable[Fault]:
+def _split_faults(splitter: Any, grouped: bool) -> Iterable[Fault]:
     """Yield what a splitter shows on made-up data; too few samples are no fault here."""
     import numpy as np
 
     kind = type(splitter).__name__
+    groups = (np.arange(100) // 4,) if grouped else ()
     try:
-        next(iter(splitter.split(np.zeros((100, 1)), np.arange(100) % 2)), None)
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            next(iter(splitter.split(np.zeros((100, 1)), np.arange(100) % 2, *groups)), None)
+        if any("groups parameter is ignored" in str(each.message) for each in warned):
+            yield Fault("search.cv.groups", f"{kind} does not look at groups; leave them out")
     except ValueError as error:
-        if "groups" in str(error):
-            yield Fault("search.cv", f"{kind} needs groups, which a spec lacks")
+        if "groups" in str(error) and not grouped:
+            where = "a coordinate, a variable, or a part of a date such as time.year"
+            yield Fault("search.cv", f"{kind} needs groups: name what has them ({where})")
     except Exception as error:  # a user's class may raise anything
         yield Fault("search.cv", f"{kind} cannot split: {type(error).__name__}: {error}")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xarray as xr
 
 from hpc_sweep import estimators, strategies
 from hpc_sweep.candidates import parameter_names
@@ -135,7 +136,7 @@ def create(prepared: Prepared) -> Store:
         plan.grid,
         plan.chunks,
         prepared.n_splits,
-        source.kept_coordinates,
+        _coordinates(spec, source),
         source_identity=source.identity(),
         versions=versions(),
         group=group_of(spec),
@@ -180,12 +181,14 @@ def _check_sections(sections: Mapping[str, Any]) -> tuple[Source | None, list[Fa
             }
             faults += estimators.check_model(path, section.estimator, section.pipeline, spaces)
         elif path == "search":
-            faults += estimators.check_search(section.cv, section.scoring)
+            faults += estimators.check_search(
+                section.splitter, section.scoring, grouped=section.groups is not None
+            )
             models = {place: m for place, m in sections.items() if place.startswith("models.")}
             faults += strategies.faults(section, models)
         else:
             try:
-                source = open_source(section)
+                source = open_source(section, sections.get("search"))
             except SpecError as error:
                 faults += error.faults
     return source, faults
@@ -272,8 +275,13 @@ def _name_faults(strategy: Strategy, source: Source) -> Iterable[Fault]:
 
 
 def _fitting_faults(spec: SweepSpec, source: Source) -> Iterable[Fault]:
-    """Yield faults of models and splits that only the data shows."""
-    n_samples = source.n_samples
+    """Yield faults of models, splits and the hold-out that only the data shows."""
+    faults = [*source.holdout_faults()]
+    yield from faults
+    if faults:
+        return
+    groups = source.group_labels if spec.search.groups is not None else None
+    n_samples = source.n_training if groups is None else len(groups)
     for index, model in enumerate(spec.models):
         estimator = estimators.build_estimator(model.estimator, model.pipeline)
         key = f"models.{index}"
@@ -283,13 +291,18 @@ def _fitting_faults(spec: SweepSpec, source: Source) -> Iterable[Fault]:
             estimators.build_scorers(estimator, spec.search.scoring)
         except (TypeError, ValueError) as error:
             yield Fault("search.scoring", f"does not suit {key}: {error}")
-        splitter = estimators.build_splitter(spec.search.cv, estimators.is_classifier(estimator))
         try:
-            next(iter(splitter.split(np.zeros((n_samples, 1)), np.zeros(n_samples, dtype=int))))
+            splits = _splitter(spec, estimator).split(*estimators.made_up(n_samples, groups))
+            next(iter(splits))
         except ValueError as error:
-            text = f"a partition has {n_samples} samples at the most, too few: {error}"
+            what = "samples" if groups is None else f"groups ({spec.search.groups})"
+            text = f"a partition has {n_samples} {what} at the most, too few: {error}"
             yield Fault("search.cv", text)
             return
+
+
+def _splitter(spec: SweepSpec, estimator: Any) -> Any:
+    return estimators.build_splitter(spec.search.splitter, estimators.is_classifier(estimator))
 
 
 def _engine_faults(strategy: Strategy) -> Iterable[Fault]:
@@ -312,12 +325,22 @@ def _engine_faults(strategy: Strategy) -> Iterable[Fault]:
 
 def _n_splits(spec: SweepSpec, source: Source) -> int:
     """Return the largest number of splits that any partition can have."""
+    groups = source.group_labels if spec.search.groups is not None else None
+    n_samples = source.n_training if groups is None else len(groups)
     counts = set()
     for model in spec.models:
         estimator = estimators.build_estimator(model.estimator, model.pipeline)
-        splitter = estimators.build_splitter(spec.search.cv, estimators.is_classifier(estimator))
-        counts.add(estimators.count_splits(splitter, source.n_samples))
+        counts.add(estimators.count_splits(_splitter(spec, estimator), n_samples, groups))
     return max(counts)
+
+
+def _coordinates(spec: SweepSpec, source: Source) -> xr.Dataset:
+    """Return the coordinates of the results; splits are named after the groups they leave out."""
+    kept = source.kept_coordinates
+    if not spec.search.names_splits:
+        return kept
+    about = {"long_name": f"{spec.search.groups} of the test samples"}
+    return kept.assign_coords(split=("split", source.group_labels, about))
 
 
 def _workload(strategy: Strategy, source: Source, n_splits: int) -> Workload:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-import pytest
 from builders import Scores, cv_results
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -16,8 +17,13 @@ from hpc_sweep.store.ranks import best, mean_and_std, rank
 def ours(scores: Scores) -> tuple[Scores, Scores, NDArray[np.int32]]:
     """Return mean, std and rank of partitions that have all splits."""
     with np.errstate(all="ignore"):
-        mean, std = mean_and_std(scores, np.full(len(scores), scores.shape[2]))
+        mean, std = mean_and_std(scores, np.ones((len(scores), scores.shape[2]), dtype=bool))
         return mean, std, rank(mean)
+
+
+def first(counts: Any, length: int) -> NDArray[np.bool_]:
+    """Return the presence of so many splits, the first ones."""
+    return np.arange(length) < np.asarray(counts)[:, np.newaxis]
 
 
 VALUES = st.one_of(
@@ -64,35 +70,34 @@ def test_the_best_is_the_first_of_the_largest(mean: Scores) -> None:
 
 def test_absent_splits_are_passed_over() -> None:
     scores = np.array([[[1.0, 2.0, 6.0]], [[1.0, 2.0, np.nan]], [[1.0, np.nan, np.nan]]])
-    mean, std = mean_and_std(scores, np.array([3, 2, 1]))
+    mean, std = mean_and_std(scores, first([3, 2, 1], 3))
     np.testing.assert_array_equal(mean, [[3.0], [1.5], [1.0]])
     np.testing.assert_array_equal(std[1:], [[0.5], [0.0]])
 
 
 def test_a_split_that_failed_is_not_absent() -> None:
     scores = np.array([[[1.0, np.nan], [1.0, 2.0]]])
-    mean, std = mean_and_std(scores, np.array([2]))
+    mean, std = mean_and_std(scores, first([2], 2))
     np.testing.assert_array_equal(mean, [[np.nan, 1.5]])
     np.testing.assert_array_equal(np.isnan(std), [[True, False]])
 
 
-@pytest.mark.parametrize("count", [0, -1])
-def test_no_splits_are_no_mean(count: int) -> None:
-    mean, std = mean_and_std(np.ones((1, 2, 3)), np.array([count]))
+def test_no_splits_are_no_mean() -> None:
+    mean, std = mean_and_std(np.ones((1, 2, 3)), first([0], 3))
     assert np.isnan(mean).all()
     assert np.isnan(std).all()
 
 
-def test_what_lies_behind_the_splits_is_not_looked_at() -> None:
-    mean, _ = mean_and_std(np.array([[[1.0, 3.0, 1e9]]]), np.array([2]))
+def test_absent_splits_are_not_looked_at() -> None:
+    mean, _ = mean_and_std(np.array([[[1.0, 1e9, 3.0]]]), np.array([[True, False, True]]))
     assert mean == [[2.0]]
 
 
-def test_padding_does_not_change_the_last_bit() -> None:
-    scores = np.random.default_rng(3).normal(size=(20, 3, 13))
-    counts = np.random.default_rng(4).integers(1, 14, 20)
-    mean, std = mean_and_std(scores, counts)
-    for row, count in enumerate(counts):
-        alone = mean_and_std(np.ascontiguousarray(scores[row : row + 1, :, :count]), counts[[row]])
-        np.testing.assert_array_equal(mean[row], alone[0][0])
-        np.testing.assert_array_equal(std[row], alone[1][0])
+def test_absent_splits_do_not_change_the_last_bit() -> None:
+    rng = np.random.default_rng(4)
+    scores, present = rng.normal(size=(20, 3, 13)), rng.random((20, 13)) < 0.7
+    mean, std = mean_and_std(scores, present)
+    for row, own in enumerate(present):
+        expected = cv_results(scores[row][:, own])
+        np.testing.assert_array_equal(mean[row], expected["mean_test_score"])
+        np.testing.assert_array_equal(std[row], expected["std_test_score"])

@@ -175,7 +175,7 @@ def data(spec: SweepSpec) -> Seen:
 
     began = time.perf_counter()
     try:
-        source = open_source(spec.data)
+        source = open_source(spec.data, spec.search)
     except SpecError as error:
         text = "; ".join(map(str, error.faults))
         return fail(text, "data.store must be readable here, on a file system that all nodes see")

@@ -131,9 +131,12 @@ class Evaluator:
 
     def blank(self, tasks: Sequence[Task]) -> Evaluations:
         """Return results in which nothing has been evaluated."""
-        n_splits = max((len(made) for task in tasks for made in task.splits.values()), default=0)
         return Evaluations(
-            len(tasks), len(self.settings), n_splits, self.metrics, self._train_scores
+            len(self.settings),
+            [task.n_splits for task in tasks],
+            self.metrics,
+            self._train_scores,
+            [task.names for task in tasks],
         )
 
     def n_splits(self, row: int, task: Task) -> int:

@@ -31,6 +31,8 @@ class Evaluation:
         By row, the status of candidates that failed for more than an exception.
     ended : set of int
         Rows of which nothing more is evaluated.
+    names : sequence of str
+        What messages call the splits; by their numbers where empty.
     """
 
     scores: dict[str, NDArray[np.float64]]
@@ -41,11 +43,16 @@ class Evaluation:
     train_scores: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     states: dict[int, int] = field(default_factory=dict)
     ended: set[int] = field(default_factory=set)
+    names: Sequence[str] = ()
+
+    def name(self, column: int) -> str:
+        """Return what messages call a split."""
+        return f"split {self.names[column] if self.names else column}"
 
     def fail(self, row: int, column: int, message: str) -> None:
         """Note why a candidate failed on a split; the first reason stays."""
         if not self.failed[row]:
-            self.messages[row] = f"split {column}: {message}"
+            self.messages[row] = f"{self.name(column)}: {message}"
         self.failed[row] = True
 
     def warn(self, row: int, texts: Sequence[str]) -> None:
@@ -70,29 +77,36 @@ class Evaluations(Sequence[Evaluation]):
 
     Parameters
     ----------
-    n_tasks, n_candidates, n_splits : int
-        Lengths of the axes.
+    n_candidates : int
+        How many candidates.
+    n_splits : sequence of int
+        How many splits each partition has.
     metrics : sequence of str
         Names of the metrics.
     train : bool
         Whether training samples are scored too.
+    names : sequence of sequence of str
+        By partition, what messages call its splits.
 
     Attributes
     ----------
     scores, train_scores, fit_time, score_time
-        As in `Evaluation`, with an axis of the partitions before the others.
+        As in `Evaluation`, with an axis of the partitions before the others, and as many
+        splits as any has.
     """
 
     def __init__(
         self,
-        n_tasks: int,
         n_candidates: int,
-        n_splits: int,
+        n_splits: Sequence[int],
         metrics: Sequence[str],
         train: bool = False,
+        names: Sequence[Sequence[str]] = (),
     ) -> None:
+        n_tasks = len(n_splits)
+
         def nothing() -> NDArray[np.float64]:
-            return np.full((n_tasks, n_candidates, n_splits), np.nan)
+            return np.full((n_tasks, n_candidates, max(n_splits, default=0)), np.nan)
 
         self.scores = {metric: nothing() for metric in metrics}
         self.train_scores = {metric: nothing() for metric in metrics if train}
@@ -101,14 +115,15 @@ class Evaluations(Sequence[Evaluation]):
         failed = np.zeros((n_tasks, n_candidates), dtype=bool)
         self._parts = [
             Evaluation(
-                {metric: scores[task] for metric, scores in self.scores.items()},
-                self.fit_time[task],
-                self.score_time[task],
+                {metric: scores[task, :, :own] for metric, scores in self.scores.items()},
+                self.fit_time[task, :, :own],
+                self.score_time[task, :, :own],
                 failed[task],
                 [""] * n_candidates,
-                {metric: scores[task] for metric, scores in self.train_scores.items()},
+                {metric: scores[task, :, :own] for metric, scores in self.train_scores.items()},
+                names=names[task] if names else (),
             )
-            for task in range(n_tasks)
+            for task, own in enumerate(n_splits)
         ]
 
     def __len__(self) -> int:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.model_selection import (
+    GroupKFold,
+    GroupShuffleSplit,
     KFold,
+    LeaveOneGroupOut,
     LeaveOneOut,
+    LeavePGroupsOut,
     LeavePOut,
     PredefinedSplit,
     RepeatedKFold,
@@ -31,8 +36,11 @@ _BY_COUNT = (
 )
 """Splitters of scikit-learn that look at neither features nor target."""
 
-_KEPT = 4096
-"""Numbers of samples that are remembered."""
+_BY_GROUPS = (GroupKFold, GroupShuffleSplit, LeaveOneGroupOut, LeavePGroupsOut)
+"""Those that look at groups alone."""
+
+_KEPT_BYTES = 256 * 2**20
+"""So much of splits is remembered."""
 
 
 class Splits:
@@ -49,9 +57,13 @@ class Splits:
         draws = getattr(splitter, "shuffle", True)
         self._open = getattr(splitter, "random_state", 0) is None and draws
         self._by_count = type(splitter) in _BY_COUNT and not self._open
-        self._known: dict[int, list[Split]] = {}
+        self._by_groups = type(splitter) in _BY_GROUPS and not self._open
+        self._known: dict[Hashable, list[Split]] = {}
+        self._kept_bytes = 0
 
-    def make(self, X: Any, y: Any, seed: int) -> list[Split]:
+    def make(
+        self, X: Any, y: Any, seed: int, groups: NDArray[np.integer] | None = None
+    ) -> list[Split]:
         """Return the splits of a partition: the same list for all that are split alike.
 
         Parameters
@@ -60,22 +72,31 @@ class Splits:
             Its samples.
         seed : int
             What a splitter draws with, whose random state nobody has set.
+        groups : ndarray of int, shape (n_samples,), optional
+            Which group each sample belongs to.
 
         Raises
         ------
         ValueError
             When the splitter cannot split it.
         """
-        if not self._by_count:
-            return self._split(X, y, seed)
-        count = len(X)
-        if count not in self._known:
-            if len(self._known) >= _KEPT:
+        if self._by_count:
+            key: Hashable = len(X)
+        elif self._by_groups and groups is not None:
+            key = groups.tobytes()
+        else:
+            return self._split(X, y, seed, groups)
+        if key not in self._known:
+            made = self._split(X, y, seed, groups)
+            size = sum(part.nbytes for split in made for part in split)
+            if self._kept_bytes + size > _KEPT_BYTES:
                 self._known.clear()
-            self._known[count] = self._split(X, y, seed)
-        return self._known[count]
+                self._kept_bytes = 0
+            self._kept_bytes += size
+            self._known[key] = made
+        return self._known[key]
 
-    def _split(self, X: Any, y: Any, seed: int) -> list[Split]:
+    def _split(self, X: Any, y: Any, seed: int, groups: NDArray[np.integer] | None) -> list[Split]:
         splitter = self._splitter
         if self._open:
             splitter = clone(splitter, safe=False)
@@ -83,4 +104,5 @@ class Splits:
         with warnings.catch_warnings():
             # of rare classes scikit-learn warns for each partition; the scores tell
             warnings.simplefilter("ignore", UserWarning)
-            return list(splitter.split(X, y))
+            more = () if groups is None else (groups,)  # a user's splitter may take none
+            return list(splitter.split(X, y, *more))

@@ -6,6 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hpc_sweep.search.splits import Split
 
 
@@ -61,9 +64,20 @@ class Task:
         By model: train and test indices of each split.
     seed : int
         What the random states get that nobody has set.
+    names : sequence of str
+        What messages call its splits; by their numbers where empty.
+    columns : ndarray of intp, shape (n_splits,), optional
+        Where its splits stand among those of all partitions; at the beginning where absent.
     """
 
     X: Any
     y: Any
     splits: Mapping[int, Sequence[Split]]
     seed: int = 0
+    names: Sequence[str] = ()
+    columns: NDArray[np.intp] | None = None
+
+    @property
+    def n_splits(self) -> int:
+        """How many splits it has, of the model that has most."""
+        return max((len(made) for made in self.splits.values()), default=0)

@@ -26,8 +26,8 @@ MOST_DIMS = 2
 """So many dimensions labels may lie on: the codes are held in memory."""
 
 
-class _Refusal(Exception):
-    """What is wrong with one axis."""
+class Refusal(Exception):
+    """What is wrong with one axis, or what is asked of dates."""
 
 
 def make_axes(
@@ -57,7 +57,7 @@ def make_axes(
         try:
             axis = _axis(each, dataset)
             _check(axis, axes)
-        except _Refusal as refusal:
+        except Refusal as refusal:
             faults.append(Fault(each.path, str(refusal)))
             continue
         for dim in axis.dims:
@@ -73,11 +73,11 @@ def make_axes(
 
 def _check(axis: Axis, others: Sequence[Axis]) -> None:
     if axis.name in OWN_NAMES:
-        raise _Refusal(f"'{axis.name}' is a name of ours in the store; rename it")
+        raise Refusal(f"'{axis.name}' is a name of ours in the store; rename it")
     if any(other.name == axis.name for other in others):
-        raise _Refusal(f"two axes of the results would be named '{axis.name}'")
+        raise Refusal(f"two axes of the results would be named '{axis.name}'")
     if axis.size == 0 and axis.codes.size:
-        raise _Refusal("all its labels are missing, so there is no partition")
+        raise Refusal("all its labels are missing, so there is no partition")
 
 
 def _axis(wanted: Wanted, dataset: xr.Dataset) -> Axis:
@@ -89,9 +89,9 @@ def _axis(wanted: Wanted, dataset: xr.Dataset) -> Axis:
         return _tiles(name, how, dataset)
     values = _values(name, dataset)
     if isinstance(how, str):
-        values = _date_part(values, how)
+        values = date_part(values, how)
     if not 1 <= values.ndim <= MOST_DIMS:
-        raise _Refusal(f"'{name}' has {values.ndim} dimensions; labels lie on one or {MOST_DIMS}")
+        raise Refusal(f"'{name}' has {values.ndim} dimensions; labels lie on one or {MOST_DIMS}")
     if isinstance(how, BinsSpec):
         return _bins(values, how)
     return _groups(values)
@@ -103,10 +103,10 @@ def _values(name: str, dataset: xr.Dataset) -> xr.DataArray:
         return dataset[name]
     base, dot, part = name.rpartition(".")
     if dot and base in dataset.variables:
-        return _date_part(dataset[base], part)
+        return date_part(dataset[base], part)
     known = [*map(str, dataset.sizes), *map(str, dataset.variables)]
     hint = nearest(name, known) or f"; its dimensions are {listed(dataset.sizes)}"
-    raise _Refusal(f"'{name}' is no dimension of the data set, and no variable with labels{hint}")
+    raise Refusal(f"'{name}' is no dimension of the data set, and no variable with labels{hint}")
 
 
 def _dimension(name: str, dataset: xr.Dataset) -> Axis:
@@ -120,7 +120,7 @@ def _tiles(name: str, length: int, dataset: xr.Dataset) -> Axis:
         hint = nearest(name, map(str, dataset.sizes)) or (
             f"; its dimensions are {listed(dataset.sizes)}"
         )
-        raise _Refusal(f"tiles are cut along dimensions, and '{name}' is none{hint}")
+        raise Refusal(f"tiles are cut along dimensions, and '{name}' is none{hint}")
     size = int(dataset.sizes[name])
     codes = np.arange(size) // length
     labels, attributes = None, {}
@@ -130,11 +130,17 @@ def _tiles(name: str, length: int, dataset: xr.Dataset) -> Axis:
     return Axis(name, -(-size // length), (name,), codes, labels, attributes)
 
 
-def _date_part(values: xr.DataArray, part: str) -> xr.DataArray:
-    """Return a part of dates, named by it."""
+def date_part(values: xr.DataArray, part: str) -> xr.DataArray:
+    """Return a part of dates, named by it.
+
+    Raises
+    ------
+    Refusal
+        When there is none such.
+    """
     if part not in DATE_PARTS:
         hint = nearest(part, DATE_PARTS) or f"; known are {listed(DATE_PARTS)}"
-        raise _Refusal(f"'{part}' is no part of a date{hint}")
+        raise Refusal(f"'{part}' is no part of a date{hint}")
     try:
         dates = values.dt
         found = (
@@ -146,7 +152,7 @@ def _date_part(values: xr.DataArray, part: str) -> xr.DataArray:
         )
     except (AttributeError, TypeError) as error:
         kind = values.dtype
-        raise _Refusal(f"'{values.name}' has no {part}: its values are {kind}, {error}") from None
+        raise Refusal(f"'{values.name}' has no {part}: its values are {kind}, {error}") from None
     named: xr.DataArray = found.rename(part)
     named.attrs = {"long_name": f"{part} of {values.name}"}
     return named
@@ -158,7 +164,7 @@ def _groups(values: xr.DataArray) -> Axis:
     try:
         codes, found = pd.factorize(flat, sort=True)
     except TypeError as error:
-        raise _Refusal(f"labels of '{values.name}' cannot be told apart: {error}") from None
+        raise Refusal(f"labels of '{values.name}' cannot be told apart: {error}") from None
     labels = np.asarray(found)
     if values.name == "season" and {*labels.tolist()} <= {*SEASONS}:
         order = np.argsort([SEASONS.index(label) for label in labels])
@@ -192,7 +198,7 @@ def _bins(values: xr.DataArray, how: BinsSpec) -> Axis:
     """Make one label of each bin."""
     flat, edges = np.asarray(values.values).ravel(), how.bins
     if flat.dtype.kind not in "iufM":
-        raise _Refusal(f"'{values.name}' is of dtype {flat.dtype}; bins are of numbers or dates")
+        raise Refusal(f"'{values.name}' is of dtype {flat.dtype}; bins are of numbers or dates")
     try:
         bins: Any = edges
         if isinstance(edges, list):
@@ -203,11 +209,11 @@ def _bins(values: xr.DataArray, how: BinsSpec) -> Axis:
             )
         found = pd.cut(flat, bins, right=how.right)
     except (TypeError, ValueError) as error:
-        raise _Refusal(f"no bins of '{values.name}' can be made: {error}") from None
+        raise Refusal(f"no bins of '{values.name}' can be made: {error}") from None
     codes = np.asarray(found.codes, dtype=np.intp)
     texts = [_bin_text(interval, right=how.right) for interval in found.categories]
     if how.labels is not None and len(how.labels) != len(texts):
-        raise _Refusal(f"there are {len(texts)} bins, but {len(how.labels)} labels")
+        raise Refusal(f"there are {len(texts)} bins, but {len(how.labels)} labels")
     codes_of_bins, labels = pd.factorize(np.array(how.labels or texts, dtype=object))
     codes = np.append(codes_of_bins, -1)[codes]
     attributes = {"long_name": f"bins of {values.name}"}

@@ -9,14 +9,22 @@ import xarray as xr
 from hpc_sweep.errors import Fault, SpecError, listed, nearest
 from hpc_sweep.partitions import Axis
 from hpc_sweep.source.axes import make_axes
+from hpc_sweep.source.keys import key_names, make_keys, named_parts
 from hpc_sweep.source.loader import call_loader
 from hpc_sweep.source.source import Source
 from hpc_sweep.source.stores import expanded_places, open_stores
-from hpc_sweep.spec import OWN_NAMES, DataSpec, wanted_axes
+from hpc_sweep.spec import OWN_NAMES, DataSpec, SearchSpec, wanted_axes
 
 
-def open_source(data: DataSpec) -> Source:
+def open_source(data: DataSpec, search: SearchSpec | None = None) -> Source:
     """Open the data set of a spec and check that it is what the spec says.
+
+    Parameters
+    ----------
+    data : DataSpec
+        What the spec says of it.
+    search : SearchSpec, optional
+        Its splits may name what groups or sorts samples.
 
     Raises
     ------
@@ -25,15 +33,17 @@ def open_source(data: DataSpec) -> Source:
     DiskError
         When its disk fails.
     """
-    dataset = _dataset(data)
+    dataset = named_parts(_dataset(data), key_names(data, search))
     faults = list(_variable_faults(data, dataset))
     dims = _dims(data, dataset)
     axes, more = make_axes(list(wanted_axes(data.partition_by)), dataset, dims)
     faults += [*more, *_sample_faults(data, dataset)]
     if faults:
         raise SpecError(faults)
-    source = Source(data, dataset, axes, _sample_dims(data, axes, dims))
-    faults = list(_shape_faults(source))
+    sample_dims = _sample_dims(data, axes, dims)
+    keys, faults = make_keys(data, search, dataset, dims, sample_dims)
+    source = Source(data, dataset, axes, sample_dims, keys=keys)
+    faults += _shape_faults(source)
     if faults:
         raise SpecError(faults)
     return source

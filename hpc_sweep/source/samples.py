@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 
 @dataclass(frozen=True)
 class Samples:
@@ -16,10 +19,16 @@ class Samples:
         Features.
     y : array-like, shape (n_samples,) or (n_samples, n_targets), or None
         Target or targets.
+    groups : ndarray, shape (n_samples,), or None
+        Which group each belongs to, where the splits go by that.
+    held_out : Samples or None
+        Those that no search sees; None where the spec holds none out.
     """
 
     X: Any
     y: Any = None
+    groups: NDArray[Any] | None = None
+    held_out: Samples | None = None
 
     def __len__(self) -> int:
         return self.X.shape[0] if hasattr(self.X, "shape") else len(self.X)
@@ -28,3 +37,19 @@ class Samples:
     def nbytes(self) -> int:
         """Bytes of the features where they tell; 0 where they do not."""
         return int(getattr(self.X, "nbytes", 0))
+
+    def take(self, indices: NDArray[np.intp]) -> Samples:
+        """Return some of the samples, in the order of `indices`; these very ones where all are."""
+        if np.array_equal(indices, np.arange(len(self))):
+            return self
+        parts = (self.X, self.y, self.groups)
+        return Samples(*(None if part is None else _rows(part, indices) for part in parts))
+
+
+def _rows(values: Any, indices: NDArray[np.intp]) -> Any:
+    """Return rows of what scikit-learn takes as samples: frames, lists, sparse matrices too."""
+    if isinstance(values, np.ndarray):
+        return values[indices]
+    from sklearn.utils import _safe_indexing
+
+    return _safe_indexing(values, indices)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -15,7 +15,9 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from hpc_sweep.errors import Fault
 from hpc_sweep.partitions import Axis, Cut, PartitionGrid, Pick
+from hpc_sweep.source.keys import Keys, group_labels, holdout_faults
 from hpc_sweep.source.reading import PlainReading, Reading, as_estimators_take
 from hpc_sweep.source.samples import Samples
 from hpc_sweep.spec import DataSpec
@@ -43,6 +45,8 @@ class Source:
         Dimensions along samples.
     reading : Reading, optional
         How its variables come into memory, where that is not what xarray does.
+    keys : Keys
+        By what samples are held out, grouped and sorted.
     """
 
     data: DataSpec
@@ -50,6 +54,7 @@ class Source:
     axes: tuple[Axis, ...]
     sample_dims: tuple[str, ...]
     reading: Reading | None = None
+    keys: Keys = field(default_factory=Keys)
 
     @property
     def dims(self) -> tuple[str, ...]:
@@ -77,7 +82,7 @@ class Source:
     def variables(self) -> tuple[str, ...]:
         """All variables that are read."""
         mask = [] if self.mask is None else [self.mask]
-        return tuple(dict.fromkeys([*self.data.features, *self.targets, *mask]))
+        return tuple(dict.fromkeys([*self.data.features, *self.targets, *mask, *self.keys.names]))
 
     @property
     def mask(self) -> str | None:
@@ -127,6 +132,25 @@ class Source:
         return self.cut.n_samples
 
     @property
+    def n_training(self) -> int:
+        """Training samples of a partition at the most, before any is dropped."""
+        held_by = self.keys.held_by
+        alike = all(axis.is_dimension for axis in self.axes)
+        if held_by is None or not alike or {*self.dataset[held_by].dims} - {*self.sample_dims}:
+            return self.n_samples
+        held = int(self.keys.held({held_by: self.dataset[held_by].values}).sum())
+        return self.n_samples - held * self.n_samples // self.dataset[held_by].size
+
+    @cached_property
+    def group_labels(self) -> NDArray[Any]:
+        """Groups of training samples in any partition, sorted; reads all that says which."""
+        return group_labels(self.dataset, self.keys)
+
+    def holdout_faults(self) -> Iterator[Fault]:
+        """Yield a fault where nothing is held out anywhere, or all is; reads what says so."""
+        return holdout_faults(self.dataset, self.keys)
+
+    @property
     def source_bytes(self) -> int:
         """Decoded bytes of all variables that are read."""
         return sum(int(self.dataset[name].nbytes) for name in self.variables)
@@ -174,7 +198,7 @@ class Source:
         Samples
             Features in `data.dtype`, targets too unless they are integers or texts, which
             stay so; samples that `data.where` leaves out are dropped, and those with a
-            missing value if the spec says so.
+            missing value if the spec says so. The held-out ones are apart.
         """
         box = self.cut.box(partitions)
         reading = self.reading or PlainReading(self.dataset)
@@ -198,6 +222,7 @@ class Source:
             as_estimators_take(_stacked(block, names, pick), self.data.dtype)
             for names in joint or [(name,) for name in self.targets]
         ]
+        known = {name: _stacked(block, [name], pick)[:, :, 0] for name in self.keys.names}
         absent = self._absent(block, pick)
         lacking = absent | _lacking(X) if self.data.dropna else absent
         lacks = [lacking | _lacking(y) if self.data.dropna else lacking for y in ys] or [lacking]
@@ -207,7 +232,8 @@ class Source:
             y = ys[which][place][kept] if ys else None
             if y is not None and y.shape[1] == 1:
                 y = y[:, 0]
-            yield Samples(X[place][kept], y)
+            keys = {name: values[place][kept] for name, values in known.items()}
+            yield self.keys.applied(Samples(X[place][kept], y), keys)
 
     def _absent(self, block: dict[str, NDArray[Any]], pick: Pick) -> NDArray[np.bool_]:
         """Return which samples the mask leaves out, shape (n_partitions, n_samples)."""

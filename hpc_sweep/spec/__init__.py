@@ -6,6 +6,7 @@ keys refused.
 
 from __future__ import annotations
 
+from hpc_sweep.spec.holdout import Holdout
 from hpc_sweep.spec.loading import absolute, load_machine, load_spec
 from hpc_sweep.spec.partitions import BinsSpec, Wanted, wanted_axes
 from hpc_sweep.spec.search import HalvingSpec, OptunaSpec, RandomSpec, SearchSpec
@@ -30,6 +31,7 @@ __all__ = [
     "ClusterSpec",
     "DataSpec",
     "HalvingSpec",
+    "Holdout",
     "MachineProfile",
     "ModelSpec",
     "OptunaSpec",

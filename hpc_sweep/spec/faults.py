@@ -12,6 +12,7 @@ from pydantic import BaseModel, Tag
 from hpc_sweep.choices import CLUSTER_KINDS
 from hpc_sweep.errors import Fault, nearest
 from hpc_sweep.spec.partitions import wanted_axes
+from hpc_sweep.spec.search import OF_SAMPLES, ONE_GROUP_OUT
 from hpc_sweep.spec.section import Section
 from hpc_sweep.spec.sections import OWN_NAMES, ClusterSpec, DataSpec, ModelSpec, SweepSpec
 
@@ -29,8 +30,14 @@ def cross_faults(spec: SweepSpec) -> Iterable[Fault]:
     for place, name in names:
         if name in OWN_NAMES:
             yield Fault(f"data.{place}", f"'{name}' is a name of ours in the store; rename it")
-    if isinstance(search.cv, dict) and not isinstance(search.cv.get("class"), str):
-        yield Fault("search.cv", "a mapping needs class: the splitter's import path")
+    yield from _split_faults(search.cv)
+    if data.holdout is not None:
+        yield Fault("data.holdout", "is not ready in this version; leave it out")
+    if data.holdout is not None and search.refit is False:
+        message = (
+            "is false, but data.holdout scores the best model, refitted; leave one of them out"
+        )
+        yield Fault("search.refit", message)
     if isinstance(search.refit, str) and search.refit not in spec.metrics:
         known = ", ".join(spec.metrics)
         yield Fault("search.refit", f"'{search.refit}' is not among the metrics ({known})")
@@ -54,6 +61,20 @@ def _data_faults(data: DataSpec) -> Iterable[Fault]:
         for key in ("group", "open_options"):
             if getattr(data, key):
                 yield Fault(f"data.{key}", "is for data.store; a loader opens by itself")
+
+
+def _split_faults(cv: int | dict[str, Any]) -> Iterable[Fault]:
+    if isinstance(cv, int):
+        return
+    if ONE_GROUP_OUT in cv and len(cv) > 1:
+        message = f"{ONE_GROUP_OUT} stands alone; write class and groups in its place for more"
+        yield Fault("search.cv", message)
+    elif ONE_GROUP_OUT not in cv and not isinstance(cv.get("class"), str):
+        yield Fault("search.cv", "a mapping needs class: the splitter's import path")
+    for key in (ONE_GROUP_OUT, *sorted(OF_SAMPLES)):
+        if key in cv and not (isinstance(cv[key], str) and cv[key]):
+            message = "names a coordinate, a variable, or a part of a date such as time.year"
+            yield Fault(f"search.cv.{key}", message)
 
 
 def model_faults(models: Sequence[ModelSpec]) -> Iterable[Fault]:

@@ -20,6 +20,11 @@ APART = frozenset({"grid", "random"})
 HOW_MANY = frozenset({"n_iter"})
 """Keys of these that decide which candidates there are, and nothing else."""
 
+ONE_GROUP_OUT = "leave_one_group_out"
+
+OF_SAMPLES = frozenset({"groups", "sorted_by"})
+"""Keys of ``cv`` that name something of the data, and are no parameters of a splitter."""
+
 
 class SearchSpec(Section):
     """How candidates are compared."""
@@ -28,7 +33,9 @@ class SearchSpec(Section):
 
     strategy: Strategy = "grid"
     cv: Annotated[int, Field(ge=2)] | dict[str, Any] = Field(
-        5, description="number of folds, or {class: import.path, parameter: value}"
+        5,
+        description="number of folds, {class: import.path, parameter: value, groups: name}, or "
+        "{leave_one_group_out: time.year}",
     )
     scoring: Name | Metrics | Scorers | None = Field(
         None, description="a scorer's name, a list, or {name: scorer}; default: the score()"
@@ -45,6 +52,42 @@ class SearchSpec(Section):
     timeout: Seconds | None = Field(
         None, description="seconds that a fit with its scoring may take; then it is ended"
     )
+
+    @property
+    def splitter(self) -> int | dict[str, Any]:
+        """What makes the splits: a number of folds, or ``class`` and its parameters alone."""
+        if isinstance(self.cv, int):
+            return self.cv
+        if ONE_GROUP_OUT in self.cv:
+            return {"class": "sklearn.model_selection.LeaveOneGroupOut"}
+        return {key: value for key, value in self.cv.items() if key not in OF_SAMPLES}
+
+    @property
+    def groups(self) -> str | None:
+        """By what samples are grouped for the splits: a name in the data, or None."""
+        return self._named("groups") or self._named(ONE_GROUP_OUT)
+
+    @property
+    def names_splits(self) -> bool:
+        """Whether a split is that of one group, which is left out, and is called by its name."""
+        return self._class == "LeaveOneGroupOut"
+
+    @property
+    def sorted_by(self) -> str | None:
+        """By what samples are sorted before they are split; ``""``: by their own coordinate."""
+        if self._named("sorted_by"):
+            return self._named("sorted_by")
+        return "" if self._class == "TimeSeriesSplit" else None
+
+    @property
+    def _class(self) -> str:
+        """The name of the splitter's class, or ``""``."""
+        path = "" if isinstance(self.splitter, int) else self.splitter.get("class")
+        return path.rpartition(".")[2] if isinstance(path, str) else ""
+
+    def _named(self, key: str) -> str | None:
+        value = None if isinstance(self.cv, int) else self.cv.get(key)
+        return value if isinstance(value, str) else None
 
 
 class GridSpec(SearchSpec):

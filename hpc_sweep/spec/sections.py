@@ -17,6 +17,7 @@ from hpc_sweep.choices import (
     OutsideJobs,
     Security,
 )
+from hpc_sweep.spec.holdout import Holdout, HoldoutWords, holdout_of
 from hpc_sweep.spec.partitions import PartitionBy
 from hpc_sweep.spec.search import APART, HOW, HOW_MANY, GridSpec, Search
 from hpc_sweep.spec.section import Section
@@ -49,11 +50,12 @@ OWN_NAMES = frozenset(
     | {"message", "model", "candidate_id", "candidate_json", "in_spec", "best_index", "best_score"}
     | {"best_model", "n_samples", "n_splits", "fit_time", "score_time"}
     | {"n_resources", "last_iteration", "revision"}
+    | {"n_holdout", "n_test_samples", "holdout_score"}
 )
 """Names in the store that a data set's dimension must not have."""
 
 
-LATER_KEYS = frozenset({"group", "open_options", "loader", "loader_args", "where"})
+LATER_KEYS = frozenset({"group", "open_options", "loader", "loader_args", "where", "holdout"})
 """Keys of ``data`` that came after the first stores: their absence is not in a digest."""
 
 
@@ -97,6 +99,11 @@ class DataSpec(Section):
     where: Name | None = Field(
         None, description="boolean variable: which samples there are; ~name: those where it is not"
     )
+    holdout: HoldoutWords | None = Field(
+        None,
+        description='{time: "2019-03-25"}: no search sees samples from then on | {mask: name}; '
+        "reverse: true turns it round",
+    )
     dropna: bool = Field(True, description="drop samples with a missing feature or target")
     dtype: Dtype = Field("float64", description="what estimators see")
 
@@ -122,6 +129,11 @@ class DataSpec(Section):
     def origin(self) -> str:
         """What messages call the data."""
         return self.loader or ", ".join(self.stores)
+
+    @property
+    def held_out(self) -> Holdout | None:
+        """Which samples are held out."""
+        return None if self.holdout is None else holdout_of(self.holdout)
 
 
 class ModelSpec(Section):

@@ -203,6 +203,8 @@ def _fixed_arrays(store: Store, coordinates: xr.Dataset) -> Iterator[FixedArray]
         targets = np.array(store.spec.targets, dtype=object)
         yield "target", ("target",), targets, {"long_name": "target of the search"}
     for dim, length in store.lengths.items():
+        if dim in encoded:  # splits may have names
+            continue
         yield dim, (dim,), np.arange(length), {"long_name": f"index of the {dim}"}
     candidates = store.candidates
     if not candidates:

@@ -17,6 +17,9 @@ from hpc_sweep.store.ranks import best, mean_and_std, rank
 from hpc_sweep.store.store import Store
 from hpc_sweep.strategies import Array
 
+COUNTS = ("n_samples", "n_splits", "n_test_samples")
+"""Arrays of a partition that all its parts tell, and in which the larger number is right."""
+
 VISIBLE_S = 30.0
 """How long a fresh part may stay invisible on a network file system."""
 
@@ -130,10 +133,11 @@ class _Chunk:
         """Write what changes, and return the state of each partition."""
         store, arrays = self._store, self._store.arrays
         values = {each.name: self._joined(each) for each in arrays if self._is_common(each)}
-        new = [self._is_new(rows, values["n_splits"]) for rows in store.blocks]
+        present = _present(store, values)
+        new = [self._is_new(rows, present) for rows in store.blocks]
         means: dict[str, list[NDArray[np.float64]]] = {metric: [] for metric in store.spec.metrics}
         for block, is_new in enumerate(new):
-            found = self._block(block, values["n_splits"]) if is_new else {}
+            found = self._block(block, present) if is_new else {}
             for name in found:
                 self._write(name, found[name], block)
             for metric, known in means.items():
@@ -156,17 +160,20 @@ class _Chunk:
 
     def _is_common(self, array: Array) -> bool:
         """Return whether an array without candidates is made of parts."""
-        found = array.is_found or array.name in ("n_samples", "n_splits")
+        found = array.is_found or array.name in COUNTS
         return found and not self._store.has_rows(array)
 
-    def _is_new(self, rows: slice, n_splits: NDArray[np.integer]) -> bool:
+    def _is_new(self, rows: slice, present: NDArray[np.bool_]) -> bool:
         """Return whether candidates have new results, or other means for more splits."""
         if (self._before[:, rows] != self._status[:, rows]).any():
             return True
         has_some = bool(self._before[:, rows].any())
-        return has_some and not np.array_equal(n_splits, self._read("n_splits"))
+        if not has_some:
+            return False
+        known = {name: self._read(name) for name in COUNTS if name in self._arrays}
+        return not np.array_equal(present, _present(self._store, known))
 
-    def _block(self, block: int, n_splits: NDArray[np.integer]) -> dict[str, NDArray[Any]]:
+    def _block(self, block: int, present: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
         """Return all that is known of some candidates, but for ranks and status."""
         store, found = self._store, {}
         names = [f"test_{metric}" for metric in store.spec.metrics]
@@ -178,7 +185,7 @@ class _Chunk:
             scores = found[f"test_{metric}"]
             shape = scores.shape[:-1]
             flat = scores.reshape(shape[0], -1, scores.shape[-1])
-            mean, std = mean_and_std(flat, n_splits)
+            mean, std = mean_and_std(flat, present)
             found[f"mean_test_{metric}"] = mean.reshape(shape)
             found[f"std_test_{metric}"] = std.reshape(shape)
         return found
@@ -190,7 +197,7 @@ class _Chunk:
         for taken in self._taken:
             new = _content(taken.part, array)
             rows = values[taken.rows]
-            if array.name in ("n_samples", "n_splits"):
+            if array.name in COUNTS:
                 values[taken.rows] = np.maximum(rows, new)
             elif not self._store.has_rows(array):
                 rows[taken.partitions] = new[taken.partitions]
@@ -273,6 +280,13 @@ def _texts(shape: tuple[int, ...], messages: Any) -> NDArray[Any]:
         # bytes of file names that are no Unicode cannot be stored
         texts[cell] = text.encode("utf-8", "backslashreplace").decode()
     return texts
+
+
+def _present(store: Store, values: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
+    """Return which splits each partition has, shape (n_partitions, n_splits)."""
+    if "n_test_samples" in values:
+        return np.asarray(values["n_test_samples"] > 0)
+    return np.asarray(np.arange(store.header.n_splits) < values["n_splits"][:, np.newaxis])
 
 
 def partition_status(status: NDArray[np.int8]) -> NDArray[np.int8]:

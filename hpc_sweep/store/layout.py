@@ -110,6 +110,7 @@ def result_arrays(strategy: Strategy) -> tuple[Array, ...]:
             -1,
             {"long_name": "splits evaluated", "comment": "-1: pending"},
         ),
+        *_test_samples(strategy),
         *strategy.arrays,
         Array(
             "message",
@@ -144,6 +145,17 @@ def result_arrays(strategy: Strategy) -> tuple[Array, ...]:
         ),
     ]
     return tuple(arrays)
+
+
+def _test_samples(strategy: Strategy) -> list[Array]:
+    """Return which splits partitions have, where some may lack one."""
+    if not strategy.spec.search.names_splits:
+        return []
+    attributes = {
+        "long_name": "test samples of each split",
+        "comment": "0: the partition lacks this split; -1: pending",
+    }
+    return [Array("n_test_samples", ("split",), "int64", -1, attributes)]
 
 
 def _flags() -> dict[str, Any]:

@@ -61,6 +61,8 @@ class Part:
         By partition and candidate, where there is something to say.
     more : dict of str to ndarray, shape (n_partitions, …)
         The strategy's own arrays, by name.
+    n_test_samples : ndarray of int64, shape (n_partitions, n_splits), or None
+        Test samples of each split; 0 where it is absent.
     """
 
     scores: Mapping[str, NDArray[np.float64]]
@@ -71,6 +73,7 @@ class Part:
     n_splits: NDArray[np.int64]
     messages: Mapping[tuple[int, int], str]
     more: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    n_test_samples: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,8 @@ def write_part(folder: Path, store_id: str, unit: Unit, part: Part) -> PartName:
         "n_splits": part.n_splits,
         "messages": np.frombuffer(json.dumps(messages).encode(), dtype=np.uint8),
     }
+    if part.n_test_samples is not None:
+        arrays["n_test_samples"] = part.n_test_samples
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
     content = buffer.getvalue()

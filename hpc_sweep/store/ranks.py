@@ -12,7 +12,7 @@ from scipy.stats import rankdata
 
 
 def mean_and_std(
-    scores: NDArray[np.float64], n_splits: NDArray[np.integer]
+    scores: NDArray[np.float64], present: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return mean and standard deviation over the splits that a partition has.
 
@@ -20,8 +20,8 @@ def mean_and_std(
     ----------
     scores : ndarray, shape (n_partitions, n_candidates, n_splits)
         Test scores.
-    n_splits : ndarray of int, shape (n_partitions,)
-        How many of the splits each partition has; those behind are not looked at.
+    present : ndarray of bool, shape (n_partitions, n_splits)
+        Which of the splits each partition has; others are not looked at.
 
     Returns
     -------
@@ -30,9 +30,14 @@ def mean_and_std(
     """
     mean = np.full(scores.shape[:2], np.nan)
     std = np.full(scores.shape[:2], np.nan)
-    for count in np.unique(n_splits[n_splits > 0]):
-        rows = n_splits == count
-        part = scores[rows][:, :, :count]
+    kinds, kind = np.unique(present, axis=0, return_inverse=True)
+    kind = kind.reshape(-1)  # of NumPy 2.0 it had two axes
+    for number, which in enumerate(kinds):
+        if not which.any():
+            continue
+        rows = kind == number
+        # NumPy adds up numbers that lie side by side in another order than others
+        part = np.ascontiguousarray(scores[rows][:, :, which])
         mean[rows] = np.average(part, axis=2)
         std[rows] = np.sqrt(np.average((part - mean[rows][:, :, None]) ** 2, axis=2))
     return mean, std

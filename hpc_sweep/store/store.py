@@ -220,6 +220,11 @@ class Store:
         opened: xr.Dataset = xr.open_zarr(self.path, chunks=None)
         return opened
 
+    def split_names(self) -> NDArray[Any]:
+        """Return the groups that splits are named after, sorted; texts are Python's."""
+        names = self.dataset()["split"].values
+        return names.astype(object) if names.dtype.kind in "UT" else names
+
     def region(self, chunk: Chunk) -> tuple[slice, ...]:
         """Return the slices of a result chunk along the partition dimensions."""
         return tuple(

@@ -46,12 +46,15 @@ class Bench:
         Those of the spec, built.
     splits : tuple of Splits
         By model.
+    groups : ndarray, shape (n_splits,), or None
+        Those that splits are named after.
     """
 
     store: Store
     source: Source
     models: tuple[Model, ...]
     splits: tuple[Splits, ...]
+    groups: NDArray[Any] | None = None
     _evaluators: dict[Hashable, Evaluator] = field(default_factory=dict)
 
     @property
@@ -68,6 +71,10 @@ class Bench:
         content = [self.store.spec.search.seed, self.labels(partition)]
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).digest()
         return int.from_bytes(digest[:4], "big") >> 1
+
+    def columns(self, groups: NDArray[Any]) -> NDArray[np.intp] | None:
+        """Return where the splits of a partition with these groups stand in the store."""
+        return None if self.groups is None else np.searchsorted(self.groups, groups)
 
     def params(self, candidate: Candidate, seed: int) -> dict[str, Any]:
         """Return the parameters of a candidate, open random states filled with a seed."""
@@ -101,7 +108,8 @@ def open_bench(store: str, spec_text: str) -> Bench:
     spec = SweepSpec.model_validate_json(spec_text)
     models = build_models(opened.spec)  # by whose order candidates name them
     splits = tuple(Splits(model.splitter) for model in models)
-    return Bench(opened, open_source(spec.data), models, splits)
+    groups = opened.split_names() if spec.search.names_splits else None
+    return Bench(opened, open_source(spec.data, spec.search), models, splits, groups)
 
 
 def build_models(spec: SweepSpec) -> tuple[Model, ...]:
@@ -109,7 +117,7 @@ def build_models(spec: SweepSpec) -> tuple[Model, ...]:
     models = []
     for model in spec.models:
         estimator = build_estimator(model.estimator, model.pipeline)
-        splitter = build_splitter(spec.search.cv, is_classifier(estimator))
+        splitter = build_splitter(spec.search.splitter, is_classifier(estimator))
         models.append(Model(estimator, splitter, build_scorers(estimator, spec.search.scoring)))
     return tuple(models)
 

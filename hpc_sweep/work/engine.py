@@ -184,7 +184,7 @@ class DaskMLTasks:
                 {number: each.refused},
                 engine=lambda request: self._engine(client, bench, request),
             )
-            yield outcome_of(each.n_samples, task.splits, searching.run()[number])
+            yield outcome_of(each.n_samples, task, searching.run()[number])
 
     def _engine(self, client: Client, bench: Bench, request: Request) -> DaskML:
         def explain(task: Task, rows: Sequence[int]) -> Evaluation:

@@ -35,16 +35,21 @@ class Outcome:
     ----------
     found : Found
         Scores, times, messages.
-    n_samples, n_splits : int
-        Of the partition.
     status : ndarray of int8, shape (n_candidates,)
         As in the store.
+    n_samples : int
+        Of the partition.
+    n_test_samples : sequence of int
+        Of each split.
+    columns : ndarray of intp, shape (n_splits,), or None
+        Where these splits stand in the store; at the beginning where absent.
     """
 
     found: Found
-    n_samples: int
-    n_splits: int
     status: NDArray[np.int8]
+    n_samples: int = 0
+    n_test_samples: Sequence[int] = ()
+    columns: NDArray[np.intp] | None = None
 
 
 @dataclass(frozen=True)
@@ -193,7 +198,7 @@ def _evaluate(
     searching = Searching(bench, unit, tasks, refusals, attendant, remains if careful else None)
     for position, found in searching.run().items():
         task = tasks[position]
-        outcomes[position] = outcome_of(len(task.X), task.splits, found)
+        outcomes[position] = outcome_of(len(task.X), task, found)
     return [outcomes[each.position] for each in batch]
 
 
@@ -202,23 +207,28 @@ def task_of(bench: Bench, unit: Unit, partition: Partition) -> tuple[Task, dict[
     samples = cast(Samples, partition.samples)
     X, y = samples.X, samples.y
     seed = bench.seed(partition.index)
+    groups = labels = columns = None
+    if samples.groups is not None:
+        labels, groups = np.unique(samples.groups, return_inverse=True)
+        columns = bench.columns(labels)
     splits: dict[int, list[Split]] = {}
     refused: dict[int, str] = {}
     for model in bench.strategy.models(unit.first, unit.last):
         try:
-            splits[model] = bench.splits[model].make(X, y, seed)
+            splits[model] = bench.splits[model].make(X, y, seed, groups)
         except ValueError as error:
             refused[model] = f"{len(samples)} samples cannot be split: {error}"
-    return Task(X, y, splits, seed), refused
+    names = [] if columns is None or labels is None else list(map(str, labels))
+    return Task(X, y, splits, seed, names, columns), refused
 
 
-def outcome_of(n_samples: int, splits: Mapping[int, Sequence[Split]], found: Found) -> Outcome:
+def outcome_of(n_samples: int, task: Task, found: Found) -> Outcome:
     """Return the outcome of a partition that was searched."""
-    n_splits = max((len(made) for made in splits.values()), default=0)
+    splits = max(task.splits.values(), key=len, default=())
     status = np.where(found.failed, FAILED, DONE).astype(np.int8)
     for row, state in found.states.items():
         status[row] = state
-    return Outcome(found, n_samples, n_splits, status)
+    return Outcome(found, status, n_samples, [len(test) for _, test in splits], task.columns)
 
 
 def without_fits(bench: Bench, unit: Unit, loss: Loss) -> Outcome:
@@ -234,17 +244,20 @@ def without_fits(bench: Bench, unit: Unit, loss: Loss) -> Outcome:
         Status and message of all.
     """
     found = bench.strategy.nothing(unit.first, unit.last, loss.reason)
-    return Outcome(found, 0, 0, np.full(len(found.failed), loss.status, dtype=np.int8))
+    return Outcome(found, np.full(len(found.failed), loss.status, dtype=np.int8))
 
 
 def part_of(bench: Bench, outcomes: Sequence[Outcome]) -> Part:
     """Return what a part file holds of some partitions."""
     width = bench.store.header.n_splits
 
-    def joined(rows: list[NDArray[Any]], dtype: str) -> NDArray[Any]:
-        whole = np.full((len(rows), *rows[0].shape[:-1], width), np.nan, dtype=dtype)
-        for values, row in zip(whole, rows, strict=True):
-            values[..., : row.shape[-1]] = row
+    def joined(rows: list[NDArray[Any]], dtype: str, fill: Any = np.nan) -> NDArray[Any]:
+        whole = np.full((len(rows), *rows[0].shape[:-1], width), fill, dtype=dtype)
+        for values, row, outcome in zip(whole, rows, outcomes, strict=True):
+            width_here = row.shape[-1]
+            columns = outcome.columns
+            where = slice(width_here) if columns is None else columns[:width_here]
+            values[..., where] = row
         return whole
 
     def stacked(array: Array) -> NDArray[Any]:
@@ -259,7 +272,7 @@ def part_of(bench: Bench, outcomes: Sequence[Outcome]) -> Part:
         joined([f.score_time for f in found], "float32"),
         np.stack([outcome.status for outcome in outcomes]),
         np.array([outcome.n_samples for outcome in outcomes], dtype=np.int64),
-        np.array([outcome.n_splits for outcome in outcomes], dtype=np.int64),
+        np.array([len(outcome.n_test_samples) for outcome in outcomes], dtype=np.int64),
         {
             (i, j): text
             for i, evaluation in enumerate(found)
@@ -267,4 +280,5 @@ def part_of(bench: Bench, outcomes: Sequence[Outcome]) -> Part:
             if text
         },
         {array.name: stacked(array) for array in bench.store.arrays if array.is_found},
+        joined([np.array(each.n_test_samples) for each in outcomes], "int64", 0),
     )

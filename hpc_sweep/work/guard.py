@@ -35,7 +35,7 @@ LOOK_S = 0.1
 TRIES = 2
 """What the process dies of is tried so often; what it was ended for, once."""
 
-WORDS = {READS: "reading", SPLITS: "splitting", FITS: "split {}", SHARES: "work between fits"}
+WORDS = {READS: "reading", SPLITS: "splitting", SHARES: "work between fits"}
 
 USABLE = 0.95
 """Of a worker's memory, as Dask's nannies have it."""
@@ -234,9 +234,10 @@ class Guard:
         reason = f"{loss.reason}{times}"
         if place.kind == STARTS:
             raise ClusterError(f"the process for guarded fits does not start: it {reason}")
-        loss = Loss(loss.status, f"{WORDS[place.kind].format(place.column)} {reason}")
         if place.kind == FITS:
+            loss = Loss(loss.status, reason, place.column)
             remains.candidates[place.position, place.number, place.candidate] = loss
         else:
+            loss = Loss(loss.status, f"{WORDS[place.kind]} {reason}")
             positions = range(place.position, place.position + place.count)
             remains.partitions.update(dict.fromkeys(positions, loss))

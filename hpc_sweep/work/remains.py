@@ -28,10 +28,13 @@ class Loss:
         As in the store.
     reason : str
         The message.
+    column : int or None
+        The split that it was lost at, if one it was.
     """
 
     status: int
     reason: str
+    column: int | None = None
 
 
 @dataclass
@@ -80,7 +83,8 @@ class Remains:
             loss = self.candidates.get((position, number, token(candidate)))
             if loss is not None:
                 found.failed[row], found.states[row] = True, loss.status
-                found.messages[row] = f"{who(position)}: {candidate.json}, {loss.reason}"
+                where = "" if loss.column is None else f"{found.name(loss.column)} "
+                found.messages[row] = f"{who(position)}: {candidate.json}, {where}{loss.reason}"
                 found.ended.add(row)
                 found.forget(row)  # what it had may not have been saved
 

@@ -1,0 +1,310 @@
+"""What samples are held out, grouped and sorted by: values of the data, one a sample."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from hpc_sweep.errors import Fault, listed, nearest
+from hpc_sweep.source.axes import Refusal, date_part
+from hpc_sweep.source.samples import Samples
+from hpc_sweep.spec import DataSpec, SearchSpec
+from hpc_sweep.spec.search import ONE_GROUP_OUT
+
+Values = Mapping[str, NDArray[Any]]
+"""By name, one value a sample."""
+
+EARLIEST = (1, 1, 1, 0, 0, 0)
+"""Year, month, day, hour, minute, second where a date does not say them."""
+
+_DATE = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d)(?:[T ](\d\d)(?::(\d\d)(?::(\d\d))?)?)?)?)?")
+
+
+@dataclass(frozen=True)
+class Keys:
+    """By what samples are held out, grouped and sorted.
+
+    Attributes
+    ----------
+    held_by, groups, order : str or None
+        Variables of the data set.
+    start : object
+        First value that is held out, as `held_by` has it; None where that is a mask.
+    reverse : bool
+        Whether the other samples are held out.
+    """
+
+    held_by: str | None = None
+    groups: str | None = None
+    order: str | None = None
+    start: Any = None
+    reverse: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Variables that are read for it."""
+        named = (self.held_by, self.groups, self.order)
+        return tuple(dict.fromkeys(name for name in named if name is not None))
+
+    def held(self, values: Values) -> NDArray[np.bool_]:
+        """Return which samples are held out, of those that have a value."""
+        if self.held_by is None:
+            return np.zeros(next(iter(values.values())).shape, dtype=bool)
+        found = values[self.held_by]
+        there = found if self.start is None else np.asarray(found >= self.start, dtype=bool)
+        return there ^ self.reverse
+
+    def applied(self, samples: Samples, values: Values) -> Samples:
+        """Return the samples sorted, with their groups, the held-out ones apart.
+
+        A sample that lacks any of the values belongs nowhere, and is left out.
+        """
+        if not self.names:
+            return samples
+        order = np.flatnonzero(~lacking(values))
+        if self.order is not None:
+            order = order[np.argsort(values[self.order][order], kind="stable")]
+        groups = None if self.groups is None else _labels(values[self.groups])
+        whole = Samples(samples.X, samples.y, groups)
+        if self.held_by is None:
+            return whole.take(order)
+        held = self.held({self.held_by: values[self.held_by][order]})
+        training = whole.take(order[~held])
+        return Samples(training.X, training.y, training.groups, whole.take(order[held]))
+
+
+def _labels(values: NDArray[Any]) -> NDArray[Any]:
+    """Return texts as Python's, all else as it is: NumPy's kinds of text don't compare."""
+    if values.dtype.kind == "S":  # netCDF's character arrays
+        return np.char.decode(values, "utf-8", "replace").astype(object)
+    return values.astype(object) if values.dtype.kind in "UT" else values
+
+
+def lacking(values: Values) -> NDArray[np.bool_]:
+    """Return which samples lack any of the values."""
+    found: NDArray[np.bool_] = np.logical_or.reduce([_absent(each) for each in values.values()])
+    return found
+
+
+def _absent(values: NDArray[Any]) -> NDArray[np.bool_]:
+    absent = np.asarray(pd.isnull(values))
+    return absent | (values == "") if values.dtype.kind in "OUTS" else absent
+
+
+def named_parts(dataset: xr.Dataset, names: Sequence[str]) -> xr.Dataset:
+    """Return a data set that has parts of dates (``time.year``) as variables where named."""
+    parts = {}
+    for name in names:
+        date, _, part = name.rpartition(".")
+        if name not in dataset.variables and _has_dates(dataset, date):
+            with contextlib.suppress(Refusal):  # told with all else that is wrong
+                parts[name] = date_part(dataset[date], part).variable
+    return dataset.assign(parts)
+
+
+def _has_dates(dataset: xr.Dataset, name: str) -> bool:
+    return name in dataset.variables and _holds_dates(dataset.variables[name])
+
+
+def _holds_dates(variable: xr.Variable) -> bool:
+    """Return whether a variable holds dates, of NumPy's or of another calendar."""
+    if variable.dtype.kind != "O" or not variable.size:
+        return bool(variable.dtype.kind == "M")
+    return hasattr(_first(variable), "calendar")
+
+
+def _first(variable: xr.Variable) -> Any:
+    return variable[(0,) * variable.ndim].values.item()
+
+
+def key_names(data: DataSpec, search: SearchSpec | None) -> list[str]:
+    """Return the names in a spec by which samples are held out, grouped and sorted."""
+    held = data.held_out
+    named = [held.name if held else None]
+    named += [search.groups, search.sorted_by] if search is not None else []
+    return [name for name in named if name]
+
+
+def make_keys(
+    data: DataSpec,
+    search: SearchSpec | None,
+    dataset: xr.Dataset,
+    dims: Sequence[str],
+    sample_dims: Sequence[str],
+) -> tuple[Keys, list[Fault]]:
+    """Return by what samples are held out, grouped and sorted, and what is wrong with it."""
+    faults: list[Fault] = []
+    held, held_by, start = data.held_out, None, None
+    if held is not None:
+        faults += _name_faults("data.holdout", held.name, dataset, dims, sample_dims)
+        if not faults:
+            held_by = held.name
+            try:
+                start = _start(held.start, held_by, dataset.variables[held_by])
+            except ValueError as error:
+                faults.append(Fault("data.holdout", str(error)))
+    groups = search.groups if search is not None else None
+    if groups is not None and search is not None:
+        known = isinstance(search.cv, dict) and ONE_GROUP_OUT in search.cv
+        place = f"search.cv.{ONE_GROUP_OUT if known else 'groups'}"
+        faults += _name_faults(place, groups, dataset, dims, sample_dims)
+    order = search.sorted_by if search is not None else None
+    if order == "":
+        order, more = _own_order(dataset, sample_dims)
+        faults += more
+    elif order is not None:
+        faults += _name_faults("search.cv.sorted_by", order, dataset, dims, sample_dims)
+    if faults:
+        return Keys(), faults
+    return Keys(held_by, groups, order, start, held is not None and held.reverse), faults
+
+
+def _name_faults(
+    place: str, name: str, dataset: xr.Dataset, dims: Sequence[str], sample_dims: Sequence[str]
+) -> Iterator[Fault]:
+    if name not in dataset.variables:
+        date, _, part = name.rpartition(".")
+        known = [str(each) for each in dataset.variables]
+        hint = nearest(name, known) or f"; it has {listed(known)}"
+        message = f"the data set has no coordinate or variable '{name}'{hint}"
+        if date in dataset.variables:
+            try:
+                date_part(dataset[date], part)
+            except Refusal as refusal:
+                message = str(refusal)
+        yield Fault(place, message)
+        return
+    own = {*map(str, dataset.variables[name].dims)}
+    beyond = own - {*dims, *sample_dims}
+    if beyond:
+        message = f"'{name}' has {listed(sorted(beyond))} besides; no sample has that"
+        yield Fault(place, message)
+    elif not own & {*sample_dims}:
+        message = f"'{name}' is the same for all samples of a partition: it lacks the dimension"
+        yield Fault(place, f"{message} {listed(sample_dims)}")
+
+
+def _own_order(dataset: xr.Dataset, sample_dims: Sequence[str]) -> tuple[str | None, list[Fault]]:
+    """Return the coordinate that samples of a time series are sorted by, if they have one."""
+    own = [dim for dim in sample_dims if dim in dataset.coords]
+    dates = [dim for dim in own if _has_dates(dataset, dim)]
+    if len(dates) == 1 or (len(sample_dims) == 1 and own):
+        return (dates or own)[0], []
+    if len(sample_dims) == 1:
+        return None, []
+    message = f"samples run along {listed(sample_dims)}; name what they are sorted by: sorted_by"
+    return None, [Fault("search.cv", message)]
+
+
+def _start(start: Any, name: str, variable: xr.Variable) -> Any:
+    """Return the first value that is held out in the variable's own type.
+
+    Raises
+    ------
+    ValueError
+        When it is of another kind.
+    """
+    kind = variable.dtype.kind
+    if start is None:
+        if kind != "b":
+            raise ValueError(
+                f"'{name}' is of dtype {variable.dtype}; a mask is boolean: true where samples are "
+                "held out"
+            )
+        return None
+    if kind in "iuf":
+        if isinstance(start, str):
+            raise ValueError(f"'{name}' holds numbers, but {start!r} is none")
+        return start
+    if _holds_dates(variable):
+        date = _DATE.fullmatch(start) if isinstance(start, str) else None
+        try:
+            if date is not None:
+                return np.datetime64(start) if kind == "M" else _date(date, _first(variable))
+        except ValueError:  # such as 2019-02-30
+            pass
+        raise ValueError(f"'{name}' holds dates, but {start!r} is none such as 2019-03-25")
+    raise ValueError(
+        f"'{name}' is of dtype {variable.dtype}; samples are held out by a number, a date or a mask"
+    )
+
+
+def _date(match: re.Match[str], like: Any) -> Any:
+    """Return a date in another one's calendar."""
+    fields = [int(given or least) for given, least in zip(match.groups(), EARLIEST, strict=True)]
+    return type(like)(*fields, calendar=like.calendar)
+
+
+# what they hold, looked at once, when a sweep is planned
+
+
+def blocks(dataset: xr.Dataset, names: Sequence[str]) -> Iterator[Values]:
+    """Yield the values of variables, made to run along the same dimensions, chunk by chunk."""
+    arrays = sorted((dataset[name] for name in names), key=lambda array: -array.size)
+    steps: dict[str, int] = {}
+    sizes: dict[str, int] = {}
+    for array in arrays:
+        preferred = array.encoding.get("preferred_chunks") or {}
+        for dim, size in array.sizes.items():
+            steps.setdefault(str(dim), int(preferred.get(dim, size)))
+            sizes[str(dim)] = size
+    ranges = [range(0, size, steps[dim]) for dim, size in sizes.items()]
+    for corner in itertools.product(*ranges):
+        box = {d: slice(at, at + steps[d]) for d, at in zip(sizes, corner, strict=True)}
+        parts = xr.broadcast(*(array.isel(box, missing_dims="ignore") for array in arrays))
+        found = {str(part.name): part.values.ravel() for part in parts}
+        there = ~lacking(found)
+        yield {name: values[there] for name, values in found.items()}
+
+
+def group_labels(dataset: xr.Dataset, keys: Keys) -> NDArray[Any]:
+    """Return the groups that training samples of any partition belong to, sorted."""
+    groups = str(keys.groups)
+    names = dataclasses.replace(keys, order=None).names
+    found = [
+        np.unique(_labels(values[groups][~keys.held(values)])) for values in blocks(dataset, names)
+    ]
+    labels = np.unique(np.concatenate(found))
+    if labels.dtype.kind == "f" and (labels == np.round(labels)).all():  # gaps made them floats
+        return labels.astype(np.int64)
+    return labels
+
+
+def holdout_faults(dataset: xr.Dataset, keys: Keys) -> Iterator[Fault]:
+    """Yield a fault where nothing is held out, or all is."""
+    if keys.held_by is None:
+        return
+    seen: set[bool] = set()
+    lows, highs = [], []
+    for values in blocks(dataset, [keys.held_by]):
+        seen |= set(np.unique(keys.held(values)).tolist())
+        if seen == {True, False}:
+            return
+        if values[keys.held_by].size:
+            lows.append(values[keys.held_by].min())
+            highs.append(values[keys.held_by].max())
+    what = "leaves no training samples" if True in seen else "holds nothing out"
+    if not seen:
+        why = f"'{keys.held_by}' has no values"
+    elif keys.start is None:
+        why = f"'{keys.held_by}' is {str(highs[0]).lower()} everywhere"
+    else:
+        ends = " to ".join(_text(each) for each in (min(lows), max(highs)))
+        why = f"'{keys.held_by}' goes from {ends}, and {_text(keys.start)} is where the cut is"
+    yield Fault("data.holdout", f"{what}: {why}")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, np.datetime64):
+        return str(np.datetime_as_string(value, unit="auto"))
+    return str(value)

@@ -1,0 +1,312 @@
+"""Splits that follow groups, and time: scikit-learn's on each partition's own samples."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+from sklearn.linear_model import Lasso, Ridge
+from sklearn.model_selection import (
+    GridSearchCV,
+    GroupKFold,
+    LeaveOneGroupOut,
+    LeavePGroupsOut,
+    TimeSeriesSplit,
+)
+from sklearn.tree import DecisionTreeRegressor
+
+from hpc_sweep.choices import DONE, EMPTY, FAILED
+from hpc_sweep.errors import SpecError
+from hpc_sweep.plan import Unit
+from hpc_sweep.prepare import create, prepare
+from hpc_sweep.spec import load_spec
+from hpc_sweep.store import fold, write_part
+from hpc_sweep.work import open_bench
+from hpc_sweep.work.evaluation import evaluate_partitions, part_of
+
+Spec = dict[str, Any]
+SELECTION = "sklearn.model_selection."
+SHAPE = (3, 4)
+DAYS = 120
+ONE_YEAR, EMPTY_PIXEL = (1, 2), (2, 3)
+LASSO, TREE = "sklearn.linear_model.Lasso", "sklearn.tree.DecisionTreeRegressor"
+
+
+def years_data(calendar: str = "standard") -> xr.Dataset:
+    """Return four years of samples in no order; pixels lack some years, one all but one."""
+    rng = np.random.default_rng(11)
+    times = xr.date_range(
+        "2001-01-05", periods=DAYS, freq="12D", calendar=calendar, use_cftime=calendar != "standard"
+    )
+    shuffled = times[rng.permutation(DAYS)]
+    size = (*SHAPE, DAYS)
+    wet, green = rng.normal(size=size), rng.normal(size=size)
+    slope = wet - 0.4 * green**2 + rng.normal(0, 0.3, size)
+    years = np.array([each.year for each in shuffled])
+    for number, place in enumerate(np.ndindex(*SHAPE)):
+        if number % 3 == 1:
+            slope[place][years == 2001 + number % 4] = np.nan
+    slope[ONE_YEAR][years != 2003] = np.nan
+    slope[EMPTY_PIXEL] = np.nan
+    wet[rng.random(size) < 0.04] = np.nan
+    dims = ("latitude", "longitude", "time")
+    basin = np.array(["Tay", "Esk", "Dee"])[np.arange(SHAPE[0] * DAYS).reshape(SHAPE[0], DAYS) % 3]
+    return xr.Dataset(
+        {
+            "wet": (dims, wet),
+            "green": (dims, green),
+            "slope": (dims, slope),
+            "kind": (dims, (slope > 0).astype("int64")),
+            "rain": (dims, np.where(rng.random(size) < 0.2, np.nan, np.clip(np.round(wet), -1, 1))),
+            "late": ("time", years >= 2003),
+            "apart": (dims, rng.random(size) < 0.25),
+        },
+        coords={
+            "latitude": 60 - np.arange(SHAPE[0]) / 4,
+            "longitude": np.arange(SHAPE[1]) / 4 - 1,
+            "time": shuffled,
+            "basin": (("latitude", "time"), basin),
+        },
+    )
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> xr.Dataset:
+    path = tmp_path_factory.mktemp("years") / "data.zarr"
+    made = years_data()
+    encoding = {name: {"chunks": (2, 2, DAYS)} for name in ("wet", "green", "slope", "rain")}
+    made.to_zarr(path, consolidated=False, zarr_format=2, encoding=encoding)
+    made.attrs["path"] = str(path)
+    return made
+
+
+@pytest.fixture
+def spec(data: xr.Dataset, tmp_path: Path) -> Spec:
+    return {
+        "data": {
+            "store": data.attrs["path"],
+            "features": ["wet", "green"],
+            "target": "slope",
+            "partition_by": ["latitude", "longitude"],
+        },
+        "models": [
+            {"estimator": LASSO, "param_grid": {"alpha": [0.01, 0.1, 0.5]}},
+            {"estimator": TREE, "param_grid": {"max_depth": [2, 4], "random_state": [0]}},
+        ],
+        "search": {"cv": {"leave_one_group_out": "time.year"}, "scoring": "r2"},
+        "cluster": {"kind": "local", "workers": 1, "memory": "1GB"},
+        "output": {"store": str(tmp_path / "results.zarr")},
+    }
+
+
+GRIDS = [
+    (Lasso(), {"alpha": [0.01, 0.1, 0.5]}),
+    (DecisionTreeRegressor(random_state=0), {"max_depth": [2, 4]}),
+]
+
+
+def in_process(spec: Spec, width: int | None = None) -> xr.Dataset:
+    """Run a sweep here, each result chunk in units of so many candidates, and return its results.
+
+    The units come last candidates first.
+    """
+    prepared = prepare(load_spec(spec))
+    store = create(prepared)
+    store.run.make()
+    bench = open_bench(str(store.path), prepared.spec.model_dump_json())
+    columns = store.strategy.n_columns
+    for chunk in prepared.plan.result_chunks():
+        whole = Unit(chunk, 0, prepared.plan.n_partitions(chunk), 0, columns)
+        names = []
+        for first in reversed(range(0, columns, width or columns)):
+            unit = replace(whole, first=first, last=min(first + (width or columns), columns))
+            found = evaluate_partitions(bench, unit, time.perf_counter() + 60)
+            part = part_of(bench, [outcome for batch in found for outcome in batch])
+            names.append(write_part(store.run.parts, store.header.id, unit, part))
+        fold(store, chunk, names)
+    return store.dataset().load()
+
+
+def faults(spec: Spec) -> dict[str, str]:
+    """Return what is wrong with a spec, by key; nothing is written."""
+    with pytest.raises(SpecError) as caught:
+        prepare(load_spec(spec))
+    assert not Path(spec["output"]["store"]).exists()
+    assert not Path(spec["output"]["store"] + ".run").exists()
+    return {fault.path: fault.message for fault in caught.value.faults}
+
+
+def samples(data: xr.Dataset, place: tuple[int, ...], *more: str) -> xr.Dataset:
+    """Return the samples of a pixel, in the store's order."""
+    pixel = data.isel(dict(zip(("latitude", "longitude"), place, strict=True)))
+    return pixel.dropna("time", subset=["wet", "green", "slope", *more])
+
+
+def arrays(pixel: xr.Dataset) -> tuple[Any, Any]:
+    return np.stack([pixel["wet"].values, pixel["green"].values], axis=1), pixel["slope"].values
+
+
+def searched(X: Any, y: Any, cv: Any, groups: Any = None) -> Iterator[GridSearchCV]:
+    for estimator, grid in GRIDS:
+        yield GridSearchCV(estimator, grid, cv=cv, scoring="r2").fit(X, y, groups=groups)
+
+
+def same_as_scikit_learn(found: xr.Dataset, searches: list[GridSearchCV], splits: Any) -> None:
+    """Fail unless scores at some splits, means, ranks' winner are those of searches; no others."""
+    theirs = [search.cv_results_ for search in searches]
+    present = np.zeros(found.sizes["split"], dtype=bool)
+    present[splits] = True
+    expected = np.concatenate(
+        [[each[f"split{i}_test_score"] for i in range(present.sum())] for each in theirs], axis=1
+    )
+    np.testing.assert_array_equal(found["test_score"].values[:, present], expected.T)
+    assert np.isnan(found["test_score"].values[:, ~present]).all()
+    assert np.isnan(found["fit_time"].values[:, ~present]).all()
+    for name in ("mean_test_score", "std_test_score"):
+        np.testing.assert_array_equal(found[name], np.concatenate([each[name] for each in theirs]))
+    mean = np.concatenate([each["mean_test_score"] for each in theirs])
+    assert found["best_index"] == mean.argmax()
+    assert found["n_splits"] == present.sum()
+    assert (found["status"] == DONE).all()
+
+
+@pytest.mark.parametrize("width", [None, 2])
+def test_a_year_at_a_time(spec: Spec, data: xr.Dataset, width: int | None) -> None:
+    results = in_process(spec, width)
+    np.testing.assert_array_equal(results["split"], [2001, 2002, 2003, 2004])
+    assert results["split"].attrs["long_name"] == "time.year of the test samples"
+    counts = set()
+    for place in np.ndindex(*SHAPE):
+        found = results.isel(latitude=place[0], longitude=place[1])
+        if place in (ONE_YEAR, EMPTY_PIXEL):
+            continue
+        pixel = samples(data, place)
+        years = pixel["time"].dt.year.values
+        own, n_test = np.unique(years, return_counts=True)
+        searches = list(searched(*arrays(pixel), LeaveOneGroupOut(), years))
+        same_as_scikit_learn(found, searches, own - 2001)
+        expected = np.zeros(4)
+        expected[own - 2001] = n_test
+        np.testing.assert_array_equal(found["n_test_samples"], expected)
+        counts.add(len(own))
+    assert counts == {3, 4}
+
+
+def test_a_partition_of_one_group_fails_alone(spec: Spec) -> None:
+    results = in_process(spec)
+    found = results.isel(latitude=ONE_YEAR[0], longitude=ONE_YEAR[1])
+    assert (found["status"] == FAILED).all()
+    assert "fewer than 2 unique groups" in str(found["message"].values[0])
+    assert found["n_splits"] == 0
+    assert np.isnan(found["best_score"])
+    assert (results["partition_status"] == FAILED).sum() == 1
+    assert (results["partition_status"] == EMPTY).sum() == 1
+
+
+@pytest.mark.parametrize(
+    ("cv", "ours", "name"),
+    [
+        ({"class": f"{SELECTION}GroupKFold", "n_splits": 3}, GroupKFold(3), "basin"),
+        ({"class": f"{SELECTION}LeaveOneGroupOut"}, LeaveOneGroupOut(), "basin"),
+        ({"class": f"{SELECTION}LeavePGroupsOut", "n_groups": 2}, LeavePGroupsOut(2), "time.year"),
+        ({"class": f"{SELECTION}LeaveOneGroupOut"}, LeaveOneGroupOut(), "rain"),
+    ],
+)
+def test_groups_by_any_name(spec: Spec, data: xr.Dataset, cv: Spec, ours: Any, name: str) -> None:
+    """Texts along two dimensions, parts of dates, numbers with gaps: a gap is in no group."""
+    spec["search"]["cv"] = {**cv, "groups": name}
+    results = in_process(spec)
+    for place in ((0, 0), (0, 1), (2, 1)):
+        pixel = samples(data, place, *(["rain"] if name == "rain" else []))
+        groups = pixel[name].values
+        found = results.isel(latitude=place[0], longitude=place[1])
+        assert found["n_samples"] == pixel.sizes["time"]
+        splits: Any = np.arange(ours.get_n_splits(groups=groups))
+        if isinstance(ours, LeaveOneGroupOut):
+            splits = np.isin(results["split"], groups)
+        same_as_scikit_learn(found, list(searched(*arrays(pixel), ours, groups)), splits)
+
+
+def test_ridge_is_solved_for_all_groups_at_once(spec: Spec, data: xr.Dataset) -> None:
+    spec["models"] = [
+        {"estimator": "sklearn.linear_model.Ridge", "param_grid": {"alpha": [0.1, 1]}}
+    ]
+    results = in_process(spec)
+    for place in ((0, 1), (1, 0)):
+        pixel = samples(data, place)
+        years = pixel["time"].dt.year.values
+        search = GridSearchCV(Ridge(), {"alpha": [0.1, 1]}, cv=LeaveOneGroupOut(), scoring="r2")
+        expected = search.fit(*arrays(pixel), groups=years).cv_results_
+        found = results.isel(latitude=place[0], longitude=place[1])
+        np.testing.assert_allclose(
+            found["mean_test_score"], expected["mean_test_score"], rtol=0, atol=1e-9
+        )
+
+
+def test_a_time_series_is_sorted_first(spec: Spec, data: xr.Dataset) -> None:
+    spec["search"]["cv"] = {"class": f"{SELECTION}TimeSeriesSplit", "n_splits": 4}
+    results = in_process(spec)
+    for place in ((0, 0), (1, 2)):
+        pixel = samples(data, place).sortby("time")
+        searches = list(searched(*arrays(pixel), TimeSeriesSplit(4)))
+        found = results.isel(latitude=place[0], longitude=place[1])
+        same_as_scikit_learn(found, searches, [0, 1, 2, 3])
+
+
+def test_other_splits_leave_the_order_of_the_store(spec: Spec, data: xr.Dataset) -> None:
+    spec["search"]["cv"] = 3
+    found = in_process(spec).isel(latitude=0, longitude=0)
+    same_as_scikit_learn(found, list(searched(*arrays(samples(data, (0, 0))), 3)), [0, 1, 2])
+
+
+def test_a_failure_names_the_group(spec: Spec, data: xr.Dataset) -> None:
+    spec["models"] = [{"estimator": {LASSO: {"alpha": -1.0}}}]
+    message = str(in_process(spec)["message"].values[1, 0, 0])  # which lacks 2001
+    assert message.startswith("split 2002: InvalidParameterError")
+
+
+@pytest.mark.parametrize(
+    ("cv", "place", "words"),
+    [
+        ({"leave_one_group_out": "time.yaer"}, "leave_one_group_out", "did you mean 'year'"),
+        ({"leave_one_group_out": "basn"}, "leave_one_group_out", "did you mean 'basin'"),
+        ({"leave_one_group_out": "longitude"}, "leave_one_group_out", "lacks the dimension time"),
+        ({"leave_one_group_out": "basin.year"}, "leave_one_group_out", "'basin' has no year"),
+        ({"leave_one_group_out": 5}, "leave_one_group_out", "names a coordinate"),
+        ({"leave_one_group_out": "basin", "n_splits": 3}, "", "stands alone"),
+        ({"class": f"{SELECTION}GroupKFold", "n_splits": 3}, "", "needs groups"),
+        ({"class": f"{SELECTION}GroupKFold", "n_splits": 9, "groups": "basin"}, "", "3 groups"),
+        ({"class": f"{SELECTION}KFold", "groups": "basin"}, "groups", "does not look at groups"),
+        ({"class": f"{SELECTION}KFold", "sorted_by": "tme"}, "sorted_by", "did you mean 'time'"),
+    ],
+)
+def test_bad_splits_are_refused(spec: Spec, cv: Spec, place: str, words: str) -> None:
+    spec["search"]["cv"] = cv
+    found = faults(spec)
+    assert words in found[f"search.cv.{place}".rstrip(".")]
+
+
+def test_one_group_in_all_the_data_is_refused(spec: Spec, data: xr.Dataset, tmp_path: Path) -> None:
+    one = data.isel(time=data["time"].dt.year == 2002).drop_encoding()
+    one.to_zarr(tmp_path / "one.zarr", consolidated=False, zarr_format=2)
+    spec["data"]["store"] = str(tmp_path / "one.zarr")
+    assert "1 groups (time.year)" in faults(spec)["search.cv"]
+
+
+def test_another_calendar(spec: Spec, tmp_path: Path) -> None:
+    data = years_data("360_day")
+    data.to_zarr(tmp_path / "calendar.zarr", consolidated=False, zarr_format=2)
+    spec["data"]["store"] = str(tmp_path / "calendar.zarr")
+    results = in_process(spec)
+    pixel = samples(data, (0, 0))
+    years = pixel["time"].dt.year.values
+    searches = list(searched(*arrays(pixel), LeaveOneGroupOut(), years))
+    same_as_scikit_learn(
+        results.isel(latitude=0, longitude=0), searches, np.isin(results["split"], years)
+    )
