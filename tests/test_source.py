@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import warnings
 from collections.abc import Callable
@@ -641,7 +642,7 @@ def test_texts_are_targets_and_gaps_in_them_drop_samples(write: Write) -> None:
     texts = np.array(["wet", "dry", None], dtype=object)[np.arange(12 * 35).reshape(5, 7, 12) % 3]
     source = opened(write(dataset(), "in.nc"))
     source.dataset["kind"] = (("y", "x", "time"), texts)
-    source = Source(spec("-", target="kind"), source.dataset, source.axes, source.sample_dims)
+    source = dataclasses.replace(source, data=spec("-", target="kind"))
     samples = next(source.read(np.array([[1, 2]])))
     here = source.dataset[["a", "b", "kind"]].isel(y=1, x=2).to_dataframe().dropna()
     assert samples.y.tolist() == here["kind"].tolist()

@@ -27,7 +27,7 @@ MOST_DIMS = 2
 
 
 class Refusal(Exception):
-    """What is wrong with one axis, or what is asked of dates."""
+    """What is wrong with one axis or feature, or what is asked of dates."""
 
 
 def make_axes(

@@ -9,8 +9,10 @@ import xarray as xr
 from hpc_sweep.errors import Fault, SpecError, listed, nearest
 from hpc_sweep.partitions import Axis
 from hpc_sweep.source.axes import make_axes
+from hpc_sweep.source.features import with_made
 from hpc_sweep.source.keys import key_names, make_keys, named_parts
 from hpc_sweep.source.loader import call_loader
+from hpc_sweep.source.reading import PlainReading
 from hpc_sweep.source.source import Source
 from hpc_sweep.source.stores import expanded_places, open_stores
 from hpc_sweep.spec import OWN_NAMES, DataSpec, SearchSpec, wanted_axes
@@ -34,7 +36,9 @@ def open_source(data: DataSpec, search: SearchSpec | None = None) -> Source:
         When its disk fails.
     """
     dataset = named_parts(_dataset(data), key_names(data, search))
-    faults = list(_variable_faults(data, dataset))
+    dataset, reading, faults = with_made(data, dataset, PlainReading(dataset))
+    refused = {fault.path for fault in faults}
+    faults += [fault for fault in _variable_faults(data, dataset) if fault.path not in refused]
     dims = _dims(data, dataset)
     axes, more = make_axes(list(wanted_axes(data.partition_by)), dataset, dims)
     faults += [*more, *_sample_faults(data, dataset)]
@@ -42,7 +46,7 @@ def open_source(data: DataSpec, search: SearchSpec | None = None) -> Source:
         raise SpecError(faults)
     sample_dims = _sample_dims(data, axes, dims)
     keys, faults = make_keys(data, search, dataset, dims, sample_dims)
-    source = Source(data, dataset, axes, sample_dims, keys=keys)
+    source = Source(data, dataset, axes, sample_dims, reading, keys)
     faults += _shape_faults(source)
     if faults:
         raise SpecError(faults)

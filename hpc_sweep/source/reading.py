@@ -18,6 +18,10 @@ Box = Mapping[str, slice | NDArray[np.intp]]
 class Reading(Protocol):
     """How variables come into memory."""
 
+    def sources(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Return the stored variables that are read for some variables, each once."""
+        ...
+
     def read(self, names: Sequence[str], box: Box) -> dict[str, xr.Variable]:
         """Read variables inside a box.
 
@@ -41,6 +45,10 @@ class PlainReading:
     """Variables as they are in a lazily opened data set."""
 
     dataset: xr.Dataset
+
+    def sources(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Return the names: all are stored."""
+        return tuple(names)
 
     def read(self, names: Sequence[str], box: Box) -> dict[str, xr.Variable]:
         """Read variables inside a box."""

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from hpc_sweep.errors import Fault
 from hpc_sweep.partitions import Axis, Cut, PartitionGrid, Pick
 from hpc_sweep.source.keys import Keys, group_labels, holdout_faults
-from hpc_sweep.source.reading import PlainReading, Reading, as_estimators_take
+from hpc_sweep.source.reading import Reading, as_estimators_take
 from hpc_sweep.source.samples import Samples
 from hpc_sweep.spec import DataSpec
 
@@ -43,8 +43,8 @@ class Source:
         What it is cut along, without ``target``.
     sample_dims : tuple of str
         Dimensions along samples.
-    reading : Reading, optional
-        How its variables come into memory, where that is not what xarray does.
+    reading : Reading
+        How its variables come into memory.
     keys : Keys
         By what samples are held out, grouped and sorted.
     """
@@ -53,7 +53,7 @@ class Source:
     dataset: xr.Dataset
     axes: tuple[Axis, ...]
     sample_dims: tuple[str, ...]
-    reading: Reading | None = None
+    reading: Reading
     keys: Keys = field(default_factory=Keys)
 
     @property
@@ -152,8 +152,8 @@ class Source:
 
     @property
     def source_bytes(self) -> int:
-        """Decoded bytes of all variables that are read."""
-        return sum(int(self.dataset[name].nbytes) for name in self.variables)
+        """Decoded bytes of all stored variables that are read."""
+        return sum(int(self.dataset[name].nbytes) for name in self.reading.sources(self.variables))
 
     @property
     def partition_bytes(self) -> int:
@@ -201,8 +201,7 @@ class Source:
             missing value if the spec says so. The held-out ones are apart.
         """
         box = self.cut.box(partitions)
-        reading = self.reading or PlainReading(self.dataset)
-        found = reading.read(self.variables, box)
+        found = self.reading.read(self.variables, box)
         block = {
             name: self.cut.arranged(variable.values, [str(dim) for dim in variable.dims], box)
             for name, variable in found.items()
