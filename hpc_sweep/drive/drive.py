@@ -5,15 +5,16 @@ It knows no search: what a task does is handed in.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import queue
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from distributed import Client, KilledWorker
+from distributed import Client, Future, KilledWorker
 from distributed.client import FutureCancelledError
 
 from hpc_sweep.clusters import Cluster
@@ -32,6 +33,8 @@ MOST_DEATHS = 6
 """A unit whose worker died this often, although its fits were guarded, ends the run."""
 
 TICK_S = 0.5
+RESULT_S = 30
+"""How long to wait for a result whose worker may be gone."""
 WORKERS_EVERY_S = 2.0
 REASON_AFTER_S = 10.0
 REASON_EVERY_S = 60.0
@@ -192,20 +195,41 @@ class Drive:
         future.add_done_callback(self._ready.put)
 
     def _collect(self) -> None:
-        """Take one finished task, or nothing within a tick."""
+        """Take the finished tasks, or nothing within a tick."""
+        finished = [each for each in self._finished() if each in self._flying]
+        together = self._gather([each for each in finished if isinstance(each, Future)])
+        for future in finished:
+            self._take(future, together)
+
+    def _finished(self) -> Iterator[Any]:
+        with contextlib.suppress(queue.Empty):
+            yield self._ready.get(timeout=TICK_S)
+            while True:
+                yield self._ready.get_nowait()
+
+    def _gather(self, finished: Sequence[Future]) -> dict[Future, Any]:
+        """Fetch results at once: one by one they would be fetched at 80 a second."""
+        good = [future for future in finished if future.status == "finished"]
+
+        async def gather() -> Any:
+            return await self.client.gather(good, asynchronous=True)
+
         try:
-            future = self._ready.get(timeout=TICK_S)
-        except queue.Empty:
-            return
-        what = self._flying.get(future)
-        if what is None:
-            return
+            results = self.client.sync(gather, callback_timeout=RESULT_S) if len(good) > 1 else []
+        except Exception:  # of one of them, which is told when it is fetched alone
+            return {}
+        return dict(zip(good, results, strict=False))
+
+    def _take(self, future: Any, together: Mapping[Future, Any]) -> None:
+        """Deal with one finished task, whose result may have been fetched with others."""
+        what = self._flying[future]
         if future.status == "error":
             del self._flying[future]
             self._failed(what, future.exception())
             return
         try:
-            result = future.result(timeout=30)
+            known = future in together
+            result = together[future] if known else future.result(timeout=RESULT_S)
         except TimeoutError:  # its worker went with the receipt; it is computed again
             future.add_done_callback(self._ready.put)
             return
