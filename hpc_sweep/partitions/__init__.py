@@ -4,6 +4,7 @@ from hpc_sweep.partitions.axes import Axis
 from hpc_sweep.partitions.cut import Box, Cut, Joint, Pick
 from hpc_sweep.partitions.grid import PartitionGrid
 from hpc_sweep.partitions.labels import Label, describe, partition_labels, plain_label
+from hpc_sweep.partitions.reads import Layout, Reads
 
 __all__ = [
     "Axis",
@@ -11,8 +12,10 @@ __all__ = [
     "Cut",
     "Joint",
     "Label",
+    "Layout",
     "PartitionGrid",
     "Pick",
+    "Reads",
     "describe",
     "partition_labels",
     "plain_label",

@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 
 from hpc_sweep.partitions.axes import Axis
 
+Bounds = Mapping[str, tuple[NDArray[np.intp], NDArray[np.intp]]]
+"""By dimension, first indices of several boxes, and those behind their last ones."""
+
 Box = Mapping[str, slice]
 """By dimension, which indices; dimensions that it lacks are whole."""
 
@@ -179,10 +182,8 @@ class Cut:
             counts *= last - first
         return counts
 
-    def bounds(
-        self, partitions: NDArray[np.intp]
-    ) -> dict[str, tuple[NDArray[np.intp], NDArray[np.intp]]]:
-        """Return by dimension where each partition begins and ends; where nothing is, 0 and 0."""
+    def bounds(self, partitions: NDArray[np.intp]) -> Bounds:
+        """Return where partitions lie along the dimensions that are cut; if nowhere, at 0 to 0."""
         bounds: dict[str, tuple[NDArray[np.intp], NDArray[np.intp]]] = {}
         for position, axis in enumerate(self.axes):
             for dim, (lows, highs) in axis.spans.items():
@@ -190,22 +191,32 @@ class Cut:
                 if dim in bounds:
                     low, high = np.maximum(low, bounds[dim][0]), np.minimum(high, bounds[dim][1])
                 bounds[dim] = low, high
-        empty = np.zeros(len(partitions), dtype=bool)
+        some = np.ones(len(partitions), dtype=bool)
         for low, high in bounds.values():
-            empty |= low >= high
-        return {
-            dim: (np.where(empty, 0, low), np.where(empty, 0, high))
-            for dim, (low, high) in bounds.items()
-        }
+            some &= low < high
+        return {dim: (low * some, high * some) for dim, (low, high) in bounds.items()}
+
+    def boxes(self, partitions: NDArray[np.intp], starts: NDArray[np.intp]) -> Bounds:
+        """Return the smallest boxes that hold runs of partitions.
+
+        Parameters
+        ----------
+        partitions : ndarray of intp, shape (n_partitions, n_axes)
+            Those of one run after the other.
+        starts : ndarray of intp, shape (n_runs,)
+            Where the runs begin.
+        """
+        boxes = {}
+        for dim, (low, high) in self.bounds(partitions).items():
+            last = np.maximum.reduceat(high, starts)
+            nowhere = np.where(high > 0, low, self.lengths[dim])
+            boxes[dim] = np.minimum(np.minimum.reduceat(nowhere, starts), last), last
+        return boxes
 
     def box(self, partitions: NDArray[np.intp]) -> dict[str, slice]:
         """Return the smallest box that holds partitions, along the dimensions that are cut."""
-        box = {}
-        for dim, (low, high) in self.bounds(partitions).items():
-            some = high > 0
-            first = int(low[some].min(initial=self.lengths[dim]))
-            box[dim] = slice(first, int(high.max())) if some.any() else slice(0, 0)
-        return box
+        found = self.boxes(partitions, np.zeros(1, dtype=np.intp))
+        return {dim: slice(int(low[0]), int(high[0])) for dim, (low, high) in found.items()}
 
     def arranged(self, values: NDArray[Any], dims: Sequence[str], box: Box) -> NDArray[Any]:
         """Return a variable's part in a box with one dimension for each of `joints`.

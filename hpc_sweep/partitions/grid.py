@@ -33,6 +33,11 @@ class PartitionGrid:
         """How many partitions there are."""
         return math.prod(self.shape)
 
+    @property
+    def read_block(self) -> int:
+        """How many partitions are read as a whole, at the most."""
+        return math.prod(map(min, self.shape, self.read_chunks))
+
     def chunk_grid(self, chunks: Sequence[int]) -> tuple[int, ...]:
         """Return how many chunks of that shape cover the grid along each dimension."""
         return tuple(-(-n // c) for n, c in zip(self.shape, chunks, strict=True))

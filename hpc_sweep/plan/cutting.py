@@ -49,19 +49,6 @@ def pieces(lengths: Sequence[int], size: Callable[[], int]) -> Iterator[tuple[in
         start = stop
 
 
-def read_factor(grid: PartitionGrid, chunks: tuple[int, ...], size: int) -> float:
-    """Return how often a chunk of the source is read on average."""
-    aligned = all(
-        width % read == 0 or width >= length
-        for length, width, read in zip(grid.shape, chunks, grid.read_chunks, strict=True)
-    )
-    if aligned and size >= math.prod(map(min, grid.shape, grid.read_chunks)):
-        return 1.0
-    result_chunks = itertools.product(*map(range, grid.chunk_grid(chunks)))
-    reads = sum(-(-run // size) for chunk in result_chunks for run in runs(grid, chunks, chunk))
-    return reads / math.prod(grid.chunk_grid(grid.read_chunks))
-
-
 def uncovered(unit: Unit, covered: NDArray[np.bool_]) -> Iterator[Unit]:
     """Yield the rectangles of a unit that are not covered."""
     open_cells = ~covered[unit.start : unit.stop, unit.first : unit.last]

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from hpc_sweep.errors import PlanError
 from hpc_sweep.partitions import PartitionGrid
-from hpc_sweep.plan.cutting import pieces, read_factor, runs, uncovered
+from hpc_sweep.plan.cutting import pieces, runs, uncovered
+from hpc_sweep.plan.reading import Reading
 from hpc_sweep.plan.sizes import format_bytes
 from hpc_sweep.plan.units import Chunk, Unit
 from hpc_sweep.plan.workload import Workload
@@ -163,16 +164,17 @@ def make_plan(
     if chunks is None:
         chunks = _result_chunks(workload, max_files, least_chunks)
     partitions, columns = _unit_size(workload, workers)
-    memory = _memory(workload, partitions)
+    reading = Reading(workload, chunks)
+    memory = _memory(reading, partitions)
     if worker_memory_bytes is not None:
         while memory > worker_memory_bytes and partitions > 1:
             partitions = -(-partitions // 2)
-            memory = _memory(workload, partitions)
+            memory = _memory(reading, partitions)
         if memory > worker_memory_bytes:
             raise PlanError(_too_large(workload, memory, worker_memory_bytes))
     most = partitions
     while most < math.prod(chunks) and not (
-        worker_memory_bytes is not None and _memory(workload, 2 * most) > worker_memory_bytes
+        worker_memory_bytes is not None and _memory(reading, 2 * most) > worker_memory_bytes
     ):
         most *= 2
     slices = -(-workload.n_columns // columns)
@@ -181,10 +183,10 @@ def make_plan(
         chunks=chunks,
         unit_partitions=partitions,
         unit_columns=columns,
-        least_partitions=min(partitions, _block(workload.grid)),
+        least_partitions=min(partitions, workload.grid.read_block),
         most_partitions=most,
         memory_bytes=memory,
-        read_factor=slices * read_factor(workload.grid, chunks, partitions),
+        read_factor=slices * reading.factor(partitions),
     )
 
 
@@ -226,7 +228,7 @@ def _about_half(length: int) -> int:
 def _unit_size(workload: Workload, workers: int) -> tuple[int, int]:
     """Return partitions and columns of a unit: whole source chunks if these are enough."""
     grid = workload.grid
-    block = _block(grid)
+    block = grid.read_block
     wanted = UNITS_PER_WORKER * workers
     partitions = UNIT_FITS // workload.n_fits_each
     partitions = max(block, partitions - partitions % block)
@@ -237,17 +239,10 @@ def _unit_size(workload: Workload, workers: int) -> tuple[int, int]:
     return partitions, -(-workload.n_columns // slices)
 
 
-def _block(grid: PartitionGrid) -> int:
-    """Return how many partitions a whole chunk of the source holds."""
-    return math.prod(min(c, n) for c, n in zip(grid.read_chunks, grid.shape, strict=True))
-
-
-def _memory(workload: Workload, partitions: int) -> int:
-    """Project the memory of a worker: one source chunk's block, one batch at work."""
-    grid = workload.grid
-    block = _block(grid)
-    edge = 2 if partitions < block and len(grid.shape) > 1 else 1
-    held = min(block, partitions * edge) * workload.partition_bytes
+def _memory(reading: Reading, partitions: int) -> int:
+    """Project the memory of a worker: what is read at once, one batch at work."""
+    workload = reading.workload
+    held = reading.held_bytes(partitions)
     results = partitions * workload.cell_bytes
     together = max(workload.arrays_bytes, min(BATCH_BYTES, partitions * workload.arrays_bytes))
     return BASELINE_BYTES + held + 2 * workload.chunk_bytes + 4 * together + results

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
-from hpc_sweep.partitions import PartitionGrid
+from hpc_sweep.partitions import PartitionGrid, Reads
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Workload:
         Decoded bytes of the largest single chunk of the source.
     n_chunked_arrays, n_other_files : int
         Arrays of the store with one file per result chunk, and files besides.
+    known_reads : Reads, optional
+        What reading partitions costs, where not each index of the source is one.
     """
 
     grid: PartitionGrid
@@ -48,6 +51,12 @@ class Workload:
     chunk_bytes: int
     n_chunked_arrays: int
     n_other_files: int
+    known_reads: Reads | None = None
+
+    @cached_property
+    def reads(self) -> Reads:
+        """What reading partitions costs."""
+        return self.known_reads or Reads.of_grid(self.grid, self.partition_bytes)
 
     @property
     def n_fits(self) -> int:
