@@ -348,6 +348,7 @@ def _workload(strategy: Strategy, source: Source, n_splits: int) -> Workload:
     fixed = len(source.kept_coordinates.variables) + len(strategy.parameters) * 2 + FIXED_FILES
     return Workload(
         grid=source.grid,
+        known_reads=source.reads,
         n_candidates=strategy.n_rows,
         n_columns=strategy.n_columns,
         n_results=math.prod(strategy.lengths.values()),

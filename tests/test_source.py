@@ -326,9 +326,9 @@ def test_contiguous_netcdf(write: Write, monkeypatch: pytest.MonkeyPatch) -> Non
     assert source.chunk_bytes == 0
     assert_reads(source, dataset(), everything(source)[:5])
     source.dataset.close()
-    monkeypatch.setattr("hpc_sweep.source.source.FREE_BLOCK_BYTES", 15 * source.partition_bytes)
+    monkeypatch.setattr("hpc_sweep.source.layout.FREE_BLOCK_BYTES", 15 * source.partition_bytes)
     assert opened(store).grid.read_chunks == (2, 7)
-    monkeypatch.setattr("hpc_sweep.source.source.FREE_BLOCK_BYTES", 1)
+    monkeypatch.setattr("hpc_sweep.source.layout.FREE_BLOCK_BYTES", 1)
     assert opened(store).grid.read_chunks == (1, 1)
 
 

@@ -16,17 +16,15 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from hpc_sweep.errors import Fault
-from hpc_sweep.partitions import Axis, Cut, PartitionGrid, Pick
+from hpc_sweep.partitions import Axis, Cut, PartitionGrid, Pick, Reads
 from hpc_sweep.source.keys import Keys, group_labels, holdout_faults
+from hpc_sweep.source.layout import chunk_shape, read_chunks, reads_of
 from hpc_sweep.source.reading import Reading, as_estimators_take
 from hpc_sweep.source.samples import Samples
 from hpc_sweep.spec import DataSpec
 
 TOGETHER_BYTES = 4 * 2**20
 """So many bytes of partitions are made into arrays together, or one partition's."""
-
-FREE_BLOCK_BYTES = 64_000_000
-"""Size of a block where the source has no chunks of its own (contiguous netCDF)."""
 
 
 @dataclass(frozen=True)
@@ -93,13 +91,18 @@ class Source:
     def grid(self) -> PartitionGrid:
         """The partitions."""
         sizes = tuple(axis.size for axis in self.axes)
-        grid = PartitionGrid(self.dims, sizes, self._read_chunks())
+        grid = PartitionGrid(self.dims, sizes, read_chunks(self.reads, self.partition_bytes))
         if not self.separate:
             return grid
         count = len(self.targets)
         return PartitionGrid(
             (*grid.dims, "target"), (*grid.shape, count), (*grid.read_chunks, count)
         )
+
+    @cached_property
+    def reads(self) -> Reads:
+        """What reading partitions costs."""
+        return reads_of(self.cut, (self.dataset[name] for name in self.variables))
 
     @cached_property
     def coordinates(self) -> dict[str, NDArray[Any]]:
@@ -165,7 +168,7 @@ class Source:
     def chunk_bytes(self) -> int:
         """Decoded bytes of the largest chunk of any variable."""
         return max(
-            math.prod(_chunk_shape(self.dataset[name]) or (0,)) * self.dataset[name].dtype.itemsize
+            math.prod(chunk_shape(self.dataset[name]) or (0,)) * self.dataset[name].dtype.itemsize
             for name in self.variables
         )
 
@@ -201,7 +204,8 @@ class Source:
             missing value if the spec says so. The held-out ones are apart.
         """
         box = self.cut.box(partitions)
-        found = self.reading.read(self.variables, box)
+        cut = [name for name in self.variables if not box or {*box} & {*self.dataset[name].dims}]
+        found = {**self.reading.read(cut, box), **(self._common if box else {})}
         block = {
             name: self.cut.arranged(variable.values, [str(dim) for dim in variable.dims], box)
             for name, variable in found.items()
@@ -210,6 +214,13 @@ class Source:
         target = partitions[:, -1] if self.separate else np.zeros(len(partitions), dtype=np.intp)
         for some, pick in self.cut.picks(partitions, box, TOGETHER_BYTES // each):
             yield from self._samples(block, pick, target[some])
+
+    @cached_property
+    def _common(self) -> Mapping[str, xr.Variable]:
+        """Variables that are the same for all partitions, read once."""
+        cut = {dim for axis in self.axes for dim in axis.dims}
+        common = [n for n in self.variables if not cut & {*self.dataset[n].dims}]
+        return self.reading.read(common, {})
 
     def _samples(
         self, block: dict[str, NDArray[Any]], pick: Pick, target: NDArray[np.intp]
@@ -241,32 +252,6 @@ class Source:
         there = _stacked(block, [self.mask], pick, "bool")[:, :, 0]
         return there if str(self.data.where).startswith("~") else ~there
 
-    def _read_chunks(self) -> tuple[int, ...]:
-        """Return how many labels of each axis lie in whole chunks of the largest variable."""
-        cut = {dim for axis in self.axes for dim in axis.dims}
-        names = [name for name in self.variables if cut & set(self.dataset[name].dims)]
-        if not names:
-            return tuple(axis.size for axis in self.axes)
-        largest = self.dataset[max(names, key=lambda name: self.dataset[name].nbytes)]
-        shape = _chunk_shape(largest)
-        if shape is not None:
-            chunk = dict(zip(map(str, largest.dims), shape, strict=True))
-            return tuple(_labels_in_chunks(axis, chunk) for axis in self.axes)
-        room = max(1, FREE_BLOCK_BYTES // max(1, self.partition_bytes))
-        free: list[int] = []
-        for axis in reversed(self.axes):
-            free.insert(0, max(1, min(axis.size, room)))
-            room //= axis.size
-        return tuple(free)
-
-
-def _labels_in_chunks(axis: Axis, chunk: Mapping[str, int]) -> int:
-    """Return how many labels of an axis fill whole chunks; all where they follow no rule."""
-    if axis.width is None or axis.dims[0] not in chunk:
-        return axis.size
-    length = chunk[axis.dims[0]]
-    return min(axis.size, length // math.gcd(length, axis.width))
-
 
 def _stacked(
     block: Mapping[str, NDArray[Any]], names: Sequence[str], pick: Pick, dtype: str | None = None
@@ -285,14 +270,6 @@ def _lacking(array: NDArray[Any]) -> NDArray[np.bool_]:
     for column in range(array.shape[2]) if array.dtype.kind in "fO" else ():
         lacking |= pd.isnull(array[:, :, column])
     return lacking
-
-
-def _chunk_shape(array: xr.DataArray) -> tuple[int, ...] | None:
-    """Return the shape of a variable's chunks on disk, or None when it has none."""
-    preferred = array.encoding.get("preferred_chunks")
-    if not preferred:
-        return None
-    return tuple(int(preferred.get(dim, array.sizes[dim])) for dim in array.dims)
 
 
 def _content(values: NDArray[Any]) -> bytes:
