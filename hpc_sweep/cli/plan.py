@@ -10,6 +10,7 @@ from hpc_sweep.cli.options import as_json, core_hours_text, loaded_spec, spec_op
 
 if TYPE_CHECKING:
     from hpc_sweep.prepare import Prepared
+    from hpc_sweep.source import Source
 
 
 @click.command()
@@ -68,6 +69,7 @@ def plan_facts(prepared: Prepared, *, calibrate: bool = False) -> dict[str, Any]
         "source_bytes": made.workload.source_bytes,
         "read_bytes": made.read_bytes,
         "read_factor": round(made.read_factor, 3),
+        "labels": label_facts(prepared.source),
         **hours,
         "finish_seconds": _finish_s(
             hours["core_hours_left"], prepared.cluster.workers, made.n_units()
@@ -75,6 +77,34 @@ def plan_facts(prepared: Prepared, *, calibrate: bool = False) -> dict[str, Any]
         "store": prepared.spec.output.store,
         "store_exists": prepared.store is not None,
     }
+
+
+def label_facts(source: Source) -> dict[str, dict[str, Any]]:
+    """Return how axes of labels that follow no rule are read, and how much has no label."""
+    blocks = source.grid.read_chunks[: len(source.axes)]
+    return {
+        axis.name: {
+            "one_by_one": block == 1 < axis.size,
+            "one_by_one_factor": round(source.reads.alone(blocks, place), 3),
+            "without_label": axis.n_missing,
+            "of": axis.codes.size,
+        }
+        for place, (axis, block) in enumerate(zip(source.axes, blocks, strict=True))
+        if axis.width is None
+    }
+
+
+def _labels_text(facts: dict[str, dict[str, Any]]) -> str:
+    """Return how labels are read and why, and how much has none."""
+    texts = []
+    for name, fact in facts.items():
+        together = "each by itself" if fact["one_by_one"] else "those of a unit together"
+        factor = fact["one_by_one_factor"]
+        text = f"{name} {together} (one by one reads {factor:.3g} times as much as all at once)"
+        if fact["without_label"]:
+            text += f", {fact['without_label']:,} of {fact['of']:,} places have none"
+        texts.append(text)
+    return "; ".join(texts)
 
 
 def _calibrated(prepared: Prepared) -> dict[str, Any]:
@@ -161,7 +191,9 @@ def plan_text(prepared: Prepared, facts: dict[str, Any]) -> str:
     measured = "" if peak is None else f", {format_bytes(peak)} measured"
     read = format_bytes(facts["read_bytes"])
     factor = facts["read_factor"]
-    times = "each chunk once" if factor == 1 else f"each chunk {factor:g} times on average"
+    times = (
+        "each chunk once" if round(factor, 2) == 1 else f"each chunk {factor:g} times on average"
+    )
     candidates, strategy = facts["candidates"], prepared.strategy
     lines = {
         "sweep": f"{facts['name']} on {facts['cluster']}, {facts['workers']} workers",
@@ -174,6 +206,7 @@ def plan_text(prepared: Prepared, facts: dict[str, Any]) -> str:
         f"{facts['candidates_per_unit']:,} {strategy.dim}s",
         "memory": f"{format_bytes(memory)} projected per worker{measured}, of {of}",
         "to read": f"{read}, {times}",
+        "labels": _labels_text(facts["labels"]),
         "files": f"{facts['files']:,} of at most {facts['max_files']:,}",
         "core-hours": _core_hours_text(facts),
         "time": _time_text(facts),

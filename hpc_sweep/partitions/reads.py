@@ -72,7 +72,7 @@ class Reads:
     cut : Cut
         How the data is cut.
     layouts : tuple of Layout
-        The variables that have a dimension that is cut; others are read once by a worker.
+        The variables that differ between partitions; others are read once by a worker.
     """
 
     cut: Cut
@@ -151,3 +151,17 @@ class Reads:
         *others, all_at_once = sorted(set(choices), key=math.prod)
         limit = COMPACT * self.of_blocks(all_at_once)
         return next((each for each in others if self.of_blocks(each) <= limit), all_at_once)
+
+    def alone(self, blocks: Sequence[int], place: int) -> float:
+        """Return how many times as much is read when an axis' labels are read one by one.
+
+        Parameters
+        ----------
+        blocks : sequence of int
+            How many labels of the other axes are read at once.
+        place : int
+            Which axis.
+        """
+        one, every = list(blocks), list(blocks)
+        one[place], every[place] = 1, self.cut.axes[place].size
+        return self.of_blocks(one) / max(1.0, self.of_blocks(every))

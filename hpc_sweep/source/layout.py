@@ -14,7 +14,7 @@ FREE_BLOCK_BYTES = 64_000_000
 
 
 def reads_of(cut: Cut, arrays: Iterable[xr.DataArray]) -> Reads:
-    """Return what reading costs; variables that are not cut cost nothing.
+    """Return what reading costs; variables that all partitions have alike cost nothing.
 
     Parameters
     ----------
@@ -23,8 +23,8 @@ def reads_of(cut: Cut, arrays: Iterable[xr.DataArray]) -> Reads:
     arrays : iterable of xarray.DataArray
         The variables that are read, lazily opened.
     """
-    cut_dims = {dim for axis in cut.axes for dim in axis.dims}
-    return Reads(cut, tuple(_layout(each) for each in arrays if cut_dims & {*each.dims}))
+    dims = {dim for axis in cut.axes for dim in axis.dims}
+    return Reads(cut, tuple(_layout(each) for each in arrays if not dims or dims & {*each.dims}))
 
 
 def read_chunks(reads: Reads, partition_bytes: int) -> tuple[int, ...]:
@@ -38,8 +38,8 @@ def read_chunks(reads: Reads, partition_bytes: int) -> tuple[int, ...]:
         Size of the largest partition.
     """
     axes = reads.cut.axes
-    if not reads.layouts:
-        return tuple(axis.size for axis in axes)
+    if not axes:
+        return ()
     largest = max(reads.layouts, key=lambda layout: layout.nbytes)
     if any(length > 1 for length in largest.chunks.values()):
         return reads.blocks([_labels_in_chunks(axis, largest.chunks) for axis in axes])
