@@ -102,7 +102,8 @@ class Source:
     @cached_property
     def reads(self) -> Reads:
         """What reading partitions costs."""
-        return reads_of(self.cut, (self.dataset[name] for name in self.variables))
+        stored = self.reading.sources(self.variables)
+        return reads_of(self.cut, (self.dataset[name] for name in stored))
 
     @cached_property
     def coordinates(self) -> dict[str, NDArray[Any]]:
