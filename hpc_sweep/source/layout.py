@@ -54,6 +54,12 @@ def chunk_shape(array: xr.DataArray) -> tuple[int, ...] | None:
     return tuple(int(preferred.get(dim, array.sizes[dim])) for dim in array.dims)
 
 
+def held_shape(array: xr.DataArray) -> tuple[int, ...] | None:
+    """Return the shape of what is held in memory while a variable is read, or None."""
+    held = array.encoding.get("held_chunks")
+    return tuple(held[dim] for dim in array.dims) if held else chunk_shape(array)
+
+
 def _layout(array: xr.DataArray) -> Layout:
     dims = [str(dim) for dim in array.dims]
     chunks = chunk_shape(array) or (1,) * len(dims)

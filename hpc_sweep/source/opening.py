@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 
+import pyarrow as pa
 import xarray as xr
 
 from hpc_sweep.errors import Fault, SpecError, listed, nearest
@@ -15,7 +17,11 @@ from hpc_sweep.source.loader import call_loader
 from hpc_sweep.source.reading import PlainReading
 from hpc_sweep.source.source import Source
 from hpc_sweep.source.stores import expanded_places, open_stores
+from hpc_sweep.source.tablefiles import file_table, frame_table, is_table
+from hpc_sweep.source.tables import TableReading, open_table
 from hpc_sweep.spec import OWN_NAMES, DataSpec, SearchSpec, wanted_axes
+
+LOADED = "an xarray.Dataset, a data frame or (X, y)"
 
 
 def open_source(data: DataSpec, search: SearchSpec | None = None) -> Source:
@@ -35,8 +41,10 @@ def open_source(data: DataSpec, search: SearchSpec | None = None) -> Source:
     DiskError
         When its disk fails.
     """
-    dataset = named_parts(_dataset(data), key_names(data, search))
-    dataset, reading, faults = with_made(data, dataset, PlainReading(dataset))
+    stored = _opened(data)
+    dataset = named_parts(stored.dataset, key_names(data, search))
+    stored = dataclasses.replace(stored, dataset=dataset)
+    dataset, reading, faults = with_made(data, dataset, stored)
     refused = {fault.path for fault in faults}
     faults += [fault for fault in _variable_faults(data, dataset) if fault.path not in refused]
     dims = _dims(data, dataset)
@@ -53,15 +61,36 @@ def open_source(data: DataSpec, search: SearchSpec | None = None) -> Source:
     return source
 
 
-def _dataset(data: DataSpec) -> xr.Dataset:
-    if data.loader is None:
-        return open_stores(data, expanded_places(data))
+def _opened(data: DataSpec) -> PlainReading | TableReading:
+    if data.loader is not None:
+        return _loaded(data)
+    places = expanded_places(data)
+    tables = [place for place in places if is_table(place)]
+    if not tables:
+        return PlainReading(open_stores(data, places))
+    if len(tables) < len(places):
+        (other, *_) = (place for place in places if place not in tables)
+        message = f"'{tables[0]}' is a table and '{other}' is not; they cannot be joined"
+        raise SpecError([Fault("data.store", message)])
+    if data.group is not None:
+        raise SpecError([Fault("data.group", f"'{tables[0]}' is a table, which has no groups")])
+    return open_table(data, file_table(data, tables))
+
+
+def _loaded(data: DataSpec) -> PlainReading | TableReading:
     found = call_loader(data)
     if isinstance(found, xr.DataArray) and found.name is not None:
-        return found.to_dataset()
+        found = found.to_dataset()
     if isinstance(found, xr.Dataset):
-        return found
-    message = f"'{data.loader}' returned {type(found).__name__}; a loader returns a Dataset"
+        return PlainReading(found)
+    try:
+        table = frame_table(found)
+    except pa.ArrowException as error:  # a column of several kinds
+        message = f"the data frame of '{data.loader}' is no table: {error}"
+        raise SpecError([Fault("data.loader", message)]) from error
+    if table is not None:
+        return open_table(data, table)
+    message = f"'{data.loader}' returned {type(found).__name__}; a loader returns {LOADED}"
     raise SpecError([Fault("data.loader", message)])
 
 

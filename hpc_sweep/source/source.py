@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from hpc_sweep.errors import Fault
 from hpc_sweep.partitions import Axis, Cut, PartitionGrid, Pick, Reads
 from hpc_sweep.source.keys import Keys, group_labels, holdout_faults
-from hpc_sweep.source.layout import chunk_shape, read_chunks, reads_of
+from hpc_sweep.source.layout import held_shape, read_chunks, reads_of
 from hpc_sweep.source.reading import Reading, as_estimators_take
 from hpc_sweep.source.samples import Samples
 from hpc_sweep.spec import DataSpec
@@ -169,7 +169,7 @@ class Source:
     def chunk_bytes(self) -> int:
         """Decoded bytes of the largest chunk of any variable."""
         return max(
-            math.prod(chunk_shape(self.dataset[name]) or (0,)) * self.dataset[name].dtype.itemsize
+            math.prod(held_shape(self.dataset[name]) or (0,)) * self.dataset[name].dtype.itemsize
             for name in self.variables
         )
 

@@ -1,0 +1,174 @@
+"""Tables in parquet and CSV files, and in data frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.dataset
+import pyarrow.fs
+
+from hpc_sweep.errors import Fault, SpecError, disk_cause, disk_error
+from hpc_sweep.source.tables import Piece, Table
+from hpc_sweep.spec import DataSpec
+
+CSV_BLOCK_BYTES = 2**24
+"""The kind of a CSV file's columns is seen in its first block."""
+
+_PARQUET = (".parquet", ".pq")
+_CSV = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".csv.bz2", ".csv.zst")
+_ZARR = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
+
+
+def is_table(place: str) -> bool:
+    """Tell whether a path or URL is that of a table."""
+    bare = place.rstrip("/").lower()
+    if bare.endswith((*_PARQUET, *_CSV)):
+        return True
+    folder = Path(place)
+    if "://" in place or not folder.is_dir() or any((folder / name).exists() for name in _ZARR):
+        return False
+    return any(next(folder.rglob(f"*{suffix}"), None) for suffix in _PARQUET)
+
+
+def file_table(data: DataSpec, places: Sequence[str]) -> Table:
+    """Open files as one table.
+
+    Parameters
+    ----------
+    data : DataSpec
+        Its `open_options` go to `pyarrow.csv.ParseOptions`.
+    places : sequence of str
+        Parquet files or folders of them, or CSV files.
+
+    Raises
+    ------
+    SpecError
+        When they cannot be read, or have columns of different kinds.
+    DiskError
+        When a disk fails.
+    """
+    try:
+        kinds = {place.rstrip("/").lower().endswith(_CSV) for place in places}
+        if len(kinds) > 1:
+            raise SpecError([Fault("data.store", "are parquet and CSV files; use one of them")])
+        return _csv_table(data, places) if kinds == {True} else _parquet_table(data, places)
+    except SpecError:
+        raise
+    except Exception as error:
+        cause = disk_cause(error)
+        if cause is not None and not isinstance(cause, PermissionError):
+            raise disk_error(cause, places[0], "read") from error
+        text = " ".join(str(error).split())[:300]
+        message = f"'{data.origin}' cannot be read as a table ({text})"
+        raise SpecError([Fault("data.store", message)]) from error
+
+
+def frame_table(frame: Any) -> Table | None:
+    """Return a pandas or Dask data frame as a table, or None for anything else.
+
+    A named index is a column.
+    """
+    if isinstance(frame, pd.DataFrame):
+        named = frame.reset_index() if any(frame.index.names) else frame
+        return _arrow_table(pa.Table.from_pandas(named, preserve_index=False))
+    if isinstance(frame, pa.Table):
+        return _arrow_table(frame)
+    if not type(frame).__module__.startswith("dask.dataframe"):
+        return None
+    named = frame.reset_index() if frame.index.name is not None else frame
+    first = pa.Schema.from_pandas(named._meta, preserve_index=False)
+    schema = pa.schema([f.with_type(pa.string()) if pa.types.is_null(f.type) else f for f in first])
+    lengths = named.map_partitions(len).compute(scheduler="synchronous")
+    pieces = [_dask_piece(named, index, schema) for index in range(named.npartitions)]
+    return Table(schema, tuple(pieces), tuple(map(int, lengths)))
+
+
+def _arrow_table(table: pa.Table) -> Table:
+    def piece(columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        yield from table.select(list(columns)).to_batches()
+
+    return Table(table.schema, (piece,), (table.num_rows,))
+
+
+def _dask_piece(frame: Any, index: int, schema: pa.Schema) -> Piece:
+    def piece(columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        part = frame[list(columns)].partitions[index].compute(scheduler="synchronous")
+        wanted = pa.schema([schema.field(name) for name in columns])
+        yield from pa.Table.from_pandas(part, wanted, preserve_index=False).to_batches()
+
+    return piece
+
+
+def _parquet_table(data: DataSpec, places: Sequence[str]) -> Table:
+    if data.open_options:
+        message = "are for stores that xarray opens, and for CSV"
+        raise SpecError([Fault("data.open_options", message)])
+    files = [_dataset(place, pa.dataset.ParquetFileFormat()) for place in places]
+    fragments = [fragment for dataset in files for fragment in dataset.get_fragments()]
+    physical = [fragment.physical_schema for fragment in fragments]
+    schema = pa.unify_schemas(
+        [*physical, *(dataset.schema for dataset in files)], promote_options="permissive"
+    )
+    groups = [group for fragment in fragments for group in fragment.split_by_row_group()]
+    pieces = tuple(_fragment_piece(group, schema) for group in groups)
+    return Table(schema, pieces, tuple(group.row_groups[0].num_rows for group in groups))
+
+
+def _csv_table(data: DataSpec, places: Sequence[str]) -> Table:
+    delimiter = "\t" if any(".tsv" in place.lower() for place in places) else ","
+    try:
+        parse = pa.csv.ParseOptions(**{"delimiter": delimiter, **data.open_options})
+    except TypeError as error:
+        raise SpecError([Fault("data.open_options", str(error))]) from error
+    read = pa.csv.ReadOptions(use_threads=False, block_size=CSV_BLOCK_BYTES)
+
+    def form(types: pa.Schema | None) -> Any:
+        convert = pa.csv.ConvertOptions(strings_can_be_null=True, column_types=types)
+        return pa.dataset.CsvFileFormat(parse, convert_options=convert, read_options=read)
+
+    files = [_dataset(place, form(None)) for place in places]
+    seen = pa.unify_schemas([each.schema for each in files], promote_options="permissive")
+    # what has been whole numbers in the first block may have decimals later
+    schema = pa.schema(
+        [
+            field.with_type(pa.float64())
+            if field.name in data.features and pa.types.is_integer(field.type)
+            else field
+            for field in seen
+        ]
+    )
+    fragments = [f for place in places for f in _dataset(place, form(schema)).get_fragments()]
+    pieces = tuple(_fragment_piece(fragment, schema) for fragment in fragments)
+    return Table(schema, pieces, tuple(fragment.count_rows() for fragment in fragments))
+
+
+def _dataset(place: str, form: Any) -> Any:
+    files, path = fsspec.core.url_to_fs(place)
+    local = isinstance(files, fsspec.implementations.local.LocalFileSystem)
+    system = pa.fs.LocalFileSystem() if local else pa.fs.PyFileSystem(pa.fs.FSSpecHandler(files))
+    return pa.dataset.dataset(path, filesystem=system, format=form, partitioning="hive")
+
+
+def _fragment_piece(fragment: Any, schema: pa.Schema) -> Piece:
+    def piece(columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        scanner = fragment.scanner(
+            schema=schema,
+            columns=list(columns),
+            use_threads=False,
+            batch_readahead=1,
+            fragment_readahead=1,
+        )
+        try:
+            yield from scanner.to_batches()
+        except (pa.ArrowException, OSError) as error:
+            groups = [str(group.id) for group in getattr(fragment, "row_groups", ())]
+            where = ", row group ".join([fragment.path, *groups])
+            raise ValueError(f"{where}: {' '.join(str(error).split())}") from error
+
+    return piece

@@ -1,0 +1,229 @@
+"""Tables as data sets: rows along one dimension, columns as variables, read piece by piece.
+
+A piece is a row group of a parquet file, a CSV file, or a partition of a Dask data frame. Rows are
+put in the order of the labels that partitions are cut by, without moving anything: a partition is
+a range of rows, and of each piece only its rows are kept while the piece is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import xarray as xr
+from numpy.typing import NDArray
+from xarray.backends.common import BackendArray
+from xarray.core import indexing
+
+from hpc_sweep.errors import Fault, SpecError
+from hpc_sweep.source.reading import Box, PlainReading
+from hpc_sweep.spec import DataSpec, wanted_axes
+
+ROW = "row"
+"""The dimension of a table."""
+
+MOST_PIECES = 3
+"""Labels lie together if as many rows as a piece has are in so many pieces on average."""
+
+Piece = Callable[[Sequence[str]], Iterator[pa.RecordBatch]]
+"""Yields some columns of a piece, rows in order."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows and columns somewhere.
+
+    Attributes
+    ----------
+    schema : pyarrow.Schema
+        The columns and their types.
+    pieces : tuple of callable
+        In the order of rows.
+    lengths : tuple of int
+        How many rows each has.
+    """
+
+    schema: pa.Schema
+    pieces: tuple[Piece, ...]
+    lengths: tuple[int, ...]
+
+    @cached_property
+    def dtypes(self) -> dict[str, np.dtype[Any]]:
+        """The columns as NumPy has them."""
+        return {
+            field.name: column_values(pa.chunked_array([], field.type)).dtype
+            for field in self.schema
+        }
+
+    @cached_property
+    def starts(self) -> NDArray[np.intp]:
+        """First row of each piece, and how many there are."""
+        return np.concatenate([[0], np.cumsum(self.lengths)]).astype(np.intp)
+
+    @property
+    def n_rows(self) -> int:
+        """How many rows there are."""
+        return int(self.starts[-1])
+
+    def read(self, columns: Sequence[str], rows: NDArray[np.intp]) -> dict[str, NDArray[Any]]:
+        """Read some columns of some rows; each piece that has any is read once.
+
+        Parameters
+        ----------
+        columns : sequence of str
+            Which ones.
+        rows : ndarray of intp, shape (n_rows,)
+            Each at most once, in any order.
+
+        Returns
+        -------
+        dict of str to ndarray, shape (n_rows,)
+            In the order of `rows`.
+        """
+        places = np.argsort(rows, kind="stable")
+        ascending = rows[places]
+        bounds = np.searchsorted(ascending, self.starts)
+        kept: list[pa.RecordBatch] = []
+        for piece, start, first, last in zip(
+            self.pieces, self.starts, bounds, bounds[1:], strict=False
+        ):
+            if first < last:
+                kept += _kept(piece(columns), ascending[first:last] - start)
+        found = {}
+        for name in columns:
+            kind = None if kept else self.schema.field(name).type
+            values = column_values(pa.chunked_array([each.column(name) for each in kept], kind))
+            found[name] = np.empty_like(values)
+            found[name][places] = values
+        return found
+
+
+def _kept(batches: Iterable[pa.RecordBatch], rows: NDArray[np.intp]) -> Iterator[pa.RecordBatch]:
+    """Yield what is wanted of each batch; `rows` ascend from the first of the batches."""
+    begin = 0
+    for batch in batches:
+        end = begin + batch.num_rows
+        first, last = np.searchsorted(rows, [begin, end])
+        if last - first == batch.num_rows:
+            yield batch
+        elif first < last:
+            yield batch.take(pa.array(rows[first:last] - begin))
+        begin = end
+    if rows.size and rows[-1] >= begin:
+        raise ValueError(f"a piece of the table had {rows[-1] + 1} rows or more, and has {begin}")
+
+
+def column_values(column: pa.ChunkedArray) -> NDArray[Any]:
+    """Return a column as NumPy has it: texts as objects, None where there is none."""
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        column = column.cast(kind.value_type)
+        kind = column.type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return _texts(column)
+    if pa.types.is_decimal(kind) or pa.types.is_null(kind):
+        column = column.cast(pa.float64())
+    elif pa.types.is_date(kind):
+        column = column.cast(pa.timestamp("s"))
+    elif pa.types.is_timestamp(kind) and kind.tz is not None:
+        column = column.cast(pa.timestamp(kind.unit))  # in UTC
+    values: NDArray[Any] = column.to_numpy()
+    return values
+
+
+def _texts(column: pa.ChunkedArray) -> NDArray[Any]:
+    """Return texts as objects; equal ones are one object."""
+    encoded = column.dictionary_encode().unify_dictionaries()
+    texts = encoded.chunk(0).dictionary.to_pylist() if encoded.num_chunks else []
+    codes = [chunk.indices.fill_null(len(texts)).to_numpy() for chunk in encoded.chunks]
+    known = np.array([*texts, None], dtype=object)
+    return known[np.concatenate(codes)] if codes else known[:0]
+
+
+@dataclass(frozen=True)
+class TableReading:
+    """Columns of a table, rows in another order; what is in memory is not read again."""
+
+    dataset: xr.Dataset
+    table: Table
+    order: NDArray[np.intp]
+
+    def sources(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Return the names: all are stored."""
+        return tuple(names)
+
+    def read(self, names: Sequence[str], box: Box) -> dict[str, xr.Variable]:
+        """Read columns inside a box, together."""
+        variables = self.dataset.variables
+        columns = [n for n in names if n in self.table.dtypes and not variables[n]._in_memory]
+        others = [name for name in names if name not in columns]
+        found = PlainReading(self.dataset).read(others, box)
+        if columns:
+            values = self.table.read(columns, self.order[box.get(ROW, slice(None))])
+            found |= {name: xr.Variable((ROW,), column) for name, column in values.items()}
+        return found
+
+
+class _Column(BackendArray):
+    """A column, read when it is indexed."""
+
+    def __init__(self, table: Table, name: str, order: NDArray[np.intp]) -> None:
+        self.table = table
+        self.name = name
+        self.order = order
+        self.shape = order.shape
+        self.dtype = table.dtypes[name]
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        kind = indexing.IndexingSupport.OUTER_1VECTOR
+        return indexing.explicit_indexing_adapter(key, self.shape, kind, self._read)
+
+    def _read(self, key: tuple[Any, ...]) -> Any:
+        rows, where = np.unique(self.order[key[0]], return_inverse=True)
+        return self.table.read([self.name], rows)[self.name][where]
+
+
+def open_table(data: DataSpec, table: Table) -> TableReading:
+    """Return a table as a data set, its rows in the order of the labels of partitions.
+
+    The columns that name partitions are read; the others are not.
+
+    Raises
+    ------
+    SpecError
+        When a column has the name of the dimension.
+    """
+    if ROW in table.dtypes:
+        message = f"its column '{ROW}' is named like the dimension of a table; rename it"
+        raise SpecError([Fault("data.store", message)])
+    asked = [each.name for each in wanted_axes(data.partition_by) if each.name in table.dtypes]
+    labels = table.read(asked, np.arange(table.n_rows)) if asked else {}
+    codes = [pd.factorize(values, sort=True)[0] for values in labels.values()]
+    order = np.lexsort(codes[::-1]) if codes else np.arange(table.n_rows)
+    encoding = _chunks(table, order)
+    variables = {}
+    for name in table.dtypes:
+        values = indexing.LazilyIndexedArray(_Column(table, name, order))
+        variables[name] = xr.Variable((ROW,), values, encoding=encoding)
+    variables |= {name: xr.Variable((ROW,), values[order]) for name, values in labels.items()}
+    return TableReading(xr.Dataset(variables), table, order)
+
+
+def _chunks(table: Table, order: NDArray[np.intp]) -> Mapping[str, Any]:
+    """Return how many rows in order should be read together, and the extent of a piece."""
+    longest = max(table.lengths, default=0)
+    if not longest:
+        return {}
+    blocks = np.arange(order.size) // longest
+    pieces = np.searchsorted(table.starts, order, side="right")
+    visits = np.unique(blocks * len(table.starts) + pieces).size
+    clustered = visits <= MOST_PIECES * (blocks[-1] + 1)
+    return {
+        "preferred_chunks": {ROW: longest if clustered else order.size},
+        "held_chunks": {ROW: longest},
+    }

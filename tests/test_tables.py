@@ -1,0 +1,290 @@
+"""Tables: plain pandas is the other way to the same arrays."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from hpc_sweep.errors import SpecError
+from hpc_sweep.partitions import partition_labels
+from hpc_sweep.source import Source, open_source
+from hpc_sweep.source.tables import Table, TableReading
+from hpc_sweep.spec import DataSpec
+
+ROWS = 400
+Save = Callable[[pd.DataFrame, Path], list[Path]]
+
+
+@pytest.fixture
+def frame() -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(
+        {
+            "station": rng.choice(["Ürümqi", "Rome", "Oslo", None], ROWS),
+            "level": rng.integers(0, 3, ROWS),
+            "date": pd.date_range("2020-06-01", periods=ROWS, freq="D"),
+            "wind": rng.normal(size=ROWS),
+            "count": rng.integers(0, 9, ROWS),
+            "valid": rng.random(ROWS) > 0.2,
+            "sky": rng.choice(["clear", "cloudy", None], ROWS),
+        }
+    )
+    table.loc[rng.random(ROWS) < 0.1, "wind"] = np.nan
+    return table
+
+
+def parquet(frame: pd.DataFrame, folder: Path) -> list[Path]:
+    frame.to_parquet(folder / "in.parquet", row_group_size=50)
+    return [folder / "in.parquet"]
+
+
+def parquets(frame: pd.DataFrame, folder: Path) -> list[Path]:
+    (folder / "years").mkdir()
+    for year, rows in frame.groupby(frame.date.dt.year):
+        rows.to_parquet(folder / "years" / f"{year}.parquet", row_group_size=90)
+    return [folder / "years"]
+
+
+def pattern(frame: pd.DataFrame, folder: Path) -> list[Path]:
+    parquets(frame, folder)
+    return [folder / "years" / "*.parquet"]
+
+
+def hive(frame: pd.DataFrame, folder: Path) -> list[Path]:
+    pq.write_to_dataset(pa.Table.from_pandas(frame), folder / "in", partition_cols=["level"])
+    return [folder / "in"]
+
+
+def csv(frame: pd.DataFrame, folder: Path) -> list[Path]:
+    frame.to_csv(folder / "in.csv", index=False)
+    return [folder / "in.csv"]
+
+
+def csvs(frame: pd.DataFrame, folder: Path) -> list[Path]:
+    frame[:150].to_csv(folder / "1.csv", index=False)
+    frame[150:].to_csv(folder / "2.csv.gz", index=False)
+    return [folder / "1.csv", folder / "2.csv.gz"]
+
+
+def url(frame: pd.DataFrame, folder: Path) -> list[Path]:
+    (path,) = parquet(frame, folder)
+    return [f"file://{path}"]  # type: ignore[list-item]
+
+
+def spec(*places: Any, **keys: Any) -> DataSpec:
+    usual = {"features": ["wind", "count"], "target": "sky", "partition_by": ["station"]}
+    return DataSpec(**{"store": list(map(str, places)), **usual, **keys})
+
+
+def opened(*places: Any, **keys: Any) -> Source:
+    return open_source(spec(*places, **keys))
+
+
+def fault(*places: Any, key: str, **keys: Any) -> str:
+    with pytest.raises(SpecError) as caught:
+        opened(*places, **keys)
+    return {each.path: each.message for each in caught.value.faults}[key]
+
+
+def assert_reads(
+    source: Source, frame: pd.DataFrame, by: list[str], *, in_order: bool = True
+) -> None:
+    """Check all partitions against a group-by of pandas."""
+    grid = source.grid
+    partitions = grid.reading_order(grid.shape, (0,) * len(grid.shape))
+    columns = [*source.data.features, *source.targets]
+    groups = {k: g[columns].dropna() for k, g in frame.groupby(by)}
+    for partition, samples in zip(partitions, source.read(partitions), strict=True):
+        labels = partition_labels(source.coordinates, source.dims, partition)
+        rows = groups.get(tuple(labels[name] for name in by), frame[columns][:0])
+        found = pd.DataFrame(samples.X, columns=source.data.features)
+        found[source.targets[0]] = samples.y
+        if not in_order:
+            rows = rows.sort_values(columns)
+            found = found.sort_values(columns)
+        expected = rows.reset_index(drop=True)
+        pd.testing.assert_frame_equal(
+            found.reset_index(drop=True), expected, check_dtype=False, check_exact=True
+        )
+
+
+@pytest.mark.parametrize("save", [parquet, parquets, pattern, hive, csv, csvs, url])
+def test_partitions_are_what_pandas_groups(frame: pd.DataFrame, tmp_path: Path, save: Save) -> None:
+    places = save(frame, tmp_path)
+    source = opened(*places)
+    assert source.dims == ("station",)
+    assert source.coordinates["station"].tolist() == ["Oslo", "Rome", "Ürümqi"]
+    assert_reads(source, frame, ["station"], in_order=save is not hive)
+    source = opened(*places, partition_by=["station", "level"], target="count", features=["wind"])
+    assert source.grid.shape == (3, 3)
+    assert_reads(source, frame, ["station", "level"], in_order=save is not hive)
+
+
+def test_labels_that_are_made_of_columns(frame: pd.DataFrame, tmp_path: Path) -> None:
+    places = parquet(frame, tmp_path)
+    source = opened(*places, partition_by=["level", {"date": "year"}])
+    assert_reads(source, frame.assign(year=frame.date.dt.year), ["level", "year"])
+    source = opened(*places, partition_by=[], target=None)
+    (samples,) = source.read(np.zeros((1, 0), dtype=np.intp))
+    np.testing.assert_array_equal(samples.X, frame[["wind", "count"]].dropna())
+
+
+@pytest.mark.parametrize("save", [parquet, csv])
+def test_masks_and_made_features(frame: pd.DataFrame, tmp_path: Path, save: Save) -> None:
+    features = ["wind", "wind@-1", "wind@-3D", "date.month"]
+    source = opened(*save(frame, tmp_path), features=features, target="count", where="~valid")
+    for index, (_, rows) in enumerate(frame.groupby("station")):
+        days = rows.set_index("date").wind
+        rows = rows.assign(step=rows.wind.shift(1), month=rows.date.dt.month)
+        rows["days"] = days.reindex(days.index - pd.Timedelta("3D")).to_numpy()
+        expected = rows[~rows.valid][["wind", "step", "days", "month", "count"]].dropna()
+        (samples,) = source.read(np.array([[index]]))
+        np.testing.assert_array_equal(samples.X, expected.iloc[:, :4])
+        np.testing.assert_array_equal(samples.y, expected["count"])
+
+
+# what is read
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> collections.Counter[int]:
+    """Count how often each piece is read after opening."""
+    counts: collections.Counter[int] = collections.Counter()
+    read = TableReading.read
+
+    def counted(self: TableReading, *given: Any) -> Any:
+        def piece(index: int) -> Any:
+            def counted_piece(columns: Any) -> Any:
+                counts[index] += 1
+                return self.table.pieces[index](columns)
+
+            return counted_piece
+
+        pieces = tuple(map(piece, range(len(self.table.pieces))))
+        table = Table(self.table.schema, pieces, self.table.lengths)
+        return read(dataclasses.replace(self, table=table), *given)
+
+    monkeypatch.setattr(TableReading, "read", counted)
+    return counts
+
+
+@pytest.mark.parametrize("save", [parquet, csvs])
+def test_pieces_are_read_once_for_all_columns(
+    frame: pd.DataFrame, tmp_path: Path, save: Save, reads: collections.Counter[int]
+) -> None:
+    source = opened(*save(frame, tmp_path), features=["wind", "wind@-1", "count"])
+    assert len(list(source.read(np.array([[0], [1], [2]])))) == 3
+    assert set(reads.values()) == {1}
+
+
+def test_only_pieces_in_demand_are_read(
+    frame: pd.DataFrame, tmp_path: Path, reads: collections.Counter[int]
+) -> None:
+    frame = frame.assign(station=np.repeat(np.arange(8), 50))
+    source = opened(*parquet(frame, tmp_path))
+    assert source.grid.read_chunks == (1,)
+    list(source.read(np.array([[2], [3]])))
+    assert reads == {2: 1, 3: 1}
+
+
+def test_scattered_labels_are_read_together(frame: pd.DataFrame, tmp_path: Path) -> None:
+    source = opened(*parquet(frame, tmp_path), partition_by=["station"])
+    assert source.grid.read_chunks == (3,)
+    assert source.chunk_bytes == 50 * 8  # a row group, not the table
+
+
+def test_opening_reads_labels_only(frame: pd.DataFrame, tmp_path: Path) -> None:
+    dataset = opened(*parquet(frame, tmp_path)).dataset
+    assert [n for n, v in dataset.variables.items() if v._in_memory] == ["station"]
+
+
+def test_identity_follows_labels_and_columns(frame: pd.DataFrame, tmp_path: Path) -> None:
+    (path,) = parquet(frame, tmp_path)
+    before = opened(path).identity()
+    assert opened(path).identity() == before
+    frame.loc[[0, 1, 2, 3], "station"] = ["Rome", "Oslo", "Rome", "Oslo"]
+    parquet(frame, tmp_path)
+    assert opened(path).identity() != before
+
+
+# data frames
+
+
+def test_data_frames_of_a_loader(frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+    dask_frame = pytest.importorskip("dask.dataframe").from_pandas(frame, npartitions=3)
+    frames = {
+        "pandas": frame,
+        "indexed": frame.set_index("date"),
+        "category": frame.astype({"station": "category", "sky": "category"}),
+        "dask": dask_frame,
+    }
+    for each in frames.values():
+        monkeypatch.setattr(f"{__name__}.load_frame", lambda each=each: each)
+        data = spec(store=None, loader=f"{__name__}:load_frame")
+        assert_reads(open_source(data), frame, ["station"])
+
+
+def load_frame() -> pd.DataFrame:
+    raise NotImplementedError
+
+
+def test_a_data_frame_that_is_no_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    mixed = pd.DataFrame({"station": [1, "a"], "wind": [1.0, 2.0]})
+    monkeypatch.setattr(f"{__name__}.load_frame", lambda: mixed)
+    message = fault(store=None, loader=f"{__name__}:load_frame", key="data.loader")
+    assert "station" in message
+
+
+# what is refused
+
+
+def test_refusals(frame: pd.DataFrame, tmp_path: Path) -> None:
+    (path,) = parquet(frame, tmp_path)
+    assert "did you mean 'wind'" in fault(path, features=["wnd"], key="data.features.0")
+    assert "need numbers" in fault(path, features=["station"], key="data.features.0")
+    assert "station" in fault(path, partition_by=["staton"], key="data.partition_by.0")
+    assert "no groups" in fault(path, group="a", key="data.group")
+    assert "xarray" in fault(path, open_options={"engine": "a"}, key="data.open_options")
+    (other,) = csv(frame, tmp_path)
+    assert "parquet and CSV" in fault(path, other, key="data.store")
+    assert "did you mean 'in.csv'" in fault(tmp_path / "im.csv", key="data.store")
+    assert "delimitr" in fault(other, open_options={"delimitr": ";"}, key="data.open_options")
+    frame.rename(columns={"level": "row"}).to_parquet(tmp_path / "row.parquet")
+    assert "rename" in fault(tmp_path / "row.parquet", key="data.store")
+    frame[["wind"]].astype(str).to_parquet(tmp_path / "text.parquet")
+    assert "wind" in fault(path, tmp_path / "text.parquet", key="data.store")
+    path.write_bytes(b"PAR1 and no more")
+    assert "in.parquet" in fault(path, key="data.store")
+    (tmp_path / "empty.csv").write_text("")
+    assert "empty.csv" in fault(tmp_path / "empty.csv", key="data.store")
+
+
+def test_other_delimiters(frame: pd.DataFrame, tmp_path: Path) -> None:
+    frame.to_csv(tmp_path / "in.csv", index=False, sep=";")
+    frame.to_csv(tmp_path / "in.tsv", index=False, sep="\t")
+    assert_reads(opened(tmp_path / "in.csv", open_options={"delimiter": ";"}), frame, ["station"])
+    assert_reads(opened(tmp_path / "in.tsv"), frame, ["station"])
+
+
+def test_a_damaged_piece_is_the_fault_of_its_partitions(
+    frame: pd.DataFrame, tmp_path: Path
+) -> None:
+    frame = frame.assign(station=np.repeat(np.arange(8), 50))
+    (path,) = parquet(frame, tmp_path)
+    source = opened(path)
+    content = bytearray(path.read_bytes())
+    where = pq.ParquetFile(path).metadata.row_group(5).column(3).data_page_offset
+    content[where : where + 200] = b"x" * 200
+    path.write_bytes(content)
+    assert len(list(opened(path).read(np.array([[2], [3]])))) == 2
+    with pytest.raises(ValueError, match=r"in\.parquet, row group 5"):
+        list(source.read(np.array([[5]])))
