@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import clone
 
 from hpc_sweep.errors import StoreError, listed
 from hpc_sweep.partitions import describe
+from hpc_sweep.search import refitted
 from hpc_sweep.store import Store
 from hpc_sweep.work import Bench, open_bench
 
 
 def load_model(store: str | Path, **labels: Any) -> Any:
-    """Return the best model of one partition, fitted on all its samples.
+    """Return the best model of one partition, fitted on all its samples but those held out.
 
     Nothing of it is stored: parameters, seed and data give it back. It is what
     scikit-learn's ``GridSearchCV`` has as ``best_estimator_``.
@@ -53,10 +53,8 @@ def load_model(store: str | Path, **labels: Any) -> Any:
     candidate = bench.strategy.candidate(lambda name: results[name].isel(place).values, best)
     model = bench.models[candidate.model]
     params = bench.params(candidate, bench.seed(partition))
-    estimator = clone(model.estimator).set_params(**clone(params, safe=False))
     (samples,) = bench.source.read(partition[np.newaxis])
-    X, y = samples.X, samples.y
-    return estimator.fit(X) if y is None else estimator.fit(X, y)
+    return refitted(model, params, samples.X, samples.y)
 
 
 def _find(bench: Bench, labels: dict[str, Any]) -> NDArray[np.intp]:

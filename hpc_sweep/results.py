@@ -60,7 +60,9 @@ def best_rows(results: xr.Dataset) -> Iterator[dict[str, Any]]:
     results : xarray.Dataset
         What `open_results` returns.
     """
-    names = ["best_index", "best_score", "n_samples", "partition_status"]
+    metrics = SweepSpec.model_validate(json.loads(results.attrs[ATTRIBUTE])["spec"]).metrics
+    held_out = [f"holdout_{m}" for m in metrics if f"holdout_{m}" in results]
+    names = ["best_index", "best_score", *held_out, "n_samples", "partition_status"]
     loaded = {name: results[name].values.ravel() for name in names}
     dims = [str(dim) for dim in results["best_score"].dims]
     shape = results["best_score"].shape
@@ -83,10 +85,15 @@ def best_rows(results: xr.Dataset) -> Iterator[dict[str, Any]]:
             **partition_labels(coordinates, dims, np.unravel_index(flat, shape)),
             "model": candidate.model_name if candidate else None,
             "params": dict(candidate.params) if candidate else {},
-            "score": None if np.isnan(score) else score,
+            "score": _number(score),
+            **{name: _number(loaded[name][flat]) for name in held_out},
             "n_samples": max(0, int(loaded["n_samples"][flat])),
             "status": STATUS_MEANINGS[int(loaded["partition_status"][flat])],
         }
+
+
+def _number(value: Any) -> float | None:
+    return None if np.isnan(value) else float(value)
 
 
 def wins(results: xr.Dataset) -> dict[str, int]:

@@ -140,3 +140,20 @@ if "TEST_DEADLY_FILE" in os.environ:
 def no_score(estimator: Any, X: Any, y: Any) -> float:
     """Score nothing."""
     raise ZeroDivisionError("no score")
+
+
+class TooMuch(RegressorMixin, BaseEstimator):
+    """Predicts the mean; does `how` when fitted on more than `most` samples of a wet place."""
+
+    def __init__(self, how: str = "raise", most: int = 0) -> None:
+        self.how = how
+        self.most = most
+
+    def fit(self, X: Any, y: Any) -> TooMuch:
+        if len(X) > self.most and X[:, 0].mean() > 0:
+            Faulty(self.how).fit(X, y)
+        self.mean_ = y.mean()
+        return self
+
+    def predict(self, X: Any) -> Any:
+        return np.full(len(X), self.mean_)

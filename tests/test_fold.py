@@ -58,7 +58,7 @@ def fold_all(store: Store, truth: Truth) -> Counter[str]:
     """Fold every chunk from one part; return the partitions by state."""
     counts: Counter[str] = Counter()
     for chunk in all_chunks(store):
-        counts.update(fold(store, chunk, [leave(store, truth, whole(store, chunk))]))
+        counts.update(fold(store, chunk, [leave(store, truth, whole(store, chunk))]).counts)
     return counts
 
 

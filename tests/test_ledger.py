@@ -25,7 +25,7 @@ from builders import (
 from hpc_sweep.choices import DONE, EMPTY, FAILED
 from hpc_sweep.errors import StoreError
 from hpc_sweep.plan import Chunk, Unit
-from hpc_sweep.store import Ledger, PartName, Store, fold
+from hpc_sweep.store import Folded, Ledger, PartName, Store, fold
 
 CHUNK = (0, 0)
 
@@ -36,7 +36,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
-def fold_one(store: Store, truth: Truth, chunk: Chunk = CHUNK) -> dict[str, int]:
+def fold_one(store: Store, truth: Truth, chunk: Chunk = CHUNK) -> Folded:
     return fold(store, chunk, [leave(store, truth, whole(store, chunk))])
 
 
@@ -105,7 +105,7 @@ def test_adding_parts_until_a_chunk_is_complete(tmp_path: Path) -> None:
     names = [PartName(store.header.id, unit, 1, "00000000") for unit in units]
     assert [ledger.add(name) for name in names] == [False, False, True]
     assert list(ledger.complete()) == [CHUNK]
-    ledger.fold(CHUNK, {"1": 5, "2": 1})
+    ledger.fold(CHUNK, Folded({"1": 5, "2": 1}))
     assert ledger.covered(CHUNK) is None
     assert list(ledger.complete()) == []
     assert ledger.cells_done() == 18

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
+import os
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,136 +19,48 @@ from sklearn.model_selection import (
     TimeSeriesSplit,
 )
 from sklearn.tree import DecisionTreeRegressor
+from yearly import (
+    EMPTY_PIXEL,
+    LASSO,
+    ONE_YEAR,
+    SHAPE,
+    Spec,
+    arrays,
+    faults,
+    in_process,
+    samples,
+    write,
+    yearly_spec,
+    years_data,
+)
 
 from hpc_sweep.choices import DONE, EMPTY, FAILED
-from hpc_sweep.errors import SpecError
-from hpc_sweep.plan import Unit
-from hpc_sweep.prepare import create, prepare
-from hpc_sweep.spec import load_spec
-from hpc_sweep.store import fold, write_part
-from hpc_sweep.work import open_bench
-from hpc_sweep.work.evaluation import evaluate_partitions, part_of
 
-Spec = dict[str, Any]
 SELECTION = "sklearn.model_selection."
-SHAPE = (3, 4)
-DAYS = 120
-ONE_YEAR, EMPTY_PIXEL = (1, 2), (2, 3)
-LASSO, TREE = "sklearn.linear_model.Lasso", "sklearn.tree.DecisionTreeRegressor"
 
 
-def years_data(calendar: str = "standard") -> xr.Dataset:
-    """Return four years of samples in no order; pixels lack some years, one all but one."""
-    rng = np.random.default_rng(11)
-    times = xr.date_range(
-        "2001-01-05", periods=DAYS, freq="12D", calendar=calendar, use_cftime=calendar != "standard"
-    )
-    shuffled = times[rng.permutation(DAYS)]
-    size = (*SHAPE, DAYS)
-    wet, green = rng.normal(size=size), rng.normal(size=size)
-    slope = wet - 0.4 * green**2 + rng.normal(0, 0.3, size)
-    years = np.array([each.year for each in shuffled])
-    for number, place in enumerate(np.ndindex(*SHAPE)):
-        if number % 3 == 1:
-            slope[place][years == 2001 + number % 4] = np.nan
-    slope[ONE_YEAR][years != 2003] = np.nan
-    slope[EMPTY_PIXEL] = np.nan
-    wet[rng.random(size) < 0.04] = np.nan
-    dims = ("latitude", "longitude", "time")
-    basin = np.array(["Tay", "Esk", "Dee"])[np.arange(SHAPE[0] * DAYS).reshape(SHAPE[0], DAYS) % 3]
-    return xr.Dataset(
-        {
-            "wet": (dims, wet),
-            "green": (dims, green),
-            "slope": (dims, slope),
-            "kind": (dims, (slope > 0).astype("int64")),
-            "rain": (dims, np.where(rng.random(size) < 0.2, np.nan, np.clip(np.round(wet), -1, 1))),
-            "late": ("time", years >= 2003),
-            "apart": (dims, rng.random(size) < 0.25),
-        },
-        coords={
-            "latitude": 60 - np.arange(SHAPE[0]) / 4,
-            "longitude": np.arange(SHAPE[1]) / 4 - 1,
-            "time": shuffled,
-            "basin": (("latitude", "time"), basin),
-        },
-    )
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing here is about power cuts."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> xr.Dataset:
-    path = tmp_path_factory.mktemp("years") / "data.zarr"
     made = years_data()
-    encoding = {name: {"chunks": (2, 2, DAYS)} for name in ("wet", "green", "slope", "rain")}
-    made.to_zarr(path, consolidated=False, zarr_format=2, encoding=encoding)
-    made.attrs["path"] = str(path)
+    made.attrs["path"] = write(made, tmp_path_factory.mktemp("years") / "data.zarr")
     return made
 
 
 @pytest.fixture
 def spec(data: xr.Dataset, tmp_path: Path) -> Spec:
-    return {
-        "data": {
-            "store": data.attrs["path"],
-            "features": ["wet", "green"],
-            "target": "slope",
-            "partition_by": ["latitude", "longitude"],
-        },
-        "models": [
-            {"estimator": LASSO, "param_grid": {"alpha": [0.01, 0.1, 0.5]}},
-            {"estimator": TREE, "param_grid": {"max_depth": [2, 4], "random_state": [0]}},
-        ],
-        "search": {"cv": {"leave_one_group_out": "time.year"}, "scoring": "r2"},
-        "cluster": {"kind": "local", "workers": 1, "memory": "1GB"},
-        "output": {"store": str(tmp_path / "results.zarr")},
-    }
+    return yearly_spec(data.attrs["path"], tmp_path / "results.zarr")
 
 
 GRIDS = [
     (Lasso(), {"alpha": [0.01, 0.1, 0.5]}),
     (DecisionTreeRegressor(random_state=0), {"max_depth": [2, 4]}),
 ]
-
-
-def in_process(spec: Spec, width: int | None = None) -> xr.Dataset:
-    """Run a sweep here, each result chunk in units of so many candidates, and return its results.
-
-    The units come last candidates first.
-    """
-    prepared = prepare(load_spec(spec))
-    store = create(prepared)
-    store.run.make()
-    bench = open_bench(str(store.path), prepared.spec.model_dump_json())
-    columns = store.strategy.n_columns
-    for chunk in prepared.plan.result_chunks():
-        whole = Unit(chunk, 0, prepared.plan.n_partitions(chunk), 0, columns)
-        names = []
-        for first in reversed(range(0, columns, width or columns)):
-            unit = replace(whole, first=first, last=min(first + (width or columns), columns))
-            found = evaluate_partitions(bench, unit, time.perf_counter() + 60)
-            part = part_of(bench, [outcome for batch in found for outcome in batch])
-            names.append(write_part(store.run.parts, store.header.id, unit, part))
-        fold(store, chunk, names)
-    return store.dataset().load()
-
-
-def faults(spec: Spec) -> dict[str, str]:
-    """Return what is wrong with a spec, by key; nothing is written."""
-    with pytest.raises(SpecError) as caught:
-        prepare(load_spec(spec))
-    assert not Path(spec["output"]["store"]).exists()
-    assert not Path(spec["output"]["store"] + ".run").exists()
-    return {fault.path: fault.message for fault in caught.value.faults}
-
-
-def samples(data: xr.Dataset, place: tuple[int, ...], *more: str) -> xr.Dataset:
-    """Return the samples of a pixel, in the store's order."""
-    pixel = data.isel(dict(zip(("latitude", "longitude"), place, strict=True)))
-    return pixel.dropna("time", subset=["wet", "green", "slope", *more])
-
-
-def arrays(pixel: xr.Dataset) -> tuple[Any, Any]:
-    return np.stack([pixel["wet"].values, pixel["green"].values], axis=1), pixel["slope"].values
 
 
 def searched(X: Any, y: Any, cv: Any, groups: Any = None) -> Iterator[GridSearchCV]:

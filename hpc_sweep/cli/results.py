@@ -57,7 +57,7 @@ def _print_table(rows: list[dict[str, Any]], size: int, best: dict[str, int]) ->
     table = Table()
     names = [name for name in rows[0] if name != "status" or _has_others(rows)]
     for name in names:
-        numeric = name in ("score", "n_samples")
+        numeric = name == "n_samples" or _is_score(name)
         table.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(_cell(name, row[name]) for name in names))
@@ -73,11 +73,15 @@ def _cell(name: str, value: Any) -> Any:
 
     if value is None:
         return Text("-")
-    if name == "score":
+    if _is_score(name):
         return Text(f"{value:.4f}")
     if name == "params":
         return Text("\n".join(f"{key}={item}" for key, item in value.items()))
     return Text(str(value))
+
+
+def _is_score(name: str) -> bool:
+    return name == "score" or name.startswith("holdout_")
 
 
 def _has_others(rows: list[dict[str, Any]]) -> bool:

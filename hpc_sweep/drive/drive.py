@@ -21,7 +21,7 @@ from hpc_sweep.clusters import Cluster
 from hpc_sweep.drive.progress import Progress
 from hpc_sweep.errors import ClusterError, DiskError, Interrupted, NoWorkersError, SweepError
 from hpc_sweep.plan import Chunk, Unit
-from hpc_sweep.store import Journal, Ledger, Outage, PartName, Receipt
+from hpc_sweep.store import Folded, Journal, Ledger, Outage, PartName, Receipt
 
 WINDOW_PER_WORKER = 3
 """Units in flight per worker: one at work, and the next ones known to the scheduler."""
@@ -46,11 +46,14 @@ class Tasks(Protocol):
     def evaluate(self, client: Client, unit: Unit, *, guarded: bool) -> Any:
         """Submit a unit, with fits in a process of their own or not; gives a `Receipt`."""
 
+    def score(self, client: Client, unit: Unit, parts: list[PartName], *, guarded: bool) -> Any:
+        """Submit a unit without candidates: the best ones, by these parts; gives a `Receipt`."""
+
     def begun(self, client: Client) -> set[Any]:
         """Return the keys of what is at work."""
 
     def fold(self, client: Client, chunk: Chunk, parts: list[PartName]) -> Any:
-        """Submit a fold; gives the counts of partitions by state."""
+        """Submit a fold; gives a `Folded`."""
 
 
 @dataclass
@@ -163,8 +166,14 @@ class Drive:
             if unit is None:
                 return
             self.journal.write("unit_started", unit=unit.key)
-            guarded = self._deaths[unit.key] >= GUARDED_FROM
-            self._fly(self.tasks.evaluate(self.client, unit, guarded=guarded), unit)
+            self._fly(self._submit(unit), unit)
+
+    def _submit(self, unit: Unit) -> Any:
+        guarded = self._deaths[unit.key] >= GUARDED_FROM
+        if unit.n_cells:
+            return self.tasks.evaluate(self.client, unit, guarded=guarded)
+        parts = self.ledger.parts.get(unit.chunk, [])
+        return self.tasks.score(self.client, unit, parts, guarded=guarded)
 
     def _disk_refuses(self) -> bool:
         """Return whether the disk is waited for; folds that it refused are tried again after."""
@@ -243,8 +252,15 @@ class Drive:
         if isinstance(what, Unit):
             self._unit_done(what, result)
         else:
-            self.ledger.fold(what, result)
-            self.journal.write("chunk_folded", chunk=list(what))
+            self._folded(what, result)
+
+    def _folded(self, chunk: Chunk, folded: Folded) -> None:
+        """Note that a chunk was folded, or hand out what it lacks for that."""
+        share = len(folded.unscored) // (WINDOW_PER_WORKER * max(1, self.progress.workers))
+        lacking = self.ledger.fold(chunk, folded, max(1, share))
+        self._again.extend(lacking)
+        if not lacking:
+            self.journal.write("chunk_folded", chunk=list(chunk))
 
     def _unit_done(self, unit: Unit, receipt: Receipt) -> None:
         done = receipt.part.unit

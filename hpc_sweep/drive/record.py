@@ -47,10 +47,12 @@ class Record:
 
     def add(self, receipt: Receipt) -> None:
         """Learn from a unit that is done; predict the rest once each worker has done some."""
-        self.pace.done(receipt.part.unit, receipt.seconds, receipt.peak_bytes)
-        self._units += 1
         self._core_s += receipt.seconds
         self._peak_bytes = max(self._peak_bytes, receipt.peak_bytes)
+        if not receipt.part.unit.n_cells:  # of what is done last, and tells nothing of the rest
+            return
+        self.pace.done(receipt.part.unit, receipt.seconds, receipt.peak_bytes)
+        self._units += 1
         workers = max(1, self.progress.workers)
         if self._predicted or self._units < RECENT_PER_WORKER * workers:
             return

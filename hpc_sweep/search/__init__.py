@@ -2,6 +2,7 @@
 
 from hpc_sweep.search.daskml import DaskML, unsuited
 from hpc_sweep.search.evaluator import Evaluator
+from hpc_sweep.search.refit import held_out_scores, refitted
 from hpc_sweep.search.results import Evaluation, Evaluations
 from hpc_sweep.search.splits import Split, Splits
 from hpc_sweep.search.tasks import Model, Setting, Task
@@ -19,5 +20,7 @@ __all__ = [
     "Splits",
     "Task",
     "Watch",
+    "held_out_scores",
+    "refitted",
     "unsuited",
 ]

@@ -35,8 +35,9 @@ class Samples:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the features where they tell; 0 where they do not."""
-        return int(getattr(self.X, "nbytes", 0))
+        """Bytes of all features where they tell; 0 where they do not."""
+        others = 0 if self.held_out is None else self.held_out.nbytes
+        return int(getattr(self.X, "nbytes", 0)) + others
 
     def take(self, indices: NDArray[np.intp]) -> Samples:
         """Return some of the samples, in the order of `indices`; these very ones where all are."""

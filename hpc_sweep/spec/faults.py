@@ -31,8 +31,6 @@ def cross_faults(spec: SweepSpec) -> Iterable[Fault]:
         if name in OWN_NAMES:
             yield Fault(f"data.{place}", f"'{name}' is a name of ours in the store; rename it")
     yield from _split_faults(search.cv)
-    if data.holdout is not None:
-        yield Fault("data.holdout", "is not ready in this version; leave it out")
     if data.holdout is not None and search.refit is False:
         message = (
             "is false, but data.holdout scores the best model, refitted; leave one of them out"

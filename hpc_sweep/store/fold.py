@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hpc_sweep.candidates import Candidate
 from hpc_sweep.choices import DONE, EMPTY, FAILED, PENDING
 from hpc_sweep.errors import StoreError
 from hpc_sweep.plan import Chunk, Unit
@@ -17,14 +19,49 @@ from hpc_sweep.store.ranks import best, mean_and_std, rank
 from hpc_sweep.store.store import Store
 from hpc_sweep.strategies import Array
 
-COUNTS = ("n_samples", "n_splits", "n_test_samples")
+COUNTS = ("n_samples", "n_splits", "n_test_samples", "n_holdout")
 """Arrays of a partition that all its parts tell, and in which the larger number is right."""
+
+Put = Callable[[str, NDArray[Any], int], None]
 
 VISIBLE_S = 30.0
 """How long a fresh part may stay invisible on a network file system."""
 
 
-def fold(store: Store, chunk: Chunk, names: Sequence[PartName]) -> dict[str, int]:
+@dataclass(frozen=True)
+class Folded:
+    """What came of a fold.
+
+    Attributes
+    ----------
+    counts : dict
+        How many partitions have which ``partition_status``, by its int8 value as text.
+    unscored : tuple of int
+        Partitions, by their position, whose best candidate is to be scored on the samples held
+        out before this chunk can be folded; nothing is done if there are any.
+    """
+
+    counts: Mapping[str, int]
+    unscored: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The best candidate of a partition.
+
+    Attributes
+    ----------
+    index : int
+        Which row it is.
+    candidate : Candidate
+        What it is.
+    """
+
+    index: int
+    candidate: Candidate
+
+
+def fold(store: Store, chunk: Chunk, names: Sequence[PartName]) -> Folded:
     """Write one result chunk from what it has and its parts, ``status`` last, then delete these.
 
     What the chunk has of candidates without new results is not written again, but for ranks.
@@ -40,8 +77,8 @@ def fold(store: Store, chunk: Chunk, names: Sequence[PartName]) -> dict[str, int
 
     Returns
     -------
-    dict
-        How many partitions have which ``partition_status``, by its int8 value as text.
+    Folded
+        Parts stay if partitions are left unscored.
 
     Raises
     ------
@@ -57,13 +94,54 @@ def fold(store: Store, chunk: Chunk, names: Sequence[PartName]) -> dict[str, int
         and store.read_revision(chunk) == store.header.revision
     ):  # done by a worker that died before its answer came
         delete_parts(store.run.parts, names)
-        return _counts(_states(store, before))
+        return Folded(_counts(_states(store, before)))
+    opened = _opened(store, chunk, before, names)
+    unscored = opened.write()
+    if unscored.size:
+        return Folded({}, tuple(unscored.tolist()))
+    delete_parts(store.run.parts, names)
+    return Folded(_counts(opened.states))
+
+
+def choices(store: Store, unit: Unit, names: Sequence[PartName]) -> dict[int, Choice]:
+    """Return the best candidates of some partitions, as a fold of their chunk will find them.
+
+    Parameters
+    ----------
+    store : Store
+        The store.
+    unit : Unit
+        Which partitions.
+    names : sequence of PartName
+        Parts that cover what their result chunk lacks.
+
+    Returns
+    -------
+    dict of int to Choice
+        By position; without those that have none.
+    """
+    opened = _opened(store, unit.chunk, store.read_status(unit.chunk), names)
+    values = opened.derived(lambda *written: None)
+    found = {}
+    for position in range(unit.start, unit.stop):
+        index = int(values["best_index"][position])
+        if index >= 0:
+            here = functools.partial(_at, values, position)
+            found[position] = Choice(index, store.strategy.candidate(here, index))
+    return found
+
+
+def _at(values: Mapping[str, NDArray[Any]], position: int, name: str) -> Any:
+    return values[name][position]
+
+
+def _opened(
+    store: Store, chunk: Chunk, before: NDArray[np.int8] | None, names: Sequence[PartName]
+) -> _Chunk:
     if before is None:
         before = np.full((store.n_partitions(chunk), store.strategy.n_rows), PENDING, dtype=np.int8)
     parts = [(name.unit, read_part(store.run.parts, name, wait_s=VISIBLE_S)) for name in names]
-    states = _Chunk(store, chunk, before, parts).write()
-    delete_parts(store.run.parts, names)
-    return _counts(states)
+    return _Chunk(store, chunk, before, parts)
 
 
 def _counts(states: NDArray[np.int8]) -> dict[str, int]:
@@ -127,19 +205,32 @@ class _Chunk:
         take = ~done | also_done  # a late failure never lowers a done
         cells = take | (status == PENDING)
         status[cells] = part.status[cells]
-        return _Taken(rows, columns, cells, take[:, 0], part)
+        # a part without candidates has nothing but scores on samples held out
+        whole = take[:, 0] if unit.n_cells else np.zeros(len(status), dtype=bool)
+        return _Taken(rows, columns, cells, whole, part)
 
-    def write(self) -> NDArray[np.int8]:
-        """Write what changes, and return the state of each partition."""
+    @property
+    def states(self) -> NDArray[np.int8]:
+        """The state of each partition."""
+        return _states(self._store, self._status)
+
+    def derived(self, put: Put) -> dict[str, NDArray[Any]]:
+        """Return the arrays without candidates, ranks, and what a strategy is asked about.
+
+        Parameters
+        ----------
+        put : callable
+            Given what is new of each block: name, values, block.
+        """
         store, arrays = self._store, self._store.arrays
         values = {each.name: self._joined(each) for each in arrays if self._is_common(each)}
         present = _present(store, values)
-        new = [self._is_new(rows, present) for rows in store.blocks]
+        new = self._new(values)
         means: dict[str, list[NDArray[np.float64]]] = {metric: [] for metric in store.spec.metrics}
         for block, is_new in enumerate(new):
             found = self._block(block, present) if is_new else {}
             for name in found:
-                self._write(name, found[name], block)
+                put(name, found[name], block)
             for metric, known in means.items():
                 name = f"mean_test_{metric}"
                 known.append(found[name] if is_new else self._read(name, block))
@@ -147,21 +238,62 @@ class _Chunk:
                 values.update(found)
         values.update(self._ranked(values, {m: np.concatenate(k, 1) for m, k in means.items()}))
         values["revision"] = np.full(len(self._status), store.header.revision)
-        values["partition_status"] = _states(store, self._status)
+        values["partition_status"] = self.states
+        return values
+
+    def write(self) -> NDArray[np.intp]:
+        """Write what changes, and return which partitions are unscored; nothing counts if any."""
+        store, arrays = self._store, self._store.arrays
+        values = self.derived(self._write)
+        if store.holds_out:
+            found, unscored = self._held_out(values)
+            if unscored.size:
+                return unscored
+            values.update(found)
         for array in arrays:
             if array.name.startswith("rank_"):
                 self._write_blocks(array.name, values[array.name])
             elif not store.has_rows(array):
                 self._write(array.name, values[array.name])
-        for block in np.flatnonzero(new).tolist():
+        for block in np.flatnonzero(self._new(values)).tolist():
             self._write("status", self._status[:, store.blocks[block]], block)
-        states: NDArray[np.int8] = values["partition_status"]
-        return states
+        return np.array([], dtype=np.intp)
+
+    def _held_out(
+        self, values: Mapping[str, NDArray[Any]]
+    ) -> tuple[dict[str, NDArray[Any]], NDArray[np.intp]]:
+        """Return the best candidates' scores on samples held out, and which lack them."""
+        index = values["best_index"]
+        names = [*(f"holdout_{metric}" for metric in self._store.spec.metrics), "refit_message"]
+        found = {name: self._known(self._arrays[name], 0) for name in names}
+        of = self._known(self._arrays["best_index"], 0)  # whose these are
+        for taken in self._taken:
+            part = taken.part.held_out
+            if part is None:
+                continue
+            here = np.flatnonzero((part.index == index[taken.rows]) & (part.index >= 0))
+            rows = here + taken.rows.start
+            failed = np.array([row in part.messages for row in here.tolist()], dtype=bool)
+            better = (of[rows] != index[rows]) | ~failed  # a late failure never replaces a score
+            here, rows = here[better], rows[better]
+            of[rows] = index[rows]
+            for metric, scores in part.scores.items():
+                found[f"holdout_{metric}"][rows] = scores[here]
+            found["refit_message"][rows] = _texts(index[taken.rows].shape, part.messages)[here]
+        other = of != index
+        for name, known in found.items():
+            known[other] = self._arrays[name].fill
+        return found, np.flatnonzero(other & (index >= 0) & (values["n_holdout"] > 0))
 
     def _is_common(self, array: Array) -> bool:
         """Return whether an array without candidates is made of parts."""
         found = array.is_found or array.name in COUNTS
         return found and not self._store.has_rows(array)
+
+    def _new(self, values: Mapping[str, NDArray[Any]]) -> list[bool]:
+        """Return which blocks there is something new of."""
+        present = _present(self._store, values)
+        return [self._is_new(rows, present) for rows in self._store.blocks]
 
     def _is_new(self, rows: slice, present: NDArray[np.bool_]) -> bool:
         """Return whether candidates have new results, or other means for more splits."""
@@ -268,6 +400,8 @@ def _content(part: Part, array: Array) -> NDArray[Any]:
         return _texts(part.status.shape, part.messages)
     if array.name in part.more:
         return part.more[array.name]
+    if array.name == "n_holdout" and part.held_out is not None:
+        return part.held_out.n_samples
     if array.name.startswith("test_"):
         return part.scores[array.name.removeprefix("test_")]
     found: NDArray[Any] = getattr(part, array.name)

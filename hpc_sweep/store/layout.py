@@ -63,6 +63,7 @@ def result_arrays(strategy: Strategy) -> tuple[Array, ...]:
         }
         arrays.append(Array(name, (*along, "split"), "float32", NAN, attributes))
     arrays += [
+        *_held_out(strategy),
         Array(
             "best_index",
             (),
@@ -145,6 +146,44 @@ def result_arrays(strategy: Strategy) -> tuple[Array, ...]:
         ),
     ]
     return tuple(arrays)
+
+
+def _held_out(strategy: Strategy) -> list[Array]:
+    """Return the scores of the best candidates on samples held out, if any are.
+
+    They come before ``best_index``: where a fold was killed between them, they are not taken for
+    scores of another candidate.
+    """
+    if strategy.spec.data.holdout is None:
+        return []
+    best, labels = f"the best {strategy.dim}, refitted", strategy.spec.metric_labels
+    scores = [
+        Array(
+            f"holdout_{metric}",
+            (),
+            "float64",
+            NAN,
+            {"long_name": f"{label} of {best}, on the samples held out"},
+        )
+        for metric, label in labels.items()
+    ]
+    return [
+        *scores,
+        Array(
+            "refit_message",
+            (),
+            "str",
+            "",
+            {"long_name": f"why {best}, has no score on the samples held out"},
+        ),
+        Array(
+            "n_holdout",
+            (),
+            "int64",
+            -1,
+            {"long_name": "samples held out", "comment": "-1: pending"},
+        ),
+    ]
 
 
 def _test_samples(strategy: Strategy) -> list[Array]:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from hpc_sweep.choices import DONE, PENDING, STATUS_MEANINGS
 from hpc_sweep.errors import StoreError
-from hpc_sweep.plan import WHOLE, Chunk, Share
-from hpc_sweep.store.fold import partition_status
+from hpc_sweep.plan import WHOLE, Chunk, Share, Unit
+from hpc_sweep.store.fold import Folded, partition_status
 from hpc_sweep.store.parts import PartName, delete_parts, is_whole, list_parts, read_part
 from hpc_sweep.store.store import Store
 
@@ -43,6 +43,7 @@ class Ledger:
     counts: Counter[int] = field(default_factory=Counter)
     parts: dict[Chunk, list[PartName]] = field(default_factory=dict)
     _cells: dict[Chunk, NDArray[np.bool_]] = field(default_factory=dict)
+    _unscored: dict[Chunk, set[int]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, store: Store, share: Share = WHOLE) -> Ledger:
@@ -153,21 +154,45 @@ class Ledger:
         self._cells[unit.chunk] = cells
         self.parts.setdefault(unit.chunk, []).append(name)
         cells[unit.start : unit.stop, unit.first : unit.last] = True
-        return bool(cells.all())
+        unscored = self._unscored.get(unit.chunk, set())
+        if not unit.n_cells:
+            unscored.difference_update(range(unit.start, unit.stop))
+        return bool(cells.all()) and not unscored
 
     def complete(self) -> Iterator[Chunk]:
         """Yield chunks that lack nothing but their fold."""
         for chunk, cells in sorted(self._cells.items()):
-            if cells.all():
+            if cells.all() and not self._unscored.get(chunk):
                 yield chunk
 
-    def fold(self, chunk: Chunk, counts: dict[str, int]) -> None:
-        """Note that a chunk was folded."""
+    def fold(self, chunk: Chunk, folded: Folded, most: int = 1) -> list[Unit]:
+        """Note that a chunk was folded, or what it lacks.
+
+        Parameters
+        ----------
+        chunk : tuple of int
+            Which.
+        folded : Folded
+            What came of it.
+        most : int
+            How many partitions a unit may have.
+
+        Returns
+        -------
+        list of Unit
+            Those without candidates that are to be done before it can be folded: they score the
+            best candidates on the samples held out.
+        """
+        if folded.unscored:
+            self._unscored[chunk] = {*folded.unscored}
+            last = self.store.strategy.n_columns
+            return [Unit(chunk, *rows, last, last) for rows in _runs(folded.unscored, most)]
         self.folded.add(chunk)
-        self.parts.pop(chunk, None)
-        self._cells.pop(chunk, None)
-        for kind, count in counts.items():
+        for of_unfolded in (self.parts, self._cells, self._unscored):
+            of_unfolded.pop(chunk, None)
+        for kind, count in folded.counts.items():
             self.counts[int(kind)] += count
+        return []
 
     def remove_superfluous_parts(self) -> None:
         """Delete parts of folded chunks: late ones, or those of a fold that was killed."""
@@ -206,3 +231,14 @@ class Ledger:
             place[place != DONE] = part.status[place != DONE]
         states = partition_status(status[:, strategy.in_spec])
         return Counter(int(state) for state in states if state != PENDING)
+
+
+def _runs(positions: Sequence[int], most: int) -> Iterator[tuple[int, int]]:
+    """Yield ranges of ascending positions that follow each other, so many at the most."""
+    start = stop = positions[0]
+    for position in positions:
+        if position != stop or stop - start == most:
+            yield start, stop
+            start = position
+        stop = position + 1
+    yield start, stop

@@ -44,6 +44,28 @@ class PartName:
 
 
 @dataclass(frozen=True)
+class HeldOutPart:
+    """What a unit found on samples held out.
+
+    Attributes
+    ----------
+    n_samples : ndarray of int64, shape (n_partitions,)
+        How many there are.
+    index : ndarray of int64, shape (n_partitions,)
+        Which candidate, fitted again, was scored on them; −1: none was.
+    scores : dict of str to ndarray of float64, shape (n_partitions,)
+        By metric.
+    messages : dict of int to str
+        By partition, why there is no score where one was to be.
+    """
+
+    n_samples: NDArray[np.int64]
+    index: NDArray[np.int64]
+    scores: Mapping[str, NDArray[np.float64]]
+    messages: Mapping[int, str]
+
+
+@dataclass(frozen=True)
 class Part:
     """The results of one unit.
 
@@ -63,6 +85,8 @@ class Part:
         The strategy's own arrays, by name.
     n_test_samples : ndarray of int64, shape (n_partitions, n_splits), or None
         Test samples of each split; 0 where it is absent.
+    held_out : HeldOutPart or None
+        Where the spec holds samples out.
     """
 
     scores: Mapping[str, NDArray[np.float64]]
@@ -74,6 +98,7 @@ class Part:
     messages: Mapping[tuple[int, int], str]
     more: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     n_test_samples: NDArray[np.int64] | None = None
+    held_out: HeldOutPart | None = None
 
 
 @dataclass(frozen=True)
@@ -125,6 +150,8 @@ def write_part(folder: Path, store_id: str, unit: Unit, part: Part) -> PartName:
     }
     if part.n_test_samples is not None:
         arrays["n_test_samples"] = part.n_test_samples
+    if part.held_out is not None:
+        arrays |= _held_out_arrays(part.held_out)
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
     content = buffer.getvalue()
@@ -163,7 +190,32 @@ def read_part(folder: Path, name: PartName, wait_s: float = 0.0) -> Part:
         {key.removeprefix(kind): arrays.pop(key) for key in list(arrays) if key.startswith(kind)}
         for kind in ("test_", "more_")
     )
-    return Part(scores, **arrays, messages={(i, j): text for i, j, text in messages}, more=more)
+    held_out = _held_out(arrays) if "out_index" in arrays else None
+    texts = {(i, j): text for i, j, text in messages}
+    return Part(scores, **arrays, messages=texts, more=more, held_out=held_out)
+
+
+def _held_out_arrays(part: HeldOutPart) -> dict[str, NDArray[Any]]:
+    texts = json.dumps(sorted(part.messages.items())).encode()
+    return {
+        "out_index": part.index,
+        "out_n_samples": part.n_samples,
+        "out_messages": np.frombuffer(texts, dtype=np.uint8),
+        **{f"outscore_{metric}": scores for metric, scores in part.scores.items()},
+    }
+
+
+def _held_out(arrays: dict[str, NDArray[Any]]) -> HeldOutPart:
+    """Take what is of samples held out from the arrays of a part."""
+    index, n_samples, texts = (
+        arrays.pop(f"out_{name}") for name in ("index", "n_samples", "messages")
+    )
+    scores = {
+        key.removeprefix("outscore_"): arrays.pop(key)
+        for key in list(arrays)
+        if key.startswith("outscore_")
+    }
+    return HeldOutPart(n_samples, index, scores, dict(json.loads(texts.tobytes())))
 
 
 def is_whole(folder: Path, name: PartName) -> bool:

@@ -200,6 +200,11 @@ class Store:
             return zarr.open_group(str(self.path), mode="r+")
 
     @property
+    def holds_out(self) -> bool:
+        """Whether samples are held out, on which the best candidates are scored."""
+        return self.spec.data.holdout is not None
+
+    @property
     def blocks(self) -> list[slice]:
         """The rows of each chunk along the candidates."""
         count, size = self.strategy.n_rows, self.header.block

@@ -273,7 +273,8 @@ class Strategy(abc.ABC):
 
     def rows(self, first: int, last: int) -> slice:
         """Return the rows that the columns of a unit stand for."""
-        return slice(first, last) if self.is_parted else slice(0, self.n_rows)
+        whole = slice(0, self.n_rows if last > first else 0)
+        return slice(first, last) if self.is_parted else whole
 
     def models(self, first: int, last: int) -> list[int]:
         """Return which models the columns of a unit fit."""

@@ -31,6 +31,7 @@ from hpc_sweep.work.evaluation import (
     task_of,
     without_samples,
 )
+from hpc_sweep.work.refits import HeldOut, held_out_of
 from hpc_sweep.work.tasks import Context, bench_of, check_versions, key_of, leave
 
 
@@ -48,12 +49,15 @@ class Loaded:
         How many.
     refused : mapping of int to str
         By model, why there are no splits.
+    held_out : HeldOut
+        How many samples are held out; by dask-ml none is scored on them.
     """
 
     outcome: Outcome | None
     task: Task | None = None
     n_samples: int = 0
     refused: Mapping[int, str] = field(default_factory=dict)
+    held_out: HeldOut = field(default_factory=HeldOut)
 
 
 class Handle:
@@ -138,6 +142,10 @@ class DaskMLTasks:
         self._handles.append(handle)
         return handle
 
+    def score(self, client: Client, unit: Unit, parts: list[PartName], *, guarded: bool) -> Future:
+        """Score the best candidates without dask-ml."""
+        return self._context.score(client, unit, parts, guarded=guarded)
+
     def fold(self, client: Client, chunk: Chunk, parts: list[PartName]) -> Future:
         """Submit a fold."""
         return self._context.fold(client, chunk, parts)
@@ -170,7 +178,7 @@ class DaskMLTasks:
         known = client.submit(facts, loaded, key=f"{key}-facts", pure=False).result()
         for number, each in enumerate(known):
             if each.task is None:
-                yield each.outcome
+                yield replace(each.outcome, held_out=each.held_out)
                 continue
             X, y = (
                 delayed(client.submit(array, loaded, number, name, key=f"{key}-{number}-{name}"))
@@ -184,7 +192,8 @@ class DaskMLTasks:
                 {number: each.refused},
                 engine=lambda request: self._engine(client, bench, request),
             )
-            yield outcome_of(each.n_samples, task, searching.run()[number])
+            outcome = outcome_of(each.n_samples, task, searching.run()[number])
+            yield replace(outcome, held_out=each.held_out)
 
     def _engine(self, client: Client, bench: Bench, request: Request) -> DaskML:
         def explain(task: Task, rows: Sequence[int]) -> Evaluation:
@@ -210,11 +219,12 @@ def load(context: Context, unit: Unit) -> list[Loaded]:
     found = []
     for each in partitions_of(bench, unit):
         outcome = without_samples(bench, unit, each)
+        held_out = held_out_of(each.samples)
         if outcome is None:
             task, refused = task_of(bench, unit, each)
-            found.append(Loaded(None, task, len(task.X), refused))
+            found.append(Loaded(None, task, len(task.X), refused, held_out))
         else:
-            found.append(Loaded(outcome))
+            found.append(Loaded(outcome, held_out=held_out))
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
@@ -17,10 +17,11 @@ from hpc_sweep.partitions import describe
 from hpc_sweep.plan import BATCH_BYTES, Unit
 from hpc_sweep.search import Split, Task
 from hpc_sweep.source import Samples
-from hpc_sweep.store import Part
+from hpc_sweep.store import Choice, HeldOutPart, Part
 from hpc_sweep.strategies import Array, Found
 from hpc_sweep.work.asking import Searching
 from hpc_sweep.work.bench import Bench, open_bench
+from hpc_sweep.work.refits import HeldOut, choice_of, has_all, score_held_out
 from hpc_sweep.work.remains import NOBODY, Attendant, Loss, Remains
 
 BATCH_S = 1.0
@@ -43,6 +44,8 @@ class Outcome:
         Of each split.
     columns : ndarray of intp, shape (n_splits,), or None
         Where these splits stand in the store; at the beginning where absent.
+    held_out : HeldOut
+        What came of samples held out.
     """
 
     found: Found
@@ -50,6 +53,7 @@ class Outcome:
     n_samples: int = 0
     n_test_samples: Sequence[int] = ()
     columns: NDArray[np.intp] | None = None
+    held_out: HeldOut = field(default_factory=HeldOut)
 
 
 @dataclass(frozen=True)
@@ -79,8 +83,11 @@ def evaluate_partitions(
     batch_s: float = BATCH_S,
     attendant: Attendant = NOBODY,
     remains: Remains | None = None,
+    choices: Mapping[int, Choice] | None = None,
 ) -> Iterator[list[Outcome]]:
     """Evaluate the partitions of a unit in order, until time is up; yield batch by batch.
+
+    Where the unit has all candidates, the best one is scored on the samples held out.
 
     Parameters
     ----------
@@ -96,6 +103,8 @@ def evaluate_partitions(
         Told of each step before it begins.
     remains : Remains, optional
         What is known already.
+    choices : mapping of int to Choice, optional
+        Of a unit without candidates: the best ones, by position.
     """
     remains = remains or Remains()
     partitions = partitions_of(bench, unit, attendant, remains)
@@ -103,7 +112,10 @@ def evaluate_partitions(
     size = max(1, remains.one_by_one)
     while batch := list(itertools.islice(partitions, size)):
         begin = time.perf_counter()
-        yield _evaluate(bench, unit, batch, attendant, remains, careful=careful)
+        outcomes = _evaluate(bench, unit, batch, attendant, remains, careful=careful)
+        if bench.source.keys.held_by is not None:
+            outcomes = _with_held_out(bench, unit, batch, outcomes, attendant, remains, choices)
+        yield outcomes
         now = time.perf_counter()
         if now > until:
             break
@@ -163,14 +175,20 @@ def partitions_of(
 
 def without_samples(bench: Bench, unit: Unit, partition: Partition) -> Outcome | None:
     """Return the outcome of a partition that has nothing to fit; None for any other."""
+    loss = _loss_of(bench, partition)
+    return None if loss is None else without_fits(bench, unit, loss)
+
+
+def _loss_of(bench: Bench, partition: Partition) -> Loss | None:
+    """Return why a partition has nothing to fit; None if it has."""
     samples = partition.samples
     if isinstance(samples, Loss):
         reason = f"{describe(bench.labels(partition.index))}: {samples.reason}"
-        return without_fits(bench, unit, Loss(samples.status, reason))
+        return Loss(samples.status, reason)
     if isinstance(samples, Exception):
         text = f"{type(samples).__name__}: {' '.join(str(samples).split())}"
-        return without_fits(bench, unit, Loss(FAILED, f"reading failed: {text}"))
-    return None if len(samples) else without_fits(bench, unit, Loss(EMPTY, ""))
+        return Loss(FAILED, f"reading failed: {text}")
+    return None if len(samples) else Loss(EMPTY, "")
 
 
 def _evaluate(
@@ -186,7 +204,7 @@ def _evaluate(
     outcomes: dict[int, Outcome] = {}
     tasks: dict[int, Task] = {}
     refusals: dict[int, dict[int, str]] = {}
-    for each in batch:
+    for each in batch if unit.n_cells else ():
         position = each.position
         outcome = without_samples(bench, unit, each)
         if outcome is not None:
@@ -199,7 +217,36 @@ def _evaluate(
     for position, found in searching.run().items():
         task = tasks[position]
         outcomes[position] = outcome_of(len(task.X), task, found)
-    return [outcomes[each.position] for each in batch]
+    nothing = without_fits(bench, unit, Loss(FAILED, ""))
+    return [outcomes.get(each.position, nothing) for each in batch]
+
+
+def _with_held_out(
+    bench: Bench,
+    unit: Unit,
+    batch: Sequence[Partition],
+    outcomes: Sequence[Outcome],
+    attendant: Attendant,
+    remains: Remains,
+    choices: Mapping[int, Choice] | None,
+) -> list[Outcome]:
+    """Return outcomes with scores of the best candidates on the samples held out."""
+    found = []
+    chooses = choices is None and has_all(bench.strategy, unit)
+    for each, outcome in zip(batch, outcomes, strict=True):
+        choice = (choices or {}).get(each.position)
+        if chooses:
+            choice = choice_of(bench.strategy, unit, outcome.found)
+        loss = _loss_of(bench, each)
+        if isinstance(each.samples, Samples):
+            scored = score_held_out(bench, each, each.samples, choice, attendant, remains)
+        elif loss is not None and choice is not None:
+            scored = HeldOut(index=choice.index, message=loss.reason)
+        else:
+            scored = HeldOut()
+        found.append(replace(outcome, held_out=scored))
+    attendant.shares()
+    return found
 
 
 def task_of(bench: Bench, unit: Unit, partition: Partition) -> tuple[Task, dict[int, str]]:
@@ -281,4 +328,18 @@ def part_of(bench: Bench, outcomes: Sequence[Outcome]) -> Part:
         },
         {array.name: stacked(array) for array in bench.store.arrays if array.is_found},
         joined([np.array(each.n_test_samples) for each in outcomes], "int64", 0),
+        None if bench.source.keys.held_by is None else _held_out_of(bench, outcomes),
+    )
+
+
+def _held_out_of(bench: Bench, outcomes: Sequence[Outcome]) -> HeldOutPart:
+    found = [outcome.held_out for outcome in outcomes]
+    return HeldOutPart(
+        np.array([each.n_samples for each in found], dtype=np.int64),
+        np.array([each.index for each in found], dtype=np.int64),
+        {
+            metric: np.array([each.scores.get(metric, np.nan) for each in found])
+            for metric in bench.store.spec.metrics
+        },
+        {row: each.message for row, each in enumerate(found) if each.message},
     )

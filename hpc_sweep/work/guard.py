@@ -13,7 +13,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from multiprocessing.sharedctypes import RawArray
 from typing import Any
@@ -24,9 +24,10 @@ from hpc_sweep.choices import FAILED, OUT_OF_MEMORY, TIMED_OUT
 from hpc_sweep.errors import ClusterError
 from hpc_sweep.plan import Unit, format_bytes
 from hpc_sweep.processes import start_child
+from hpc_sweep.store import Choice
 from hpc_sweep.work.evaluation import BATCH_S, Outcome
 from hpc_sweep.work.guarded import Batch, Finished, Request, Saved, serve
-from hpc_sweep.work.place import FITS, READS, SHARES, SIZE, SPLITS, STARTS, Board, Place
+from hpc_sweep.work.place import FITS, READS, REFITS, SHARES, SIZE, SPLITS, STARTS, Board, Place
 from hpc_sweep.work.remains import Loss, Remains
 
 LOOK_S = 0.1
@@ -187,7 +188,14 @@ class Guard:
         self._remains = Remains()
         self._tries: Counter[tuple[int, ...]] = Counter()
 
-    def evaluate(self, store: str, spec: str, unit: Unit, until: float) -> list[Outcome]:
+    def evaluate(
+        self,
+        store: str,
+        spec: str,
+        unit: Unit,
+        until: float,
+        choices: Mapping[int, Choice] | None = None,
+    ) -> list[Outcome]:
         """Return the outcomes of partitions in order, until time is up.
 
         Raises
@@ -205,7 +213,7 @@ class Guard:
             seconds = until - time.perf_counter()
             if rest.start == rest.stop or (outcomes and seconds < 0 and not remains.one_by_one):
                 return outcomes
-            request = Request(store, spec, rest, seconds, batch_s, remains)
+            request = Request(store, spec, rest, seconds, batch_s, remains, choices)
             try:
                 for answer in self._child.answers(request, self._limits):
                     if isinstance(answer, Saved):
@@ -223,7 +231,7 @@ class Guard:
         """Note who is to blame, and that what was at work together is done one by one."""
         remains = self._remains
         alone = place.kind != SHARES or remains.one_by_one > 0
-        if place.kind in (FITS, SHARES):
+        if place.kind in (FITS, SHARES) or (place.kind == REFITS and remains.found):
             remains.one_by_one = place.batch
         what = (place.kind, place.position, place.number, place.candidate)
         self._tries[what] += alone
@@ -237,6 +245,8 @@ class Guard:
         if place.kind == FITS:
             loss = Loss(loss.status, reason, place.column)
             remains.candidates[place.position, place.number, place.candidate] = loss
+        elif place.kind == REFITS:
+            remains.refits[place.position] = Loss(loss.status, reason)
         else:
             loss = Loss(loss.status, f"{WORDS[place.kind]} {reason}")
             positions = range(place.position, place.position + place.count)

@@ -20,9 +20,10 @@ from hpc_sweep.candidates import Candidate
 from hpc_sweep.plan import Unit
 from hpc_sweep.processes import end_with_parent
 from hpc_sweep.search import Evaluation, Task
+from hpc_sweep.store import Choice
 from hpc_sweep.work.bench import open_bench
 from hpc_sweep.work.evaluation import Outcome, evaluate_partitions
-from hpc_sweep.work.place import FITS, READS, SHARES, SPLITS, STARTS, Board
+from hpc_sweep.work.place import FITS, READS, REFITS, SHARES, SPLITS, STARTS, Board
 from hpc_sweep.work.remains import Asked, Attendant, Remains, token
 
 SAVE_S = 1.0
@@ -39,6 +40,7 @@ class Request:
     seconds: float
     batch_s: float
     remains: Remains
+    choices: Mapping[int, Choice] | None = None
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,11 @@ class Reporter(Attendant):
         position, number, _ = self._asked[id(task)]
         self._board.write(FITS, position, 1, self._count, number, self._tokens[row], column)
 
+    def refits(self, position: int) -> None:
+        """Note a refit."""
+        self._save()
+        self._board.write(REFITS, position, 1, self._count)
+
     def shares(self) -> None:
         """Note a shared fit, or the work between fits."""
         self._save()
@@ -155,6 +162,7 @@ def _answer(request: Request, reporter: Reporter, connection: Connection) -> Non
         batch_s=request.batch_s,
         attendant=reporter,
         remains=request.remains,
+        choices=request.choices,
     ):
         connection.send(Batch(outcomes))
 

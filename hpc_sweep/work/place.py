@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-STARTS, READS, SPLITS, FITS, SHARES = range(5)
+STARTS, READS, SPLITS, FITS, SHARES, REFITS = range(6)
 """Kinds of what may be going on."""
 
 _FORM = struct.Struct("dqqqqqQq")
@@ -29,7 +29,7 @@ class Place:
         When it began, by `time.monotonic`, which all processes have in common; inf where it
         may take as long as it takes.
     kind : int
-        `STARTS`, `READS`, `SPLITS`, `FITS` (a candidate alone) or `SHARES`.
+        `STARTS`, `READS`, `SPLITS`, `FITS` (a candidate alone), `SHARES` or `REFITS`.
     position, count : int
         Partitions, by their position in the result chunk; the first one, and how many.
     number : int
@@ -75,7 +75,7 @@ class Board:
         column: int = 0,
     ) -> None:
         """Note what begins now; only fits, shared or not, have a time."""
-        since = time.monotonic() if kind in (FITS, SHARES) else math.inf
+        since = time.monotonic() if kind in (FITS, SHARES, REFITS) else math.inf
         # who dies between these lines was doing nothing that takes long
         what = (kind, position, count, batch, number, candidate, column)
         _FORM.pack_into(self._memory, 0, math.inf, *what)

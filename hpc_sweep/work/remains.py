@@ -51,12 +51,15 @@ class Remains:
         By position, partitions that are given up.
     candidates : dict of (int, int, int) to Loss
         By position, number of the request and `token`, candidates that are given up.
+    refits : dict of int to Loss
+        By position, refits of the best candidate that are given up.
     """
 
     one_by_one: int = 0
     found: dict[Asked, Evaluation] = field(default_factory=dict)
     partitions: dict[int, Loss] = field(default_factory=dict)
     candidates: dict[tuple[int, int, int], Loss] = field(default_factory=dict)
+    refits: dict[int, Loss] = field(default_factory=dict)
 
     def give_up(
         self,
@@ -97,6 +100,9 @@ class Attendant(Watch):
 
     def splits(self, position: int) -> None:
         """Hear that the splits of a partition are going to be made."""
+
+    def refits(self, position: int) -> None:
+        """Hear that the best candidate of a partition is going to be fitted again."""
 
     def takes(self, first: int, count: int) -> None:
         """Hear that so many partitions come next, from the first one on."""

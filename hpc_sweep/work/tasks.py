@@ -24,11 +24,14 @@ from hpc_sweep.errors import ClusterError, SpecError, StoreError
 from hpc_sweep.plan import Chunk, Unit
 from hpc_sweep.spec import SweepSpec
 from hpc_sweep.store import (
+    Choice,
+    Folded,
     Part,
     PartName,
     Receipt,
     Store,
     check_nonce,
+    choices,
     fold,
     group_access,
     write_part,
@@ -77,6 +80,13 @@ class Context:
         key = key_of("unit", unit.key)
         guarded = guarded or self.timeout is not None
         return client.submit(evaluate_unit, self, unit, guarded, key=key, pure=False)
+
+    def score(self, client: Client, unit: Unit, parts: list[PartName], *, guarded: bool) -> Future:
+        """Submit a unit without candidates: the best ones, by these parts, are scored."""
+        key = key_of("score", unit.key)
+        guarded = guarded or self.timeout is not None
+        names = tuple(parts)
+        return client.submit(evaluate_unit, self, unit, guarded, names, key=key, pure=False)
 
     def begun(self, client: Client) -> set[str]:
         """Return the keys of tasks that are at work."""
@@ -137,7 +147,9 @@ def check_versions(context: Context) -> None:
         )
 
 
-def evaluate_unit(context: Context, unit: Unit, guarded: bool = False) -> Receipt:
+def evaluate_unit(
+    context: Context, unit: Unit, guarded: bool = False, parts: tuple[PartName, ...] = ()
+) -> Receipt:
     """Evaluate a unit and leave its part.
 
     Parameters
@@ -148,6 +160,8 @@ def evaluate_unit(context: Context, unit: Unit, guarded: bool = False) -> Receip
         Which partitions and candidates.
     guarded : bool
         Whether fits are done in a process of their own.
+    parts : tuple of PartName
+        Of a unit without candidates: they say which are the best ones.
 
     Returns
     -------
@@ -166,10 +180,12 @@ def evaluate_unit(context: Context, unit: Unit, guarded: bool = False) -> Receip
     until = begin + min(context.unit_seconds, seconds_to_work())
     check_strategy(context.spec)
     bench = bench_of(context)
+    best = None if unit.n_cells else choices(bench.store, unit, parts)
     if guarded:
-        outcomes = _guarded(context, unit, until)
+        outcomes = _guarded(context, unit, until, best)
     else:
-        outcomes = [each for batch in evaluate_partitions(bench, unit, until) for each in batch]
+        batches = evaluate_partitions(bench, unit, until, choices=best)
+        outcomes = [each for batch in batches for each in batch]
     unit = replace(unit, stop=unit.start + len(outcomes))
     return leave(context, bench, unit, part_of(bench, outcomes), begin, get_worker().address)
 
@@ -178,14 +194,16 @@ _child = functools.cache(Child)
 """The process for guarded fits of this worker."""
 
 
-def _guarded(context: Context, unit: Unit, until: float) -> list[Outcome]:
+def _guarded(
+    context: Context, unit: Unit, until: float, best: Mapping[int, Choice] | None
+) -> list[Outcome]:
     memory_bytes = get_worker().memory_manager.memory_limit
     limits = Limits(
         math.inf if context.timeout is None else context.timeout,
         math.inf if memory_bytes is None else USABLE * memory_bytes,
     )
     try:
-        return Guard(_child(), limits).evaluate(context.store, context.spec, unit, until)
+        return Guard(_child(), limits).evaluate(context.store, context.spec, unit, until, best)
     finally:
         if context.timeout is None:  # the next unit may do without it, and need its memory
             _child().end()
@@ -207,7 +225,7 @@ def leave(
     )
 
 
-def fold_chunk(context: Context, chunk: Chunk, parts: tuple[PartName, ...]) -> dict[str, int]:
+def fold_chunk(context: Context, chunk: Chunk, parts: tuple[PartName, ...]) -> Folded:
     """Fold one result chunk, if the driver that asked for it still holds the lease."""
     store = Store.open(context.store)
     check_nonce(Path(context.lease), context.nonce)
