@@ -128,6 +128,8 @@ HARD: dict[str, Callable[[Array, Array], tuple[Array, Array]]] = {
     "far from zero, and narrow": lambda X, y: (X * 1e-6 + 1e6, y),
     "units": lambda X, y: (X * [1e5, 1e-7, 1, 1e3, 1e-3], y),
     "constant": lambda X, y: (put(X, np.s_[:, 2], 7.3), y),
+    "constant but for noise": lambda X, y: (put(X, np.s_[:, 2], 1 + 1e-13 * NOISE[: len(X)]), y),
+    "constant but for rounding": lambda X, y: (put(X, np.s_[:, 2], 1 + 2e-16 * (NOISE > 0)), y),
     "zero": lambda X, y: (put(X, np.s_[:, 1], 0.0), y),
     "constant in a split": lambda X, y: (put(X, np.s_[30:, 0], 1.1), y),
     "twins": lambda X, y: (put(X, np.s_[:, 3], X[:, 0]), y),

@@ -27,8 +27,12 @@ LARGEST_RATIO = 1e14
 LARGEST_RATIO_SVD = 1e12
 """Above, scikit-learn's singular values are wrong by more than 1e-9."""
 
-CONSTANT = 1e-24
-"""A column whose variance is less than this times its squared mean is constant."""
+CONSTANT = 1e-31
+"""A column whose variance is less than this times its squared mean is constant.
+
+So it is to scikit-learn's scaler too, of any two samples: it takes the square of their number
+times the machine's precision.
+"""
 
 NEARLY_CONSTANT = 1e-11
 """Below this, centring loses so many digits that two ways to do it differ."""
