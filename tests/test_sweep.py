@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import dask
 import numpy as np
 import psutil
 import pytest
@@ -26,6 +28,7 @@ from conftest import (
     start_run,
     wait_for_units,
 )
+from distributed import Client, LocalCluster
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -33,10 +36,13 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVR
 
 import hpc_sweep as package
+from hpc_sweep.clusters.base import SETTINGS
 from hpc_sweep.errors import LeaseError, StoreError
+from hpc_sweep.plan import Unit
 from hpc_sweep.spec import load_spec
 from hpc_sweep.store import Ledger, Store, hold, read_events, run_folder
 from hpc_sweep.sweep import execute
+from hpc_sweep.work.tasks import Context
 
 WriteSpec = Callable[[Spec], Path]
 
@@ -294,6 +300,35 @@ def test_killed_worker(slow_spec: Spec, write_spec: WriteSpec, uninterrupted: Pa
     events = [event["event"] for event in read_events(run_folder(store).events)]
     assert events.count("unit_lost") == 1
     equal_stores(store, uninterrupted)
+
+
+GATE = threading.Event()
+
+
+def wait(*arguments: Any) -> None:
+    """Stand in for a unit's work."""
+    GATE.wait(60)
+
+
+def test_a_worker_has_one_unit_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the first one on: else its death would count for a unit that it has not begun."""
+    monkeypatch.setattr("hpc_sweep.work.tasks.evaluate_unit", wait)
+    context = Context("store", "spec", "nonce", 1.0, {}, "lease", False)
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    with (
+        dask.config.set(SETTINGS),
+        LocalCluster(processes=False, **options) as cluster,
+        Client(cluster) as client,
+    ):
+        units = [Unit((0, 0), start, start + 1, 0, 1) for start in range(4)]
+        futures = [context.evaluate(client, unit, guarded=False) for unit in units]
+        states = cluster.scheduler.tasks
+        while sum(task.state in ("queued", "processing") for task in states.values()) < len(units):
+            time.sleep(0.01)
+        held = [len(worker.processing) for worker in cluster.scheduler.workers.values()]
+        GATE.set()
+        client.gather(futures)
+    assert held == [1, 1]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

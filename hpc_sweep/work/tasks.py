@@ -10,9 +10,10 @@ import itertools
 import math
 import resource
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from distributed import Client, Future, get_worker
@@ -79,7 +80,7 @@ class Context:
         """Submit a unit; fits are guarded if there is a timeout in any case."""
         key = key_of("unit", unit.key)
         guarded = guarded or self.timeout is not None
-        return client.submit(evaluate_unit, self, unit, guarded, key=key, pure=False)
+        return self._submit(client, key, 0, evaluate_unit, unit, guarded)
 
     def score(self, client: Client, unit: Unit, parts: list[PartName], *, guarded: bool) -> Future:
         """Submit a unit without candidates: the best ones, by these parts, are scored."""
@@ -95,7 +96,19 @@ class Context:
     def fold(self, client: Client, chunk: Chunk, parts: list[PartName]) -> Future:
         """Submit a fold; before all units, since it frees files."""
         key = key_of("fold", ".".join(map(str, chunk)))
-        return client.submit(fold_chunk, self, chunk, tuple(parts), key=key, priority=1, pure=False)
+        return self._submit(client, key, 1, fold_chunk, chunk, tuple(parts))
+
+    def _submit(
+        self, client: Client, key: str, priority: int, task: Callable[..., Any], *about: Any
+    ) -> Future:
+        """Submit a task that waits in the scheduler until a worker has nothing to do.
+
+        Dask keeps back what produces data, and others only once there are more than two for each
+        worker: the first ones would lie at a worker in pairs, and its death would count for both.
+        """
+        return client.submit(
+            task, self, *about, key=key, priority=priority, pure=False, _data_producer=True
+        )
 
 
 _COUNT = itertools.count()
