@@ -22,8 +22,8 @@ from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.feature_selection import SelectKBest
-from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.metrics import accuracy_score, make_scorer
+from sklearn.linear_model import Lasso, LogisticRegression, Ridge
+from sklearn.metrics import accuracy_score, make_scorer, r2_score
 from sklearn.model_selection import GroupKFold, KFold
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
@@ -432,6 +432,54 @@ def test_warnings_of_shared_fits_are_those_of_fits_alone(action: Any) -> None:
         seen.append(sorted((str(w.message), w.filename, w.lineno) for w in warned))
     assert seen[0] == seen[1]
     assert len(seen[0]) == (0 if action == "ignore" else 12)
+
+
+def alarmed(X: Any) -> Any:
+    warnings.warn(f"{len(X)} samples", UserWarning, stacklevel=1)
+    return X
+
+
+def alarming(y: Any, predicted: Any) -> float:
+    warnings.warn(f"{len(y)} of mean {float(predicted.mean()):.6f}", UserWarning, stacklevel=1)
+    return 1.0
+
+
+def failing(y: Any, predicted: Any) -> float:
+    raise ZeroDivisionError("no score")
+
+
+def ratio_to_nothing(y: Any, predicted: Any) -> float:
+    return min(1.0, float(np.max(np.ones(2) / (y - y)[:2])))
+
+
+ALARMED = FunctionTransformer(alarmed)
+
+
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize(
+    ("estimator", "parameter", "metrics"),
+    [
+        (make_pipeline(StandardScaler(), ALARMED, Lasso()), "lasso__alpha", [r2_score]),
+        (make_pipeline(ALARMED, KNeighborsClassifier()), "kneighborsclassifier__n_neighbors", []),
+        (Ridge(), "alpha", [alarming]),
+        (Ridge(), "alpha", [alarming, failing]),
+        (make_pipeline(StandardScaler(), Ridge()), "ridge__alpha", [r2_score, ratio_to_nothing]),
+    ],
+    ids=["transformer", "index", "metric", "metric beside one that fails", "NumPy"],
+)
+def test_warnings_of_shared_scores_are_those_of_scores_alone(
+    estimator: Any, parameter: str, metrics: list[Any], train: bool
+) -> None:
+    scoring = {metric.__name__: make_scorer(metric) for metric in metrics} or None
+    options = {"cv": KFold(3), "refit": False, "scoring": scoring, "return_train_score": train}
+    seen = []
+    for search in both("GridSearchCV", estimator, {parameter: [1, 2]}, **options):
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            search.fit(X, Y)
+        seen.append(sorted((w.category.__name__, str(w.message)) for w in warned))
+    assert seen[0] == seen[1]
+    assert len(seen[0]) >= 6
 
 
 def test_filters_of_modules_hold_for_shared_fits() -> None:

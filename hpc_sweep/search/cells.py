@@ -93,7 +93,8 @@ class SharedOnly(Evaluator):
     def alone(self, row: int, task: Task, columns: Sequence[int], result: Evaluation) -> None:
         """Leave the scores of a candidate as they are: not a number."""
 
-    def _recorded(self) -> AbstractContextManager[list[str]]:
+    def recorded(self) -> AbstractContextManager[list[str]]:
+        """Return a context that gives all that is warned of in it, as often as it is."""
         return recorded()
 
     def _warn(self, row: int, texts: Sequence[str], result: Evaluation) -> None:

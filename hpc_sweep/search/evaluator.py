@@ -167,7 +167,7 @@ class Evaluator:
         """Evaluate one candidate on some splits."""
         setting = self.settings[row]
         model = self.models[setting.model]
-        with self._recorded() as warned:
+        with self.recorded() as warned:
             for column in columns:
                 self._watch.fits(task, row, column)
                 before = len(warned)
@@ -200,7 +200,7 @@ class Evaluator:
             return _template_of(self.models[self.settings[row].model], self.settings[row])
         return self.unfitted(row, seed)
 
-    def _recorded(self) -> AbstractContextManager[list[str]]:
+    def recorded(self) -> AbstractContextManager[list[str]]:
         """Return a context that gives what is warned of in it."""
         return recorded_once()
 
@@ -237,7 +237,7 @@ class Evaluator:
         index = self.settings[rows[0]].model
         left = set(rows)
         self._watch.shares()
-        with self._recorded() as warned, _unvalidated():
+        with self.recorded() as warned, _unvalidated():
             data = _cut(task, index, column, warned)
             try:
                 estimators = [self.unfitted(row, task.seed) for row in rows]
@@ -263,14 +263,12 @@ class Evaluator:
     ) -> bool:
         """Score a fitted candidate; return False when it has to be fitted alone."""
         model = self.models[self.settings[row].model]
-        start = len(data.warned)
         begin = time.perf_counter()
-        estimator, view = found.estimator, data
-        if found.steps and is_own(model.scorer):
-            X_train = _through(found.steps, data.X_train) if self._train_scores else None
-            view = Data(X_train, data.y_train, found.X_test, data.y_test)
-        elif found.steps:
-            estimator = self._assembled(row, found)
+        estimator = found.estimator
+        view = self._transformed(model, found, data) if found.steps else data
+        if view is None:
+            estimator, view = self._assembled(row, found), data
+        start = len(data.warned)
         if not self._leaves_input[row]:
             view = copy.deepcopy(view)
         failed, message = bool(result.failed[row]), result.messages[row]
@@ -288,6 +286,19 @@ class Evaluator:
         result.score_time[row, column] = found.score_seconds + time.perf_counter() - begin
         self._warn(row, [*texts, *data.warned[start:]], result)
         return True
+
+    def _transformed(self, model: Model, found: Fitted, data: Data) -> Data | None:
+        """Return the split as a pipeline's last step sees it; None where its steps are to be asked.
+
+        They are by a user's scorer, and where they warn: by each score that is asked for.
+        """
+        if found.X_test is None or not is_own(model.scorer):
+            return None
+        before = len(data.warned)
+        X_train = _through(found.steps, data.X_train) if self._train_scores else None
+        if len(data.warned) > before:
+            return None
+        return Data(X_train, data.y_train, found.X_test, data.y_test)
 
     def _assembled(self, row: int, found: Fitted) -> Any:
         """Return the whole pipeline, fitted, for a scorer that may look at its steps."""

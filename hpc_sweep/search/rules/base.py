@@ -49,7 +49,8 @@ class Fitted:
     steps : tuple of transformer
         Fitted steps of a pipeline that come before `estimator`.
     X_test : array-like or None
-        What to give to `estimator` in place of the split's own test samples.
+        What to give to `estimator` in place of the split's own test samples; None: these, by
+        way of `steps`.
     score_seconds : float
         Its share of the time spent in transforming the test samples.
     transformed : array-like or None

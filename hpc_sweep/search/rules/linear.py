@@ -192,6 +192,7 @@ class _Batch:
     def __post_init__(self) -> None:
         shape = (len(self.tasks), len(self.rows), self.results.fit_time.shape[2])
         self.done = np.zeros(shape, dtype=bool)
+        self.told: Any = np.geterr()
 
     def evaluate(self, numbers: Sequence[int], model: int) -> None:
         """Evaluate partitions of the same numbers of features and targets."""
@@ -299,7 +300,11 @@ class _Batch:
         splits: Sequence[Any],
         which: int,
     ) -> Floats:
-        """Ask scikit-learn's function, or a user's, about every candidate's predictions."""
+        """Ask scikit-learn's function, or a user's, about every candidate's predictions.
+
+        Candidates of which it warns are fitted alone, as those for which it fails: so it is told
+        of whom, and once.
+        """
         values = np.full((len(residuals.values), len(self.rows)), np.nan)
         for place, (number, column) in enumerate(zip(where[0][:, 0], problems.column, strict=True)):
             task = self.tasks[number]
@@ -307,11 +312,14 @@ class _Batch:
             y = task.y[samples]
             missed = residuals.values[place, : len(samples)].reshape(len(samples), -1, *y.shape[1:])
             for candidate in range(len(self.rows)):
+                predicted = y + missed[:, candidate]
                 try:
-                    score = measure.function(y, y + missed[:, candidate], **measure.options)
-                    values[place, candidate] = measure.sign * score
+                    with self.evaluator.recorded() as warned, np.errstate(**self.told):
+                        score = float(measure.function(y, predicted, **measure.options))
                 except Exception:  # noqa: S112, it is fitted alone, and says why
                     continue
+                if not warned:
+                    values[place, candidate] = measure.sign * score
         return values
 
     def finish(self) -> None:

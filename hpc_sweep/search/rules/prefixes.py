@@ -20,13 +20,17 @@ Member = tuple[int, Sequence[Any]]
 
 @dataclass(frozen=True)
 class Reached:
-    """What the members of a group have in common after some steps; times are a member's share."""
+    """What the members of a group have in common after some steps; times are a member's share.
+
+    What fits warned of is told; that transforming the test samples did, only that it is so.
+    """
 
     data: Data
     steps: tuple[Any, ...] = ()
     seconds: float = 0.0
     score_seconds: float = 0.0
     warned: tuple[str, ...] = ()
+    scores_warn: bool = False
 
 
 class Prefixes(Rule):
@@ -82,18 +86,25 @@ class Prefixes(Rule):
                     seconds=seconds,
                     score_seconds=reached.score_seconds + found.score_seconds / share,
                     steps=reached.steps,
-                    X_test=reached.data.X_test,
+                    X_test=None if reached.scores_warn else reached.data.X_test,
                     warned=warned,
                 )
                 continue
+            start = len(reached.data.warned)
             begin = time.perf_counter()
             try:
                 data = _transformed(reached.data, found)
             except Exception:  # noqa: S112, its candidates are fitted alone, and say why
                 continue
             spent = (time.perf_counter() - begin) / share
-            fitted_steps = (*reached.steps, found.estimator)
-            after = Reached(data, fitted_steps, seconds, reached.score_seconds + spent, warned)
+            after = Reached(
+                data,
+                (*reached.steps, found.estimator),
+                seconds,
+                reached.score_seconds + spent,
+                warned,
+                reached.scores_warn or len(data.warned) > start,
+            )
             yield from self._walk(group, depth + 1, after)
 
     def _fits(self, steps: Sequence[Any], reached: Reached, transform: bool) -> Iterator[Fitted]:
