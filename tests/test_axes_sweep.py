@@ -18,7 +18,7 @@ from sklearn.tree import DecisionTreeRegressor
 from test_axes import CASES, CHUNKS, dataset, opened, picked
 
 import hpc_sweep as package
-from hpc_sweep.errors import SpecError, StoreError
+from hpc_sweep.errors import StoreError
 from hpc_sweep.partitions import partition_labels
 
 MODELS: list[tuple[dict[str, Any], Any, float]] = [

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from hpc_sweep.plan.reading import Reading
 from hpc_sweep.prepare import Prepared, create, prepare
 from hpc_sweep.spec import load_spec
 from hpc_sweep.work.bench import open_bench
-from hpc_sweep.work.evaluation import partitions_of
+from hpc_sweep.work.evaluation import Partition, partitions_of
 
 SIZES = {"y": 24, "x": 20, "time": 60}
 CHUNKS = {"y": 6, "x": 4, "time": 30}
@@ -76,7 +78,8 @@ def prepared(
 
 def counted_reads(made: Prepared, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """Read all units as a worker does, and count how often each chunk is asked for."""
-    bench = open_bench(str(create(made).path), made.spec.model_dump_json())
+    create(made)
+    open_bench(str(made.spec.output.store), made.spec.model_dump_json())
     keys: Counter[str] = Counter()
     get = zarr.storage.LocalStore.get
 
@@ -86,12 +89,17 @@ def counted_reads(made: Prepared, monkeypatch: pytest.MonkeyPatch) -> Counter[st
         return await get(self, key, *more, **options)
 
     monkeypatch.setattr(zarr.storage.LocalStore, "get", counting)
-    for chunk in made.plan.result_chunks():
-        for unit in made.plan.units(chunk):
-            for each in partitions_of(bench, unit):
-                assert not isinstance(each.samples, Exception)
+    assert not any(isinstance(each.samples, Exception) for each in all_read(made))
     monkeypatch.undo()
     return keys
+
+
+def all_read(made: Prepared) -> Iterator[Partition]:
+    """Read all units as a worker does."""
+    bench = open_bench(str(made.spec.output.store), made.spec.model_dump_json())
+    for chunk in made.plan.result_chunks():
+        for unit in made.plan.units(chunk):
+            yield from partitions_of(bench, unit)
 
 
 BYTES = {"hour": 30 * 8, "a": 6 * 4 * 30 * 8, "t": 6 * 4 * 30 * 4, "height": 5 * 20 * 8}
@@ -147,3 +155,32 @@ def test_scattered_labels_are_read_together(store: str, tmp_path: Path) -> None:
     made = prepared(store, tmp_path, "scattered")
     assert made.source.grid.read_chunks == (6,)
     assert made.plan.read_factor > 3, "their units are too few, so they are split"
+
+
+@pytest.mark.parametrize("workers", [1, 2, 9])
+@pytest.mark.parametrize(
+    ("partition_by", "victim", "damaged"),
+    [
+        ({"y": 4, "x": 20}, "a/c/0/3/1", {(0, 0), (1, 0)}),  # rows 0 to 5
+        ("compact", "t/c/2/4/0", {(9,)}),
+        ("halves", "a/c/1/0/0", {(0,)}),
+        (["y", "x"], "a/c/3/4/0", {(y, x) for y in range(18, 24) for x in range(16, 20)}),
+    ],
+)
+def test_a_damaged_chunk_fails_those_that_need_it(
+    store: str, tmp_path: Path, partition_by: Any, victim: str, damaged: set[Any], workers: int
+) -> None:
+    """Whatever the units are."""
+    copy = tmp_path / "damaged.zarr"
+    shutil.copytree(store, copy)
+    (copy / victim).write_bytes(b"no chunk at all")
+    made = prepared(str(copy), tmp_path, partition_by, workers=workers)
+    create(made)
+    found = {}
+    for each in all_read(made):
+        if isinstance(each.samples, Exception):
+            found[tuple(each.index.tolist())] = str(each.samples)
+    assert set(found) == damaged
+    name, _, index = victim.partition("/c/")
+    words = f"chunk {index.replace('/', '.')} of '{name}' is damaged"
+    assert all(words in text for text in found.values())

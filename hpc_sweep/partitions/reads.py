@@ -113,6 +113,15 @@ class Reads:
         touched = sum((layout.touched(bounds) for layout in self.layouts), zero)
         return touched, sum((layout.held(bounds) for layout in self.layouts), zero)
 
+    def footprints(self, partitions: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Return numbers that are equal for partitions whose boxes touch the same chunks."""
+        edges = [np.zeros(len(partitions), dtype=np.intp)]
+        for dim, (low, high) in self.cut.bounds(partitions).items():
+            for layout in self.layouts:
+                if dim in layout.chunks:
+                    edges += [low // layout.chunks[dim], -(-high // layout.chunks[dim])]
+        return np.unique(np.stack(edges, axis=1), axis=0, return_inverse=True)[1].ravel()
+
     def of_blocks(self, blocks: Sequence[int]) -> float:
         """Return the bytes that are read when so many labels of each axis are read at once."""
         counts = [-(-axis.size // n) for axis, n in zip(self.cut.axes, blocks, strict=True)]

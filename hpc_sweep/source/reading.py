@@ -11,8 +11,15 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from hpc_sweep.errors import disk_cause
+from hpc_sweep.source.damage import named_damage
+
 Box = Mapping[str, slice | NDArray[np.intp]]
 """By dimension, which indices: a slice without step, or ascending indices; absent: all."""
+
+
+class DamageError(RuntimeError):
+    """A variable that cannot be read, although the disk gives its files."""
 
 
 class Reading(Protocol):
@@ -51,11 +58,25 @@ class PlainReading:
         return tuple(names)
 
     def read(self, names: Sequence[str], box: Box) -> dict[str, xr.Variable]:
-        """Read variables inside a box."""
-        variables = self.dataset.variables
+        """Read variables inside a box.
+
+        Raises
+        ------
+        DamageError
+            When a chunk cannot be decoded.
+        """
         # a Dask array of a loader must not be computed by the cluster that the task runs on
         with dask.config.set(scheduler="synchronous"):
-            return {n: variables[n].isel(box, missing_dims="ignore").load() for n in names}
+            return {name: self._read(name, box) for name in names}
+
+    def _read(self, name: str, box: Box) -> xr.Variable:
+        variable = self.dataset.variables[name]
+        try:
+            return variable.isel(box, missing_dims="ignore").load()
+        except Exception as error:  # decoders of damaged chunks raise all kinds
+            if disk_cause(error) is not None:
+                raise
+            raise DamageError(named_damage(name, variable, box, error)) from error
 
 
 def as_estimators_take(values: NDArray[Any], dtype: str) -> NDArray[Any]:

@@ -157,20 +157,37 @@ def partitions_of(
         if group[0] in lost:
             yield from (Partition(p, order[p], lost[p]) for p in group)
             continue
-        samples = bench.source.read(order[group])
-        for count, position in enumerate(group):
-            attendant.reads(position, len(group) - count)
-            try:
-                found = next(samples)
-            except Exception as error:  # decoders of damaged chunks raise all kinds
-                cause = disk_cause(error)
-                if cause is not None:
-                    bench.source.dataset.close()  # a stale file stays stale until opened anew
-                    open_bench.cache_clear()
-                    raise disk_error(cause, bench.source.data.origin, "read") from error
+        yield from _read(bench, order, group, attendant)
+
+
+def _read(
+    bench: Bench, order: NDArray[np.intp], group: Sequence[int], attendant: Attendant
+) -> Iterator[Partition]:
+    """Yield partitions that are read together; if that fails, those that need other chunks apart.
+
+    So what a partition fails of does not depend on what it is read with.
+    """
+    samples = bench.source.read(order[group])
+    for count, position in enumerate(group):
+        attendant.reads(position, len(group) - count)
+        try:
+            found = next(samples)
+        except Exception as error:  # decoders of damaged chunks raise all kinds
+            cause = disk_cause(error)
+            if cause is not None:
+                bench.source.dataset.close()  # a stale file stays stale until opened anew
+                open_bench.cache_clear()
+                raise disk_error(cause, bench.source.data.origin, "read") from error
+            needs = bench.source.reads.footprints(order[group]).tolist()
+            if count == 0 and len(set(needs)) > 1:
+                for _, some in itertools.groupby(
+                    zip(needs, group, strict=True), lambda each: each[0]
+                ):
+                    yield from _read(bench, order, [position for _, position in some], attendant)
+            else:
                 yield from (Partition(p, order[p], error) for p in group[count:])
-                break
-            yield Partition(position, order[position], found)
+            return
+        yield Partition(position, order[position], found)
 
 
 def without_samples(bench: Bench, unit: Unit, partition: Partition) -> Outcome | None:
