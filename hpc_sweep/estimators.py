@@ -149,13 +149,15 @@ def build_splitter(cv: int | Mapping[str, Any], classifier: bool) -> Any:
     Parameters
     ----------
     cv : int or mapping
-        Number of folds (stratified for classifiers, as in scikit-learn), or ``class`` and
-        its parameters.
+        Number of folds (stratified for classifiers, as in scikit-learn), 1: one split into
+        train and test, or ``class`` and its parameters.
     classifier : bool
         Whether the estimator is a classifier.
     """
-    from sklearn.model_selection import KFold, StratifiedKFold
+    from sklearn.model_selection import KFold, ShuffleSplit, StratifiedKFold
 
+    if cv == 1:
+        return ShuffleSplit(1)
     if isinstance(cv, int):
         return StratifiedKFold(cv) if classifier else KFold(cv)
     path, parameters = cv.get("class"), {k: v for k, v in cv.items() if k != "class"}

@@ -7,16 +7,19 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.base import clone
 
 from hpc_sweep.errors import StoreError, listed
 from hpc_sweep.partitions import describe
 from hpc_sweep.search import refitted
 from hpc_sweep.store import Store
-from hpc_sweep.work import Bench, open_bench
+from hpc_sweep.work import Bench, open_bench, train_again
 
 
 def load_model(store: str | Path, **labels: Any) -> Any:
     """Return the best model of one partition, fitted on all its samples but those held out.
+
+    After an incremental or Hyperband search it is trained on the blocks that it was trained on.
 
     Nothing of it is stored: parameters, seed and data give it back. It is what
     scikit-learn's ``GridSearchCV`` has as ``best_estimator_``.
@@ -53,6 +56,10 @@ def load_model(store: str | Path, **labels: Any) -> Any:
     candidate = bench.strategy.candidate(lambda name: results[name].isel(place).values, best)
     model = bench.models[candidate.model]
     params = bench.params(candidate, bench.seed(partition))
+    if bench.strategy.trains:
+        estimator = clone(model.estimator).set_params(**clone(params, safe=False))
+        calls = int(results["partial_fit_calls"].isel(place)[best])
+        return train_again(bench, partition, estimator, calls)
     (samples,) = bench.source.read(partition[np.newaxis])
     return refitted(model, params, samples.X, samples.y)
 

@@ -18,7 +18,7 @@ from hpc_sweep.clusters import Cluster, make_cluster
 from hpc_sweep.errors import Fault, SpecError, StoreError, disk_errors
 from hpc_sweep.plan import Plan, Workload, make_plan
 from hpc_sweep.search import unsuited
-from hpc_sweep.source import Source, open_source
+from hpc_sweep.source import Source, largest_window, open_source, windows
 from hpc_sweep.spec import SweepSpec, load_spec
 from hpc_sweep.store import (
     Store,
@@ -92,7 +92,7 @@ def prepare(spec: SweepSpec, origin: str = "the spec", *, drivers: int = 1) -> P
     faults += strategy.repeats() if strategy is not None else ()
     if source is not None and strategy is not None and not faults:
         faults += _name_faults(strategy, source)
-        faults += _fitting_faults(spec, source)
+        faults += _fitting_faults(strategy, source)
         faults += _engine_faults(strategy)
     if faults or source is None or strategy is None:
         raise SpecError(faults, origin)
@@ -274,8 +274,9 @@ def _name_faults(strategy: Strategy, source: Source) -> Iterable[Fault]:
             yield Fault("data.store", message)
 
 
-def _fitting_faults(spec: SweepSpec, source: Source) -> Iterable[Fault]:
+def _fitting_faults(strategy: Strategy, source: Source) -> Iterable[Fault]:
     """Yield faults of models, splits and the hold-out that only the data shows."""
+    spec = strategy.spec
     faults = [*source.holdout_faults()]
     yield from faults
     if faults:
@@ -291,6 +292,8 @@ def _fitting_faults(spec: SweepSpec, source: Source) -> Iterable[Fault]:
             estimators.build_scorers(estimator, spec.search.scoring)
         except (TypeError, ValueError) as error:
             yield Fault("search.scoring", f"does not suit {key}: {error}")
+        if strategy.trains:  # indices would be as many as samples
+            continue
         try:
             splits = _splitter(spec, estimator).split(*estimators.made_up(n_samples, groups))
             next(iter(splits))
@@ -308,7 +311,11 @@ def _splitter(spec: SweepSpec, estimator: Any) -> Any:
 def _engine_faults(strategy: Strategy) -> Iterable[Fault]:
     """Yield what dask-ml cannot do, where it is asked to."""
     search = strategy.spec.search
-    if search.engine != "dask-ml":
+    if strategy.trains and search.timeout is not None:
+        yield Fault("search.timeout", f"training of {search.strategy} by dask-ml cannot be ended")
+    if strategy.trains and strategy.spec.data.holdout is not None:
+        yield Fault("data.holdout", f"{search.strategy} scores on search.test_size only; leave out")
+    if search.engine != "dask-ml" or strategy.trains:
         return
     if search.strategy not in ("grid", "random"):
         message = f"dask-ml searches grid and random only, not {search.strategy}; shared does"
@@ -345,22 +352,26 @@ def _coordinates(spec: SweepSpec, source: Source) -> xr.Dataset:
 
 def _workload(strategy: Strategy, source: Source, n_splits: int) -> Workload:
     spec, arrays = strategy.spec, result_arrays(strategy)
+    held = source.n_samples
+    if strategy.trains:  # no worker holds more at a time
+        held = largest_window(windows(source, strategy.block_samples))
+    share = held / source.n_samples
     fixed = len(source.kept_coordinates.variables) + len(strategy.parameters) * 2 + FIXED_FILES
     return Workload(
         grid=source.grid,
-        known_reads=source.reads,
+        known_reads=None if strategy.trains else source.reads,
         n_candidates=strategy.n_rows,
         n_columns=strategy.n_columns,
         n_results=math.prod(strategy.lengths.values()),
         n_fits_each=strategy.n_fits(n_splits),
         n_splits=n_splits,
         n_metrics=len(spec.metrics),
-        n_samples=source.n_samples,
+        n_samples=held,
         n_features=len(spec.data.features),
         n_outputs=1 if source.separate else len(spec.targets),
         itemsize=np.dtype(spec.data.dtype).itemsize,
         source_bytes=source.source_bytes,
-        partition_bytes=source.partition_bytes,
+        partition_bytes=math.ceil(source.partition_bytes * share),
         chunk_bytes=source.chunk_bytes,
         n_chunked_arrays=len(arrays),
         n_other_files=len(arrays) + 2 * fixed,

@@ -50,7 +50,7 @@ from hpc_sweep.store import (
     run_folder,
 )
 from hpc_sweep.versions import installed
-from hpc_sweep.work import Context, DaskMLTasks
+from hpc_sweep.work import CollectionTasks, Context, DaskMLTasks
 
 UNIT_SECONDS = 60.0
 """A unit that takes longer leaves a part of what it has; the rest is handed out again."""
@@ -156,7 +156,9 @@ def execute(
             spec.search.timeout,
         )
         tasks: Tasks = context
-        if spec.search.engine == "dask-ml":
+        if prepared.strategy.trains:
+            tasks = stack.enter_context(CollectionTasks(context))
+        elif spec.search.engine == "dask-ml":
             tasks = stack.enter_context(DaskMLTasks(context, prepared.cluster.workers))
         progress = _drive(prepared, run, ledger, lease, stops, tasks, for_group, on_progress, say)
         if share == WHOLE:

@@ -157,3 +157,16 @@ class TooMuch(RegressorMixin, BaseEstimator):
 
     def predict(self, X: Any) -> Any:
         return np.full(len(X), self.mean_)
+
+
+class FaultyByBlocks(Faulty):
+    """Trained by blocks: predicts the mean of the last one, and does `how` where `Faulty` does."""
+
+    def __init__(self, how: str = "raise", random_state: int | None = None, shift: float = 0):
+        super().__init__(how, random_state)
+        self.shift = shift
+
+    def partial_fit(self, X: Any, y: Any) -> FaultyByBlocks:
+        self.fit(X, y)
+        self.mean_ += self.shift
+        return self

@@ -11,6 +11,7 @@ from hpc_sweep.cli.options import as_json, core_hours_text, loaded_spec, spec_op
 if TYPE_CHECKING:
     from hpc_sweep.prepare import Prepared
     from hpc_sweep.source import Source
+    from hpc_sweep.strategies import Strategy
 
 
 @click.command()
@@ -49,7 +50,8 @@ def plan_facts(prepared: Prepared, *, calibrate: bool = False) -> dict[str, Any]
         "name": prepared.spec.name,
         "partitions": grid.size,
         "partition_dims": dict(zip(grid.dims, grid.shape, strict=True)),
-        "samples_per_partition": made.workload.n_samples,
+        "samples_per_partition": prepared.source.n_samples,
+        "samples_per_block": made.workload.n_samples,
         "candidates": made.workload.n_candidates,
         "strategy": prepared.spec.search.strategy,
         "engine": prepared.spec.search.engine,
@@ -180,6 +182,12 @@ def _time_text(facts: dict[str, Any]) -> str:
     return f"about {texts}; {how}"
 
 
+def _by(strategy: Strategy, engine: str) -> str:
+    if strategy.trains:
+        return "each on a block, by dask-ml"
+    return "by dask-ml" if engine == "dask-ml" else "work shared where it can be"
+
+
 def plan_text(prepared: Prepared, facts: dict[str, Any]) -> str:
     """Return the plan as lines for people."""
     from hpc_sweep.plan import format_bytes
@@ -198,10 +206,10 @@ def plan_text(prepared: Prepared, facts: dict[str, Any]) -> str:
     lines = {
         "sweep": f"{facts['name']} on {facts['cluster']}, {facts['workers']} workers",
         "partitions": f"{facts['partitions']:,} ({shape}), {facts['samples_per_partition']:,} "
-        "samples each at the most",
+        "samples each at the most"
+        + (f", in blocks of {facts['samples_per_block']:,}" if strategy.trains else ""),
         f"{strategy.dim}s": f"{candidates:,} ({strategy.by_model()})",
-        "fits": f"{facts['fits']:,} ({facts['splits']} splits), "
-        + ("by dask-ml" if facts["engine"] == "dask-ml" else "work shared where it can be"),
+        "fits": f"{facts['fits']:,} ({facts['splits']} splits), " + _by(strategy, facts["engine"]),
         "units": f"{facts['units']:,} of up to {facts['partitions_per_unit']:,} partitions × "
         f"{facts['candidates_per_unit']:,} {strategy.dim}s",
         "memory": f"{format_bytes(memory)} projected per worker{measured}, of {of}",

@@ -6,10 +6,12 @@ from hpc_sweep.search.refit import held_out_scores, refitted
 from hpc_sweep.search.results import Evaluation, Evaluations
 from hpc_sweep.search.splits import Split, Splits
 from hpc_sweep.search.tasks import Model, Setting, Task
+from hpc_sweep.search.training import Blocks, Trainer, takes_classes
 from hpc_sweep.search.watch import NOBODY, Watch
 
 __all__ = [
     "NOBODY",
+    "Blocks",
     "DaskML",
     "Evaluation",
     "Evaluations",
@@ -19,8 +21,10 @@ __all__ = [
     "Split",
     "Splits",
     "Task",
+    "Trainer",
     "Watch",
     "held_out_scores",
     "refitted",
+    "takes_classes",
     "unsuited",
 ]

@@ -176,7 +176,7 @@ class Evaluator:
                 start = fitted = time.perf_counter()
                 try:
                     with self._validated(row):
-                        estimator = self._new(row, task.seed)
+                        estimator = self.made(row, task.seed)
                         if data.y_train is None:
                             estimator.fit(data.X_train)
                         else:
@@ -194,7 +194,7 @@ class Evaluator:
                 result.score_time[row, column] = time.perf_counter() - fitted
         self._watch.shares()
 
-    def _new(self, row: int, seed: int) -> Any:
+    def made(self, row: int, seed: int) -> Any:
         """Return a new estimator, or raise what making it raises."""
         if self._templates[row] is None:
             return _template_of(self.models[self.settings[row].model], self.settings[row])

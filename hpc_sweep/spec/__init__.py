@@ -9,7 +9,14 @@ from __future__ import annotations
 from hpc_sweep.spec.holdout import Holdout
 from hpc_sweep.spec.loading import absolute, load_machine, load_spec
 from hpc_sweep.spec.partitions import BinsSpec, Wanted, wanted_axes
-from hpc_sweep.spec.search import HalvingSpec, OptunaSpec, RandomSpec, SearchSpec
+from hpc_sweep.spec.search import (
+    HalvingSpec,
+    HyperbandSpec,
+    IncrementalSpec,
+    OptunaSpec,
+    RandomSpec,
+    SearchSpec,
+)
 from hpc_sweep.spec.sections import (
     OWN_NAMES,
     ChargeSpec,
@@ -32,6 +39,8 @@ __all__ = [
     "DataSpec",
     "HalvingSpec",
     "Holdout",
+    "HyperbandSpec",
+    "IncrementalSpec",
     "MachineProfile",
     "ModelSpec",
     "OptunaSpec",

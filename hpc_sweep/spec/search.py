@@ -25,6 +25,15 @@ ONE_GROUP_OUT = "leave_one_group_out"
 OF_SAMPLES = frozenset({"groups", "sorted_by"})
 """Keys of ``cv`` that name something of the data, and are no parameters of a splitter."""
 
+TestSize = Annotated[
+    Annotated[float, Field(gt=0, lt=1)] | None,
+    Field(description="part of each block that scores are of; default: 0.2, or one block's size"),
+]
+BlockSamples = Annotated[
+    Annotated[int, Field(ge=1)] | None,
+    Field(description="samples of a block at the least; default: chunks put together to 32 MB"),
+]
+
 
 class SearchSpec(Section):
     """How candidates are compared."""
@@ -144,6 +153,54 @@ class OptunaSpec(SearchSpec):
     )
 
 
+class IncrementalSpec(SearchSpec):
+    """Settings trained block by block on data that no worker can hold, as dask-ml does."""
+
+    space: ClassVar[str] = "param_distributions"
+
+    strategy: Literal["incremental"]
+    cv: Literal[1] = Field(1, description="one train/test split of each block: see test_size")
+    n_initial_parameters: Annotated[int, Field(ge=1)] = Field(
+        10, description="settings to draw of each model"
+    )
+    decay_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        None, description="how fast candidates leave, 1: after k rounds all but 1/(k+1); null: none"
+    )
+    max_iter: Annotated[int, Field(ge=1)] = Field(
+        100, description="blocks that a candidate is trained on at the most"
+    )
+    patience: Literal[False] | Annotated[int, Field(ge=2)] = Field(
+        False, description="training ends that gained less than tol in so many blocks"
+    )
+    tol: float | None = Field(0.001, description="see patience")
+    fits_per_score: Annotated[int, Field(ge=1)] = Field(
+        1, description="blocks between two scores, where there is no decay_rate"
+    )
+    test_size: TestSize = None
+    block_samples: BlockSamples = None
+
+
+class HyperbandSpec(SearchSpec):
+    """Tournaments of candidates that are trained block by block, as dask-ml holds them."""
+
+    space: ClassVar[str] = "param_distributions"
+
+    strategy: Literal["hyperband"]
+    cv: Literal[1] = Field(1, description="one train/test split of each block: see test_size")
+    max_iter: Annotated[int, Field(ge=2)] = Field(
+        81, description="blocks that the best candidates are trained on; also how many are drawn"
+    )
+    aggressiveness: Annotated[float, Field(ge=2, allow_inf_nan=False)] = Field(
+        3.0, description="one candidate in so many goes on, to so many times the blocks"
+    )
+    patience: bool | Annotated[int, Field(ge=2)] = Field(
+        False, description="training ends that gained less than tol in so many blocks; true: auto"
+    )
+    tol: float | None = Field(0.001, description="see patience")
+    test_size: TestSize = None
+    block_samples: BlockSamples = None
+
+
 def strategy(value: Any) -> str:
     """Return which strategy a ``search`` section is of; faults name the key by this function."""
     found = value.get("strategy") if isinstance(value, dict) else getattr(value, "strategy", None)
@@ -154,6 +211,8 @@ Search = Annotated[
     Annotated[GridSpec, Tag("grid")]
     | Annotated[RandomSpec, Tag("random")]
     | Annotated[HalvingSpec, Tag("halving")]
-    | Annotated[OptunaSpec, Tag("optuna")],
+    | Annotated[OptunaSpec, Tag("optuna")]
+    | Annotated[IncrementalSpec, Tag("incremental")]
+    | Annotated[HyperbandSpec, Tag("hyperband")],
     Discriminator(strategy),
 ]

@@ -15,10 +15,12 @@ from hpc_sweep.strategies.base import (
     Request,
     Search,
     Strategy,
+    Training,
     Unsearchable,
 )
 from hpc_sweep.strategies.grid import Grid
 from hpc_sweep.strategies.halving import Halving
+from hpc_sweep.strategies.incremental import Hyperband, Incremental
 from hpc_sweep.strategies.optuna import Optuna
 from hpc_sweep.strategies.random import Random
 
@@ -27,6 +29,8 @@ STRATEGIES: Mapping[str, type[Strategy]] = {
     "random": Random,
     "halving": Halving,
     "optuna": Optuna,
+    "incremental": Incremental,
+    "hyperband": Hyperband,
 }
 
 
@@ -66,6 +70,7 @@ __all__ = [
     "Request",
     "Search",
     "Strategy",
+    "Training",
     "Unsearchable",
     "draw",
     "faults",

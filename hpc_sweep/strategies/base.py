@@ -78,6 +78,22 @@ class Partition(Protocol):
 
 
 @dataclass(frozen=True)
+class Training:
+    """A tournament of candidates that are trained block by block, in place of fits on splits.
+
+    Attributes
+    ----------
+    kind : str
+        Which search of `dask_ml.model_selection` decides who goes on.
+    options : mapping
+        Its keyword arguments, but for estimator, parameters, scoring and random state.
+    """
+
+    kind: str
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Request:
     """Candidates that a strategy asks results of.
 
@@ -90,11 +106,14 @@ class Request:
         Which.
     splits : mapping, optional
         In place of the partition's own.
+    training : Training, optional
+        In place of splits.
     """
 
     key: Hashable
     candidates: Sequence[Candidate]
     splits: Splits | None = None
+    training: Training | None = None
 
 
 class Answer(Protocol):
@@ -123,6 +142,14 @@ class Answer(Protocol):
     @property
     def states(self) -> Mapping[int, int]:
         """By row, the status of those that failed for more than an exception."""
+
+    @property
+    def calls(self) -> NDArray[np.int64]:
+        """Of a training: how many blocks each candidate was trained on."""
+
+    @property
+    def survived(self) -> NDArray[np.bool_]:
+        """Of a training: who stayed to the end."""
 
 
 @dataclass(frozen=True)
@@ -185,11 +212,14 @@ class Strategy(abc.ABC):
         Whether a unit may hold some of a partition's candidates.
     chooses : bool
         Whether a search itself tells ``best_index`` and ``best_score``; else ranks do.
+    trains : bool
+        Whether candidates are trained block by block, on partitions that no worker holds.
     """
 
     dim: ClassVar[str] = "candidate"
     is_parted: ClassVar[bool] = True
     chooses: ClassVar[bool] = False
+    trains: ClassVar[bool] = False
 
     def __init__(
         self, spec: SweepSpec, candidates: Sequence[Candidate], dropped: Iterable[int] = ()
@@ -285,6 +315,16 @@ class Strategy(abc.ABC):
         kept = zip(self.candidates, self.in_spec, strict=True)
         names = [candidate.model_name for candidate, in_spec in kept if in_spec]
         return ", ".join(f"{name} {names.count(name)}" for name in dict.fromkeys(names))
+
+    @property
+    def block_samples(self) -> int | None:
+        """How many samples a block has at the least, of a strategy that trains; None: any."""
+        return None
+
+    @property
+    def test_size(self) -> float | None:
+        """Which part of each block scores are of; None: what suits."""
+        return None
 
     @property
     def model_names(self) -> list[str]:

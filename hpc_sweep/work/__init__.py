@@ -1,8 +1,17 @@
 """What runs on a worker."""
 
 from hpc_sweep.work.bench import Bench, open_bench
+from hpc_sweep.work.collections import CollectionTasks, train_again
 from hpc_sweep.work.engine import DaskMLTasks
 from hpc_sweep.work.evaluation import evaluate_partitions
 from hpc_sweep.work.tasks import Context
 
-__all__ = ["Bench", "Context", "DaskMLTasks", "evaluate_partitions", "open_bench"]
+__all__ = [
+    "Bench",
+    "CollectionTasks",
+    "Context",
+    "DaskMLTasks",
+    "evaluate_partitions",
+    "open_bench",
+    "train_again",
+]

@@ -9,7 +9,7 @@ from typing import Any
 
 from hpc_sweep.partitions import describe
 from hpc_sweep.plan import Unit
-from hpc_sweep.search import DaskML, Evaluation, Evaluator, Task
+from hpc_sweep.search import DaskML, Evaluation, Evaluator, Task, Trainer
 from hpc_sweep.strategies import Found, Request, Search, Unsearchable
 from hpc_sweep.work.bench import Bench
 from hpc_sweep.work.remains import NOBODY, Attendant, Remains
@@ -44,7 +44,7 @@ class Searching:
         refusals: Mapping[int, Mapping[int, str]],
         attendant: Attendant = NOBODY,
         remains: Remains | None = None,
-        engine: Callable[[Request], Evaluator | DaskML] | None = None,
+        engine: Callable[[Request], Evaluator | DaskML | Trainer] | None = None,
     ) -> None:
         self._bench = bench
         self._unit = unit
@@ -103,7 +103,7 @@ class Searching:
         asked = [(position, number, request.key) for position, request in same]
         tasks = [_task(self._tasks[position], request) for position, request in same]
         self._attendant.asks(asked, candidates)
-        if self._remains is None or isinstance(evaluator, DaskML):
+        if self._remains is None or not isinstance(evaluator, Evaluator):
             return evaluator.evaluate(tasks, self._attendant)
         blank = evaluator.blank(tasks)
         results = [

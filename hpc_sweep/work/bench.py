@@ -62,6 +62,11 @@ class Bench:
         """How candidates are chosen and compared."""
         return self.store.strategy
 
+    @property
+    def has_classifier(self) -> bool:
+        """Whether any model is one."""
+        return any(is_classifier(model.estimator) for model in self.models)
+
     def labels(self, partition: NDArray[np.intp]) -> dict[str, Label]:
         """Return the labels of a partition."""
         return partition_labels(self.source.coordinates, self.store.header.dims, partition)

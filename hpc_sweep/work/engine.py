@@ -5,10 +5,7 @@ Units, parts, folds, and so stops and restarts, are those of any run.
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent import futures
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,9 +13,8 @@ from dask import delayed
 from distributed import Client, Future
 
 from hpc_sweep.candidates import Candidate
-from hpc_sweep.plan import Chunk, Unit
+from hpc_sweep.plan import Unit
 from hpc_sweep.search import DaskML, Evaluation, Split, Task
-from hpc_sweep.store import PartName, Receipt
 from hpc_sweep.strategies import Request
 from hpc_sweep.work.asking import Searching
 from hpc_sweep.work.bench import Bench, open_bench
@@ -26,13 +22,13 @@ from hpc_sweep.work.evaluation import (
     Outcome,
     groups_of,
     outcome_of,
-    part_of,
     partitions_of,
     task_of,
     without_samples,
 )
 from hpc_sweep.work.refits import HeldOut, held_out_of
-from hpc_sweep.work.tasks import Context, bench_of, check_versions, key_of, leave
+from hpc_sweep.work.tasks import Context, bench_of, check_versions, key_of
+from hpc_sweep.work.threads import Handle, ThreadTasks
 
 
 @dataclass(frozen=True)
@@ -60,116 +56,24 @@ class Loaded:
     held_out: HeldOut = field(default_factory=HeldOut)
 
 
-class Handle:
-    """A thread's work, as the driver's loop sees a task.
-
-    Parameters
-    ----------
-    work : concurrent.futures.Future
-        The thread's.
-    key : str
-        Its name.
-    """
-
-    def __init__(self, work: futures.Future[Any], key: str) -> None:
-        self._work = work
-        self.key = key
-
-    @property
-    def status(self) -> str:
-        """``pending``, ``finished``, ``error`` or ``cancelled``."""
-        if not self._work.done():
-            return "pending"
-        if self._work.cancelled():
-            return "cancelled"
-        return "finished" if self._work.exception() is None else "error"
-
-    @property
-    def begun(self) -> bool:
-        """Whether it is at work, or has been."""
-        return self._work.running() or self._work.done()
-
-    def add_done_callback(self, tell: Callable[[Handle], None]) -> None:
-        """Have somebody told when it is done."""
-        self._work.add_done_callback(lambda work: tell(self))
-
-    def exception(self) -> BaseException | None:
-        """Return what it raised."""
-        return self._work.exception()
-
-    def result(self, timeout: float | None = None) -> Any:
-        """Return what it returned."""
-        return self._work.result(timeout)
-
-    def cancel(self) -> None:
-        """Do not begin it."""
-        self._work.cancel()
-
-
-class DaskMLTasks:
-    """Units are searched by dask-ml, all else is done as in any run.
+class DaskMLTasks(ThreadTasks):
+    """Units are searched by dask-ml.
 
     A unit whose workers died twice is left to the guard, which dask-ml does not have.
-
-    Parameters
-    ----------
-    context : Context
-        What every task is told.
-    threads : int
-        How many units are searched at a time.
     """
-
-    def __init__(self, context: Context, threads: int) -> None:
-        self._context = context
-        self._pool = futures.ThreadPoolExecutor(threads, thread_name_prefix="dask-ml")
-        self._handles: list[Handle] = []
-        self._ends = threading.Event()
-
-    def __enter__(self) -> DaskMLTasks:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._ends.set()
-        self._pool.shutdown(cancel_futures=True)
 
     def evaluate(self, client: Client, unit: Unit, *, guarded: bool) -> Future | Handle:
         """Search a unit in a thread."""
         if guarded:
             return self._context.evaluate(client, unit, guarded=True)
-        work = self._pool.submit(self._search, client, unit)
-        handle = Handle(work, key_of("dask-ml", unit.key))
-        self._handles = [each for each in self._handles if each.status == "pending"]
-        self._handles.append(handle)
-        return handle
+        return super().evaluate(client, unit, guarded=False)
 
-    def score(self, client: Client, unit: Unit, parts: list[PartName], *, guarded: bool) -> Future:
-        """Score the best candidates without dask-ml."""
-        return self._context.score(client, unit, parts, guarded=guarded)
-
-    def fold(self, client: Client, chunk: Chunk, parts: list[PartName]) -> Future:
-        """Submit a fold."""
-        return self._context.fold(client, chunk, parts)
-
-    def begun(self, client: Client) -> set[str]:
-        """Return the keys of what is at work."""
-        return self._context.begun(client) | {each.key for each in self._handles if each.begun}
-
-    def _search(self, client: Client, unit: Unit) -> Receipt:
-        begin = time.perf_counter()
-        context = self._context
-        bench = open_bench(context.store, context.spec)
-        outcomes: list[Outcome] = []
+    def _outcomes(
+        self, client: Client, bench: Bench, unit: Unit, *, guarded: bool
+    ) -> Iterator[Outcome]:
         for group in groups_of(bench, unit):
             part = replace(unit, start=group[0], stop=group[-1] + 1)
-            for outcome in self._group(client, bench, part):
-                outcomes.append(outcome)
-                if self._ends.is_set() or time.perf_counter() - begin > context.unit_seconds:
-                    break
-            else:
-                continue
-            break
-        unit = replace(unit, stop=unit.start + len(outcomes))
-        return leave(context, bench, unit, part_of(bench, outcomes), begin, "driver")
+            yield from self._group(client, bench, part)
 
     def _group(self, client: Client, bench: Bench, unit: Unit) -> Iterator[Outcome]:
         """Load partitions that lie together, and search one after the other."""
