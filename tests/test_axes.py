@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,12 @@ import pytest
 import xarray as xr
 from numpy.typing import NDArray
 
+import hpc_sweep as package
 from hpc_sweep.errors import SpecError
 from hpc_sweep.partitions import partition_labels
 from hpc_sweep.source import Source, open_source
-from hpc_sweep.spec import DataSpec
+from hpc_sweep.source.axes import make_axes
+from hpc_sweep.spec import DataSpec, Wanted
 
 SHAPE = {"y": 7, "x": 10, "time": 60}
 CHUNKS = {"y": 3, "x": 4, "time": 60}
@@ -232,3 +235,209 @@ def test_any_few_partitions_read_alike(store: str, data: xr.Dataset, seed: int) 
         source = opened(store, partition_by, features=["a", "hour"], target="u")
         some = rng.permutation(every(source))[: rng.integers(1, 5)]
         assert_reads(source, data, axes, some)
+
+
+# labels, and what has none
+
+
+def changed(tmp_path: Path, data: xr.Dataset, **variables: Any) -> str:
+    path = str(tmp_path / "in.zarr")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        data.assign(variables).drop_encoding().to_zarr(path, zarr_format=3, consolidated=False)
+    return path
+
+
+def test_fill_values_and_gaps_belong_nowhere_and_are_counted(store: str) -> None:
+    (axis,) = opened(store, "zone").axes
+    assert axis.n_missing == 3
+    assert axis.labels is not None
+    assert axis.labels.dtype == np.int64, "a fill value makes no floats of integers"
+    (texts,) = opened(store, "regime").axes
+    assert texts.n_missing == int((dataset()["regime"] == "").sum())
+    (bins,) = opened(store, {"elevation": {"bins": [-100, 0, 50.5]}}).axes
+    values = dataset()["elevation"].values
+    outside = np.isnan(values) | (values < -100) | (values >= 50.5)
+    assert bins.n_missing == int(outside.sum()) > 0
+
+
+def test_labels_of_all_kinds(tmp_path: Path, data: xr.Dataset) -> None:
+    days = np.datetime64("2020-01-01", "ns") + np.arange(10) % 3 * np.timedelta64(1, "D")
+    days[4] = np.datetime64("NaT")
+    path = changed(
+        tmp_path,
+        data,
+        objects=("x", np.array(["b", "a", "", "a", "b"] * 2, dtype=object)),
+        fixed=("x", np.array(["north", "south"] * 5)),
+        days=("x", days),
+        floats=("x", np.array([0.5, np.nan, -1.5, np.inf, 0.5] * 2)),
+        flags=("x", np.arange(10) % 2 == 0),
+        one=("x", np.ones(10, dtype="uint8")),
+    )
+    expected = {
+        "objects": ["a", "b"],
+        "fixed": ["north", "south"],
+        "days": ["2020-01-01", "2020-01-02", "2020-01-03"],
+        "floats": [-1.5, 0.5, np.inf],
+        "flags": [False, True],
+        "one": [1],
+    }
+    for name, labels in expected.items():
+        source = opened(path, name)
+        found = [
+            partition_labels(source.coordinates, [name], [i])[name] for i in range(len(labels))
+        ]
+        assert found == labels, name
+        assert sum(len(samples) for samples in source.read(every(source))) > 0
+
+
+def test_seasons_are_in_the_order_of_the_year(tmp_path: Path, data: xr.Dataset) -> None:
+    times = np.datetime64("2019-01-01", "ns") + np.arange(60) * np.timedelta64(6, "D")
+    (axis,) = opened(changed(tmp_path, data, time=times), "time.season").axes
+    assert axis.labels is not None
+    assert axis.labels.tolist() == ["DJF", "MAM", "JJA", "SON"]
+    assert axis.attributes == {"long_name": "season of time"}
+
+
+def test_coordinates_in_the_results(store: str) -> None:
+    source = opened(store, [{"y": 4}, {"time": "season"}])
+    kept = source.kept_coordinates
+    assert set(kept.variables) == {"y", "season"}, "what lies along a tile is not kept"
+    assert kept["y"].attrs == {"units": "degrees_north"}
+    np.testing.assert_array_equal(kept["y"], [59.625, 58.75])
+    assert opened(store, {"x": 4}).kept_coordinates["x"].values.tolist() == [0.375, 1.375, 2.125]
+    pixels = opened(store, ["y", "x", {"time": "season"}]).kept_coordinates
+    assert set(pixels.variables) == {"y", "x", "name", "lat", "season"}
+
+
+def test_tiles_of_dimensions_without_numbers_have_an_index(
+    tmp_path: Path, data: xr.Dataset
+) -> None:
+    path = changed(tmp_path, data.drop_vars("y"), x=[f"column {i}" for i in range(10)])
+    source = opened(path, {"y": 4, "x": 4})
+    assert source.coordinates == {}
+    assert source.grid.shape == (2, 3)
+
+
+def test_empty_groups_are_read_as_nothing(store: str) -> None:
+    source = opened(store, ["zone", {"elevation": {"bins": [-1000, -999, 1000]}}])
+    first = every(source)[every(source)[:, 1] == 0]
+    assert [len(samples) for samples in source.read(first)] == [0] * 4
+    assert [len(samples) > 0 for samples in source.read(every(source))].count(True) == 4
+
+
+def test_duplicate_coordinates_are_partitions_of_their_own(
+    tmp_path: Path, data: xr.Dataset
+) -> None:
+    path = changed(tmp_path, data, y=[60.0, 60.0, 59.0, 58.0, 57.0, 56.0, 55.0])
+    assert opened(path, ["y", "x"]).grid.shape == (7, 10)
+    assert opened(path, {"y": 2}).coordinates["y"].tolist() == [60.0, 58.5, 56.5, 55.0]
+
+
+def test_samples_stand_in_the_order_that_is_asked_for(store: str, data: xr.Dataset) -> None:
+    source = opened(store, "zone", sample_dims=["time"], target="u")
+    assert source.sample_dims == ("x", "y", "time")
+    times_first = opened(store, "zone", sample_dims=["time", "y", "x"])
+    samples = next(times_first.read(np.array([[0]])))
+    here = xr.broadcast(data["zone"] == 1, data["a"], data["t"])
+    columns = [each.transpose("time", "y", "x").values.ravel() for each in here]
+    some = columns[0] & ~np.isnan(columns[1]) & ~np.isnan(columns[2])
+    np.testing.assert_array_equal(samples.X[:, 0], columns[1][some])
+
+
+def test_identity_is_of_labels_too(tmp_path: Path, store: str, data: xr.Dataset) -> None:
+    other = data["zone"].copy()
+    other[6, 9] = 5 - int(other[6, 9])
+    path = changed(tmp_path, data, zone=other)
+    pixels = [opened(where, ["y", "x"]).identity() for where in (store, path)]
+    assert pixels[0] == pixels[1]
+    zones = [opened(where, "zone").identity() for where in (store, path)]
+    assert zones[0] != zones[1]
+
+
+# faults
+
+
+FAULTS: dict[str, tuple[Any, str]] = {
+    "no such name": (
+        "zon",
+        "data.partition_by.0: 'zon' is no dimension of the data set, and no "
+        "variable with labels; did you mean 'zone'?",
+    ),
+    "three dimensions": ("cloud", "'cloud' has 3 dimensions; labels lie on one or 2"),
+    "no part of a date": (
+        {"time": "seasn"},
+        "data.partition_by.0.time: 'seasn' is no part of a date; did you mean 'season'?",
+    ),
+    "parts of no dates": ({"zone": "season"}, "'zone' has no season"),
+    "tiles of no dimension": ({"zone": 4}, "tiles are cut along dimensions, and 'zone' is none"),
+    "twice": (["y", {"y": 4}], "two axes of the results would be named 'y'"),
+    "bins of texts": ({"regime": {"bins": [0, 1]}}, "bins are of numbers or dates"),
+    "edges that fall": ({"elevation": {"bins": [5, 1]}}, "bins must increase monotonically"),
+    "edges that are no numbers": ({"elevation": {"bins": ["low", "high"]}}, "no bins of"),
+    "edges that are no dates": ({"time": {"bins": ["soon", "later"]}}, "no bins of 'time'"),
+    "labels that do not fit": (
+        {"elevation": {"bins": [0, 1, 2], "labels": ["one"]}},
+        "there are 2 bins, but 1 labels",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FAULTS)
+def test_faults(store: str, case: str) -> None:
+    partition_by, words = FAULTS[case]
+    assert words in refused(store, partition_by)
+
+
+def test_labels_that_are_all_missing(tmp_path: Path, data: xr.Dataset) -> None:
+    path = changed(tmp_path, data, none=("x", np.full(10, np.nan)))
+    assert "all its labels are missing" in refused(path, "none")
+
+
+def test_labels_of_several_types(
+    data: xr.Dataset,
+) -> None:
+    """No store holds such objects, but a loader can return them."""
+    mixed = data.assign(mixed=("x", np.array([1, "a"] * 5, dtype=object)))
+    axes, faults = make_axes([Wanted("data.partition_by.0", "mixed", None)], mixed, ["y", "x"])
+    assert axes == ()
+    assert "labels of 'mixed' are of several types (int, str)" in faults[0].message
+
+
+def test_labels_on_a_dimension_that_no_variable_has(tmp_path: Path, data: xr.Dataset) -> None:
+    path = changed(tmp_path, data, band=("bands", np.arange(3)))
+    assert "no feature or target has the dimension 'bands'" in refused(path, "band")
+
+
+def test_dimensions_of_a_label_stand_together(store: str) -> None:
+    message = refused(store, "zone", sample_dims=["y", "time", "x"])
+    assert "y, x are cut together; name one directly after the other" in message
+
+
+def test_axes_with_names_of_ours(tmp_path: Path, data: xr.Dataset) -> None:
+    path = changed(tmp_path, data, split=("x", np.arange(10)))
+    assert "'split' is a name of ours" in refused(path, "split")
+
+
+def test_nothing_is_written_when_partitions_are_refused(store: str, tmp_path: Path) -> None:
+    out = tmp_path / "results.zarr"
+    raw = {
+        "data": {"store": store, "features": ["a"], "target": "t", "partition_by": {"time": "tea"}},
+        "models": [{"estimator": "sklearn.linear_model.Ridge"}],
+        "output": {"store": str(out)},
+    }
+    with pytest.raises(SpecError, match="'tea' is no part of a date"):
+        package.run(raw)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_dates_of_other_calendars(data: xr.Dataset) -> None:
+    times = xr.date_range("2019-02-27", periods=60, freq="6h", calendar="noleap", use_cftime=True)
+    other = data.assign_coords(time=times)
+    for part, labels in {"date": "2019-02-28 00:00:00", "month": 3, "season": "MAM"}.items():
+        asked = [Wanted("data.partition_by.0", "time", part)]
+        (axis,), _ = make_axes(asked, other, ["y", "x", "time"])
+        assert axis.labels is not None
+        assert labels in axis.labels.tolist()
+    _, faults = make_axes([Wanted("p", "time", "quarter")], other, ["y", "x", "time"])
+    assert "'time' has no quarter" in faults[0].message

@@ -165,11 +165,24 @@ def _groups(values: xr.DataArray) -> Axis:
         codes, found = pd.factorize(flat, sort=True)
     except TypeError as error:
         raise Refusal(f"labels of '{values.name}' cannot be told apart: {error}") from None
-    labels = np.asarray(found)
+    labels = _of_one_type(np.asarray(found), values.name)
     if values.name == "season" and {*labels.tolist()} <= {*SEASONS}:
         order = np.argsort([SEASONS.index(label) for label in labels])
         labels, codes = labels[order], np.append(np.argsort(order), -1)[codes]
     return _made(str(values.name), values, labels, codes, dict(values.attrs))
+
+
+def _of_one_type(labels: NDArray[Any], name: object) -> NDArray[Any]:
+    """Return labels as the results can hold them: numbers, texts, booleans or dates."""
+    if labels.dtype.kind != "O":
+        return labels
+    types = sorted({type(label).__name__ for label in labels})
+    if len(types) > 1:
+        raise Refusal(f"labels of '{name}' are of several types ({listed(types)}); make them one")
+    if types in (["int"], ["float"], ["bool"]):
+        return np.array(labels.tolist())
+    texts = [label if isinstance(label, str) else str(label) for label in labels]
+    return np.array(texts, dtype=object)
 
 
 def _plain(values: xr.DataArray) -> NDArray[Any]:
@@ -203,7 +216,7 @@ def _bins(values: xr.DataArray, how: BinsSpec) -> Axis:
         bins: Any = edges
         if isinstance(edges, list):
             bins = (
-                pd.to_datetime(np.array(edges, str))
+                np.array([str(edge) for edge in edges], "datetime64[ns]")
                 if flat.dtype.kind == "M"
                 else np.array(edges, float)
             )
@@ -236,8 +249,6 @@ def _made(
     codes: NDArray[Any],
     attributes: Mapping[str, Any],
 ) -> Axis:
-    if labels.dtype.kind == "O" and all(isinstance(label, int) for label in labels.tolist()):
-        labels = labels.astype(np.int64)
     dims = tuple(map(str, values.dims))
     shaped = np.asarray(codes, dtype=np.intp).reshape(values.shape)
     return Axis(name, len(labels), dims, shaped, labels, attributes)
