@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -58,25 +58,23 @@ def expand(
     settings_of : callable, optional
         Gives the parameter settings of a model, in place of those of its grid.
     """
-    candidates = []
-    for index, (model, name) in enumerate(zip(models, model_names(models), strict=True)):
-        pipeline = model["pipeline"]
-        if isinstance(pipeline, Mapping):  # sorting keys must not hide the order of steps
-            pipeline = [list(step) for step in pipeline.items()]
-        described = {"estimator": model["estimator"], "pipeline": pipeline}
-        for params in settings_of(model):
-            content = json.dumps({**described, "params": params}, sort_keys=True)
-            digest = hashlib.sha256(content.encode()).hexdigest()[:16]
-            candidates.append(Candidate(index, name, params, digest))
-    return tuple(candidates)
+    return tuple(
+        Candidate(index, name, params, _digest(model, params))
+        for index, (model, name) in enumerate(zip(models, model_names(models), strict=True))
+        for params in settings_of(model)
+    )
 
 
-def restored(
-    models: Sequence[Model],
-    texts: Iterable[str],
-    ids: Iterable[str],
-    dropped: Collection[int] = (),
-) -> list[Candidate]:
+def _digest(model: Model, params: Mapping[str, Any]) -> str:
+    """Return the id of a model's candidate."""
+    pipeline = model["pipeline"]
+    if isinstance(pipeline, Mapping):  # sorting keys must not hide the order of steps
+        pipeline = [list(step) for step in pipeline.items()]
+    content = {"estimator": model["estimator"], "pipeline": pipeline, "params": params}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def restored(models: Sequence[Model], texts: Iterable[str], ids: Iterable[str]) -> list[Candidate]:
     """Return candidates from what a store has of them.
 
     Parameters
@@ -85,15 +83,17 @@ def restored(
         As for `expand`.
     texts, ids : iterable of str
         The `json` and `id` of each.
-    dropped : collection of int
-        Positions of those that are not in the spec any more.
     """
     names = model_names(models)
     found = []
-    for index, (text, digest) in enumerate(zip(texts, ids, strict=True)):
+    for text, digest in zip(texts, ids, strict=True):
         content = json.loads(text)
-        model = -1 if index in dropped else names.index(content["model"])
-        found.append(Candidate(model, content["model"], content["params"], str(digest)))
+        own = [i for i, model in enumerate(models) if _digest(model, content["params"]) == digest]
+        # several models may have the same content: then the name tells them apart
+        named = [i for i in own if names[i] == content["model"]]
+        model = next(iter(named or own), -1)
+        name = content["model"] if model < 0 else names[model]
+        found.append(Candidate(model, name, content["params"], str(digest)))
     return found
 
 

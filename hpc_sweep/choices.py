@@ -19,6 +19,9 @@ CLUSTER_KINDS: tuple[str, ...] = ("local", "slurm", "pbs", "external")
 
 PENDING, DONE, FAILED, EMPTY, TIMED_OUT, OUT_OF_MEMORY = range(6)
 FAILURES = (FAILED, TIMED_OUT, OUT_OF_MEMORY)
+RETRIED: tuple[str, ...] = ("failed", "timed_out", "out_of_memory")
+"""Kinds of failure that ``--retry`` takes."""
+
 STATUS_MEANINGS: tuple[str, ...] = (
     "pending",
     "done",

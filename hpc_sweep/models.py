@@ -42,7 +42,7 @@ def load_model(store: str | Path, **labels: Any) -> Any:
         When there is no such partition, it has no best candidate, or the data has changed.
     """
     opened = Store.open(store)
-    bench = open_bench(str(opened.path), opened.spec.model_dump_json())
+    bench = open_bench(str(opened.path), opened.spec.model_dump_json(), opened.header.revision)
     if bench.source.identity() != opened.header.source:
         origin = opened.spec.data.origin
         raise StoreError(f"{origin} is not the data that {opened.path} was made of")

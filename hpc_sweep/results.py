@@ -110,7 +110,7 @@ def _strategy(results: xr.Dataset) -> Strategy:
     if "candidate" not in results.dims:
         return restore(spec, ())
     texts, ids = (results[name].values.tolist() for name in ("candidate_json", "candidate_id"))
-    return restore(spec, restored(models, texts, ids, dropped), dropped)
+    return restore(spec, restored(models, texts, ids), dropped)
 
 
 def first_reasons(results: xr.Dataset, most: int = 3) -> list[str]:

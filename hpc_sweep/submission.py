@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from hpc_sweep.driverjobs import job_queue, queue_name, submit_driver
 from hpc_sweep.errors import ClusterError, Fault, SpecError, StoreError, listed
 from hpc_sweep.jobscripts import driver_job, driver_script, with_workers
 from hpc_sweep.plan import WHOLE, Share
-from hpc_sweep.prepare import Prepared, check_versions, create, group_of, prepare
+from hpc_sweep.prepare import Prepared, begin, check_versions, group_of, prepare
 from hpc_sweep.spec import SweepSpec, load_spec
 from hpc_sweep.store import Journal, RunFolder, group_access, hold, read_events, run_folder
 from hpc_sweep.store.durable import write_durably
@@ -67,11 +67,14 @@ class Way:
         driver, with workers elsewhere.
     mixed_versions : bool
         Go on although scikit-learn has another minor version than the store.
+    retry : tuple of str
+        Kinds of failure that are done again.
     """
 
     chain: bool = False
     drivers: int = 0
     mixed_versions: bool = False
+    retry: tuple[str, ...] = ()
 
 
 def driver_spec(spec: SweepSpec, way: Way = Way()) -> SweepSpec:
@@ -186,7 +189,12 @@ def warnings_of(spec: SweepSpec) -> list[str]:
     return job_queue(spec.cluster, run_folder(spec.output.store)).warnings()
 
 
-def submit(spec: SweepSpec, origin: str = "the spec", way: Way = Way()) -> list[str]:
+def submit(
+    spec: SweepSpec,
+    origin: str = "the spec",
+    way: Way = Way(),
+    say: Callable[[str], None] = lambda text: None,
+) -> list[str]:
     """Submit the driver as a job of its own.
 
     Parameters
@@ -199,6 +207,8 @@ def submit(spec: SweepSpec, origin: str = "the spec", way: Way = Way()) -> list[
         With a chain there is a successor too, which starts when the driver's job has ended,
         however it did; each link queues the next one. Several drivers are an array of jobs, or
         single ones where the queue takes no array.
+    say : callable
+        Told what is changed in the store.
 
     Returns
     -------
@@ -219,8 +229,10 @@ def submit(spec: SweepSpec, origin: str = "the spec", way: Way = Way()) -> list[
         run.make(group)
         write_durably(run.spec, driver_spec(spec, way).model_dump_json(indent=2).encode())
         write_durably(run.script, scripts.driver.encode())
-        if way.drivers:
-            _make_store(prepared, run)
+        if way.drivers or (way.retry and prepared.store is not None):
+            # once, before the first of several drivers or links comes
+            with hold(run.lease, rivals=run.rivals):
+                begin(prepared, retry=way.retry, say=say)
     jobs: list[str] = []
     with _all_or_none(queue, jobs):
         if way.drivers:
@@ -249,13 +261,6 @@ def _all_or_none(queue: Queue, jobs: Sequence[str]) -> Iterator[None]:
         if isinstance(error, NotNowError):
             raise NotNowError(f"{error}; {left}, the same command can be tried again") from None
         raise type(error)(f"{error}; {left}" if jobs else str(error)) from None
-
-
-def _make_store(prepared: Prepared, run: RunFolder) -> None:
-    """Create the store before the first of several drivers comes."""
-    if prepared.store is None:
-        with hold(run.lease, rivals=run.rivals):
-            create(prepared).remove_leftovers()
 
 
 def _submit_drivers(

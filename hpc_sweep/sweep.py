@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import xarray as xr
 
 from hpc_sweep.budget import Budget, check_budget
+from hpc_sweep.choices import RETRIED
 from hpc_sweep.clusters import (
     QUEUES,
     Ending,
@@ -30,9 +31,19 @@ from hpc_sweep.errors import (
     SpecError,
     StoreError,
     SweepError,
+    listed,
 )
 from hpc_sweep.plan import WHOLE, Pace, Plan, Share, Unit
-from hpc_sweep.prepare import Prepared, check_versions, create, group_of, load, prepare
+from hpc_sweep.prepare import (
+    Prepared,
+    begin,
+    check_versions,
+    group_of,
+    load,
+    prepare,
+    rank_anew,
+    with_memory,
+)
 from hpc_sweep.spec import SweepSpec
 from hpc_sweep.stops import Stops
 from hpc_sweep.store import (
@@ -67,12 +78,15 @@ class Outcome:
     counts : dict
         Partitions by state.
     progress : Progress or None
-        Of this run; None when there was nothing to do.
+        Of this run; None when there was nothing to fit.
+    ranked : int
+        Partitions whose candidates were ranked anew without a fit.
     """
 
     store: Store
     counts: Mapping[str, int]
     progress: Progress | None
+    ranked: int = 0
 
     @property
     def n_failed(self) -> int:
@@ -87,6 +101,7 @@ def execute(
     take_over: bool = False,
     mixed_versions: bool = False,
     share: Share = WHOLE,
+    retry: Collection[str] = (),
     on_start: Callable[[Prepared, Ledger], None] = lambda prepared, ledger: None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     say: Callable[[str], None] = lambda text: None,
@@ -105,6 +120,8 @@ def execute(
         Go on although scikit-learn has another minor version than the store, or the workers.
     share : Share
         What this driver does, where several work on one store.
+    retry : collection of str
+        Kinds of failure (``failed``, ``timed_out``, ``out_of_memory``) that are done again.
     on_start, on_progress, say : callable
         Told what is going to be done, how far it is, and what else happens.
 
@@ -116,8 +133,13 @@ def execute(
     prepared = prepare(spec, origin)
     if prepared.store is not None:
         ledger = Ledger.read(prepared.store, share)
-        if ledger.is_complete:
+        if ledger.is_complete and prepared.change is None and not retry:
             return Outcome(prepared.store, ledger.summary(), None)
+        if share != WHOLE and prepared.change is not None:
+            raise StoreError(
+                f"{spec.output.store} has other candidates than the spec; "
+                f"hpc-sweep submit --drivers {share.count} changes it"
+            )
         check_versions(prepared.store, mixed=mixed_versions)
         check_budget(spec, prepared.store)
     elif share != WHOLE:
@@ -136,13 +158,14 @@ def execute(
             held = hold(place, take_over=take_over, rivals=run.rivals, has_ended=has_ended, say=say)
             lease = stack.enter_context(held)
             stack.enter_context(stops.signals())
-            store = prepared.store or create(prepared)
+            store = begin(prepared, share, retry, say)
             if group is not None:
                 give_all(store.path, group)
-        if share == WHOLE:
-            store.remove_leftovers()
-        ledger = Ledger.read(store, share)
-        ledger.remove_superfluous_parts()
+            ledger = Ledger.read(store, share)
+            ledger.remove_superfluous_parts()
+            ranked = rank_anew(ledger, lease.check)
+        if ledger.is_complete:
+            return Outcome(store, ledger.summary(), None, ranked)
         on_start(prepared, ledger)
         required = ("hpc-sweep",) if mixed_versions else ("hpc-sweep", "scikit-learn")
         context = Context(
@@ -154,6 +177,7 @@ def execute(
             str(lease.path),
             for_group,
             spec.search.timeout,
+            store.header.revision,
         )
         tasks: Tasks = context
         if prepared.strategy.trains:
@@ -163,7 +187,7 @@ def execute(
         progress = _drive(prepared, run, ledger, lease, stops, tasks, for_group, on_progress, say)
         if share == WHOLE:
             store.remove_leftovers()
-    return Outcome(store, ledger.summary(), progress)
+    return Outcome(store, ledger.summary(), progress, ranked)
 
 
 def run(
@@ -173,6 +197,8 @@ def run(
     store: str | Path | None = None,
     take_over: bool = False,
     mixed_versions: bool = False,
+    retry: Collection[str] = (),
+    memory: str | None = None,
 ) -> xr.Dataset:
     """Run a sweep from Python or a notebook, and return the opened results.
 
@@ -188,17 +214,25 @@ def run(
         Take the store's lease from whoever has it.
     mixed_versions : bool
         Go on although scikit-learn has another minor version than the store, or the workers.
+    retry : collection of str
+        Kinds of failure (``failed``, ``timed_out``, ``out_of_memory``) that are done again.
+    memory : str, optional
+        Of each worker in this run: ``8GB``, or ``2x`` as much as the spec gives it.
 
     Returns
     -------
     xarray.Dataset
         The results, lazily opened. What is done already is not done again.
     """
+    unknown = [kind for kind in retry if kind not in RETRIED]
+    if unknown:
+        raise ValueError(f"retry has {listed(unknown)}; there are {listed(RETRIED)}")
     loaded = load(spec, settings, store=store)
     done = execute(
-        loaded,
+        loaded if memory is None else with_memory(loaded, memory),
         take_over=take_over,
         mixed_versions=mixed_versions,
+        retry=retry,
         say=lambda text: warnings.warn(text, stacklevel=2),
     )
     return done.store.dataset()
@@ -289,7 +323,8 @@ def _drive(
                 progress=progress,
                 outage=Outage(lambda: probe(store.run.parts), spec.cluster.disk_patience),
                 start_timeout_s=spec.cluster.start_timeout,
-                fits_per_cell=plan.workload.n_fits // plan.workload.n_cells,
+                fits_per_cell=plan.workload.n_fits
+                // int(store.strategy.columns_in_spec.sum() * plan.grid.size),
                 on_progress=on_tick,
                 stopped=stops.stopped,
                 draining=lambda: stops.draining() or budget.is_used_up(),

@@ -228,7 +228,7 @@ def test_keys_of_another_strategy(ours: Spec, strategy: str, key: str, words: st
     assert words in faults(ours)[f"search.{key}"]
 
 
-def test_a_larger_n_iter_is_another_spec(ours: Spec) -> None:
+def test_a_larger_n_iter_is_another_digest(ours: Spec) -> None:
     assert load_spec(randomly(ours, MIXED, 5)).digest() != load_spec(randomly(ours, MIXED)).digest()
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from hpc_sweep.choices import CLUSTER_KINDS
+from hpc_sweep.choices import CLUSTER_KINDS, RETRIED
 
 if TYPE_CHECKING:
     from hpc_sweep.spec import SweepSpec
@@ -56,20 +56,41 @@ mixed_versions_option = click.option(
 )
 
 
+def retry_options(command: Command) -> Command:
+    """Add what is done again, and with which memory."""
+    for option in (
+        click.option(
+            "--memory",
+            metavar="MEMORY",
+            help="Of each worker in this run: 8GB, or 2x as much as the spec gives it.",
+        ),
+        click.option(
+            "--retry",
+            multiple=True,
+            type=click.Choice(RETRIED),
+            help="Do what failed so again, and nothing that is done. May be repeated.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 def loaded_spec(
     spec: str,
     settings: tuple[str, ...],
     cluster: str | None,
     workers: int | None,
     store: str | None,
+    memory: str | None = None,
 ) -> SweepSpec:
     """Load a spec with the overrides of the command line."""
-    from hpc_sweep.prepare import load
+    from hpc_sweep.prepare import load, with_memory
 
     more = [f"cluster.kind={json.dumps(cluster)}"] if cluster is not None else []
     if workers is not None:
         more += [f"cluster.workers={workers}", "cluster.nodes=null"]
-    return load(spec, [*settings, *more], store=store)
+    loaded = load(spec, [*settings, *more], store=store)
+    return loaded if memory is None else with_memory(loaded, memory, spec)
 
 
 def as_json(facts: Any) -> str:

@@ -52,7 +52,7 @@ def plan_facts(prepared: Prepared, *, calibrate: bool = False) -> dict[str, Any]
         "partition_dims": dict(zip(grid.dims, grid.shape, strict=True)),
         "samples_per_partition": prepared.source.n_samples,
         "samples_per_block": made.workload.n_samples,
-        "candidates": made.workload.n_candidates,
+        "candidates": int(prepared.strategy.in_spec.sum()),
         "strategy": prepared.spec.search.strategy,
         "engine": prepared.spec.search.engine,
         "splits": made.workload.n_splits,
@@ -78,6 +78,7 @@ def plan_facts(prepared: Prepared, *, calibrate: bool = False) -> dict[str, Any]
         ),
         "store": prepared.spec.output.store,
         "store_exists": prepared.store is not None,
+        "change": None if prepared.change is None else prepared.change.facts(),
     }
 
 
@@ -219,5 +220,6 @@ def plan_text(prepared: Prepared, facts: dict[str, Any]) -> str:
         "core-hours": _core_hours_text(facts),
         "time": _time_text(facts),
         "store": facts["store"] + (" (exists, goes on)" if facts["store_exists"] else ""),
+        "change": prepared.change.text(facts["partitions"]) if prepared.change else "",
     }
     return "\n".join(f"{name + ':':<12}{text}" for name, text in lines.items() if text)

@@ -12,6 +12,7 @@ from hpc_sweep.cli.options import (
     dashboard_option,
     loaded_spec,
     mixed_versions_option,
+    retry_options,
     spec_options,
 )
 from hpc_sweep.errors import EXIT_OK, EXIT_PARTITIONS
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 @click.option(
     "--take-over", is_flag=True, help="Take the store from another driver; be sure it is dead."
 )
+@retry_options
 @dashboard_option
 @mixed_versions_option
 @click.option("--chain", is_flag=True, hidden=True, help="Be a link of submit --chain.")
@@ -40,6 +42,8 @@ def run(
     workers: int | None,
     store: str | None,
     take_over: bool,
+    retry: tuple[str, ...],
+    memory: str | None,
     dashboard: bool,
     mixed_versions: bool,
     chain: bool,
@@ -57,15 +61,15 @@ def run(
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     if dashboard:
         settings += ("cluster.dashboard=true",)
-    loaded = loaded_spec(spec, settings, cluster, workers, store)
+    loaded = loaded_spec(spec, settings, cluster, workers, store, memory)
 
     def announce(prepared: Prepared, ledger: Ledger) -> None:
         click.echo(plan_text(prepared, plan_facts(prepared)))
         if ledger.cells_done():
-            work = prepared.plan.workload
-            fits, cells = work.n_fits // work.n_cells, work.n_columns * ledger.n_partitions
-            left = (cells - ledger.cells_done()) * fits
-            click.echo(f"going on: {left:,} of {cells * fits:,} fits left")
+            strategy = ledger.store.strategy
+            fits = ledger.n_partitions * strategy.n_fits(prepared.n_splits)
+            left = fits - ledger.cells_done() * fits // ledger.n_cells
+            click.echo(f"going on: {left:,} of {fits:,} fits left")
 
     with show_progress() as shown, link(loaded, shown.say) if chain else nullcontext():
         outcome = execute(
@@ -74,6 +78,7 @@ def run(
             take_over=take_over,
             mixed_versions=mixed_versions,
             share=parse_share(share or "1/1"),
+            retry=retry,
             on_start=announce,
             on_progress=shown.update,
             say=shown.say,
@@ -99,7 +104,12 @@ def _summary(outcome: Outcome) -> str:
         counts = whole.summary()
     results = outcome.store.dataset()
     states = ", ".join(f"{count:,} {state}" for state, count in counts.items() if count)
-    if outcome.progress is None:
+    if outcome.ranked and outcome.progress is None:
+        head = (
+            f"complete, nothing to fit: {states} of {outcome.store.grid.size:,} partitions; "
+            f"candidates of {outcome.ranked:,} ranked anew"
+        )
+    elif outcome.progress is None:
         head = (
             f"complete already, nothing to do: {states} of {outcome.store.grid.size:,} partitions"
         )

@@ -8,6 +8,7 @@ from hpc_sweep.cli.options import (
     dashboard_option,
     loaded_spec,
     mixed_versions_option,
+    retry_options,
     spec_options,
 )
 
@@ -23,6 +24,7 @@ from hpc_sweep.cli.options import (
     help="Driver and workers together in one job, in place of jobs for the workers.",
 )
 @click.option("--nodes", type=click.IntRange(min=1), help="Nodes of that job, or worker jobs.")
+@retry_options
 @dashboard_option
 @mixed_versions_option
 @click.option(
@@ -41,6 +43,8 @@ def submit(
     chain: bool,
     one_job: bool,
     nodes: int | None,
+    retry: tuple[str, ...],
+    memory: str | None,
     dashboard: bool,
     mixed_versions: bool,
     drivers: int | None,
@@ -60,8 +64,8 @@ def submit(
         settings += (f"cluster.nodes={nodes}", "cluster.workers=null")
     if dashboard:
         settings += ("cluster.dashboard=true",)
-    loaded = loaded_spec(spec, settings, cluster, workers, store)
-    way = Way(chain, drivers or 0, mixed_versions)
+    loaded = loaded_spec(spec, settings, cluster, workers, store, memory)
+    way = Way(chain, drivers or 0, mixed_versions, retry)
     if dry_run:
         scripts = make_scripts(loaded, spec, way)
         click.echo(f"# --- the driver's job ---\n{scripts.driver}", nl=not drivers)
@@ -69,7 +73,7 @@ def submit(
         if scripts.worker:
             click.echo(f"# --- {each} ---\n{scripts.worker}", nl=False)
         return
-    jobs = submit_driver(loaded, spec, way)
+    jobs = submit_driver(loaded, spec, way, click.echo)
     for text in warnings_of(loaded):
         click.echo(f"warning: {text}", err=True)
     place = loaded.output.store

@@ -1,8 +1,11 @@
 """The store: metadata first, durable parts, folds as the only writers of result chunks."""
 
+from hpc_sweep.store.change import Change, change_store, set_pending, tidy
 from hpc_sweep.store.creation import create_store
 from hpc_sweep.store.durable import probe
+from hpc_sweep.store.existing import existing_store
 from hpc_sweep.store.fold import Choice, Folded, choices, fold
+from hpc_sweep.store.header import ATTRIBUTE
 from hpc_sweep.store.journal import Journal, read_events
 from hpc_sweep.store.layout import result_arrays
 from hpc_sweep.store.lease import Lease, check_nonce, hold, is_known_dead, read_holder
@@ -20,10 +23,11 @@ from hpc_sweep.store.parts import (
 from hpc_sweep.store.ranks import best, mean_and_std, rank
 from hpc_sweep.store.runfolder import RunFolder, real_place, run_folder
 from hpc_sweep.store.sharing import give_all, group_access, group_fault, group_id
-from hpc_sweep.store.store import ATTRIBUTE, Store
+from hpc_sweep.store.store import Store
 
 __all__ = [
     "ATTRIBUTE",
+    "Change",
     "Choice",
     "Folded",
     "HeldOutPart",
@@ -37,10 +41,12 @@ __all__ = [
     "RunFolder",
     "Store",
     "best",
+    "change_store",
     "check_nonce",
     "choices",
     "create_store",
     "delete_parts",
+    "existing_store",
     "fold",
     "give_all",
     "group_access",
@@ -57,5 +63,7 @@ __all__ = [
     "real_place",
     "result_arrays",
     "run_folder",
+    "set_pending",
+    "tidy",
     "write_part",
 ]

@@ -26,9 +26,11 @@ from hpc_sweep.candidates import (
 from hpc_sweep.errors import disk_errors
 from hpc_sweep.partitions import PartitionGrid
 from hpc_sweep.store.durable import sync
+from hpc_sweep.store.files import writing
+from hpc_sweep.store.header import ATTRIBUTE, Header
 from hpc_sweep.store.runfolder import real_place
 from hpc_sweep.store.sharing import make_folder
-from hpc_sweep.store.store import ATTRIBUTE, Header, Store, writing
+from hpc_sweep.store.store import Store
 from hpc_sweep.strategies import Strategy
 
 LEAST_BLOCK = 16
@@ -86,12 +88,12 @@ def create_store(
     path = real_place(path)
     temporary = path.with_name(f".{path.name}.{header.id}.tmp")
     with disk_errors(path):
-        _remove_unfinished(path)
+        remove_unfinished(path)
         try:
             make_folder(temporary, group)
             store = Store(temporary, header, strategy)
             with writing():
-                _write_metadata(store, coordinates)
+                write_metadata(store, coordinates)
             for file in (*temporary.rglob("*"), temporary):
                 sync(file)
             temporary.rename(path)
@@ -102,7 +104,7 @@ def create_store(
     return Store(path, header, strategy)
 
 
-def _remove_unfinished(path: Path) -> None:
+def remove_unfinished(path: Path) -> None:
     """Remove what drivers left that were killed while they made this store."""
     name = re.compile(re.escape(f".{path.name}.") + "[0-9a-f]{16}" + re.escape(".tmp"))
     if path.parent.is_dir():
@@ -111,7 +113,8 @@ def _remove_unfinished(path: Path) -> None:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _write_metadata(store: Store, coordinates: xr.Dataset) -> None:
+def write_metadata(store: Store, coordinates: xr.Dataset) -> None:
+    """Write all metadata of a store, and the arrays that are written once."""
     header, along = store.header, {store.strategy.dim: store.header.block}
     n_rows = int(store.strategy.in_spec.sum())
     attributes = {

@@ -61,7 +61,7 @@ class Choice:
     candidate: Candidate
 
 
-def fold(store: Store, chunk: Chunk, names: Sequence[PartName]) -> Folded:
+def fold(store: Store, chunk: Chunk, names: Sequence[PartName], *, whole: bool = True) -> Folded:
     """Write one result chunk from what it has and its parts, ``status`` last, then delete these.
 
     What the chunk has of candidates without new results is not written again, but for ranks.
@@ -74,6 +74,8 @@ def fold(store: Store, chunk: Chunk, names: Sequence[PartName]) -> Folded:
         The result chunk; this call is its only writer.
     names : sequence of PartName
         Parts that cover what it lacks.
+    whole : bool
+        Whether they have to cover all of it.
 
     Returns
     -------
@@ -96,7 +98,9 @@ def fold(store: Store, chunk: Chunk, names: Sequence[PartName]) -> Folded:
         delete_parts(store.run.parts, names)
         return Folded(_counts(_states(store, before)))
     opened = _opened(store, chunk, before, names)
-    unscored = opened.write()
+    if whole:
+        opened.check()
+    unscored = opened.write(whole=whole)
     if unscored.size:
         return Folded({}, tuple(unscored.tolist()))
     delete_parts(store.run.parts, names)
@@ -121,6 +125,7 @@ def choices(store: Store, unit: Unit, names: Sequence[PartName]) -> dict[int, Ch
         By position; without those that have none.
     """
     opened = _opened(store, unit.chunk, store.read_status(unit.chunk), names)
+    opened.check()
     values = opened.derived(lambda *written: None)
     found = {}
     for position in range(unit.start, unit.stop):
@@ -190,9 +195,12 @@ class _Chunk:
         self._status = before.copy()
         self._taken = [self._take(unit, part) for unit, part in parts]
         self._arrays = {array.name: array for array in store.arrays}
-        lacking = int((~store.settled(self._status)).sum())
+
+    def check(self) -> None:
+        """Raise where something is lacking."""
+        lacking = int((~self._store.settled(self._status)).sum())
         if lacking:
-            raise StoreError(f"result chunk {chunk} has {lacking} cells that no part covers")
+            raise StoreError(f"result chunk {self._chunk} has {lacking} cells that no part covers")
 
     def _take(self, unit: Unit, part: Part) -> _Taken:
         """Choose what is taken of a part, and note it in the status."""
@@ -233,7 +241,7 @@ class _Chunk:
                 put(name, found[name], block)
             for metric, known in means.items():
                 name = f"mean_test_{metric}"
-                known.append(found[name] if is_new else self._read(name, block))
+                known.append(found[name] if is_new else self._known(self._arrays[name], block))
             if not store.strategy.is_parted:  # there is one block
                 values.update(found)
         values.update(self._ranked(values, {m: np.concatenate(k, 1) for m, k in means.items()}))
@@ -241,13 +249,16 @@ class _Chunk:
         values["partition_status"] = self.states
         return values
 
-    def write(self) -> NDArray[np.intp]:
-        """Write what changes, and return which partitions are unscored; nothing counts if any."""
+    def write(self, *, whole: bool) -> NDArray[np.intp]:
+        """Write what changes, and return which partitions are unscored; nothing counts if any.
+
+        What is not whole is written all the same: it is folded again.
+        """
         store, arrays = self._store, self._store.arrays
         values = self.derived(self._write)
         if store.holds_out:
             found, unscored = self._held_out(values)
-            if unscored.size:
+            if unscored.size and whole:
                 return unscored
             values.update(found)
         for array in arrays:

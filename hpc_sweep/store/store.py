@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,68 +25,12 @@ from hpc_sweep.errors import DiskError, StoreError, disk_errors
 from hpc_sweep.partitions import PartitionGrid
 from hpc_sweep.plan import Chunk
 from hpc_sweep.spec import SweepSpec
-from hpc_sweep.store.durable import sync, write_durably
+from hpc_sweep.store.durable import sync
+from hpc_sweep.store.files import chunk_name, fixed_files, writing
+from hpc_sweep.store.header import MOST_RUNS, Header, changed_header, read_header
 from hpc_sweep.store.layout import result_arrays
 from hpc_sweep.store.runfolder import RunFolder, real_place, run_folder
 from hpc_sweep.strategies import Array, Strategy, restore
-
-ATTRIBUTE = "hpc_sweep"
-SCHEMA = 2
-
-MOST_RUNS = 100
-"""Of so many runs, the last ones, a store tells how they went."""
-
-
-@dataclass(frozen=True)
-class Header:
-    """What a store knows of itself.
-
-    Attributes
-    ----------
-    id : str
-        Random, made with the store; parts carry it.
-    spec : dict
-        The normalised spec.
-    digest : str
-        Of what defines the results.
-    source : str
-        Identity of the source.
-    dims, shape, read_chunks, chunks : tuple
-        The grid of partitions, the source's chunks, and the result chunks.
-    n_splits : int
-        Length of ``split``.
-    versions : dict
-        Versions of Python and the libraries, and the CPU model, as of its making.
-    mixed_versions : tuple of str
-        Other versions of scikit-learn that some of its results were made with.
-    block : int
-        Length of a chunk along the candidates.
-    revision : int
-        How often its candidates were changed.
-    dropped : tuple of int
-        Positions of candidates that are not in the spec any more.
-    runs : tuple of dict
-        What was predicted of each run, and what came.
-    schema : int
-        Version of this format.
-    """
-
-    id: str
-    spec: dict[str, Any]
-    digest: str
-    source: str
-    dims: tuple[str, ...]
-    shape: tuple[int, ...]
-    read_chunks: tuple[int, ...]
-    chunks: tuple[int, ...]
-    n_splits: int
-    versions: dict[str, str]
-    block: int
-    schema: int = SCHEMA
-    mixed_versions: tuple[str, ...] = ()
-    revision: int = 0
-    dropped: tuple[int, ...] = ()
-    runs: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -121,29 +64,7 @@ class Store:
         with disk_errors(place, "read"):
             if not place.exists():
                 raise StoreError(f"{place} does not exist; `hpc-sweep run SPEC` makes it")
-        foreign = StoreError(
-            f"{place} is there, but it is no store of hpc_sweep; name another output.store"
-        )
-        try:
-            with disk_errors(place / "zarr.json", "read"):
-                attributes = json.loads((place / "zarr.json").read_text())["attributes"]
-            header: dict[str, Any] = dict(json.loads(attributes[ATTRIBUTE]))
-        except DiskError:
-            raise
-        except (OSError, ValueError, KeyError, TypeError):
-            raise foreign from None
-        if header.get("schema") != SCHEMA:
-            raise StoreError(
-                f"{place} is of schema {header.get('schema')}, this version reads {SCHEMA}; "
-                "use the version of hpc_sweep that made it"
-            )
-        lists: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in header.items()
-        }
-        try:
-            return cls(place, Header(**lists))
-        except TypeError:  # keys are missing
-            raise foreign from None
+        return cls(place, read_header(place))
 
     @cached_property
     def spec(self) -> SweepSpec:
@@ -181,7 +102,7 @@ class Store:
                     f"back, or delete {self.path} to compute all again"
                 ) from error
         texts, ids = known
-        return restored(self.header.spec["models"], texts, ids, self.header.dropped)
+        return restored(self.header.spec["models"], texts, ids)
 
     @cached_property
     def arrays(self) -> tuple[Array, ...]:
@@ -389,40 +310,25 @@ class Store:
 
     def record_version(self, scikit_learn: str) -> None:
         """Record that results were made with that version too."""
-        with self._changed_header() as header:
+        with changed_header(self.path) as header:
             known = header.setdefault("mixed_versions", [])
             if scikit_learn not in (header["versions"].get("scikit-learn"), *known):
                 known.append(scikit_learn)
 
     def record_run(self, facts: dict[str, Any]) -> None:
         """Record what is known of a run; facts with the same ``began`` are replaced."""
-        with self._changed_header() as header:
+        with changed_header(self.path) as header:
             others = [run for run in header.get("runs", []) if run["began"] != facts["began"]]
             header["runs"] = [*others, facts][-MOST_RUNS:]
-
-    @contextlib.contextmanager
-    def _changed_header(self) -> Iterator[dict[str, Any]]:
-        """Give the header as it is on the disk, and write it there if it is changed."""
-        file = self.path / "zarr.json"
-        with disk_errors(file, "read"):
-            metadata = json.loads(file.read_text())
-        before = metadata["attributes"][ATTRIBUTE]
-        header = json.loads(before)
-        yield header
-        metadata["attributes"][ATTRIBUTE] = json.dumps(header)
-        if metadata["attributes"][ATTRIBUTE] != before:
-            write_durably(file, json.dumps(metadata, indent=2).encode())
 
     def remove_leftovers(self) -> None:
         """Remove what a killed writer left: unfinished files, parts of an earlier store."""
         with disk_errors(self.path):
-            for folder in (self.path, self.run.path):
-                for file in folder.glob(".*.tmp"):
+            arrays = [folder for folder in self.path.iterdir() if folder.is_dir()]
+            for folder in (self.path, self.run.path, *arrays):
+                for file in (*folder.glob(".*.tmp"), *folder.glob("*.partial")):
                     if "lease" not in file.name:  # that may be another driver's, just now
                         file.unlink(missing_ok=True)
-            for array in self.arrays:
-                for file in (self.path / array.name).glob("*.partial"):
-                    file.unlink(missing_ok=True)
             for file in self.run.parts.iterdir():
                 if not file.name.startswith(self.header.id):
                     file.unlink(missing_ok=True)
@@ -460,27 +366,3 @@ class Store:
             )
             missing += [each for each in files if each[0].name not in names]
         return missing
-
-
-def chunk_name(dtype: str, index: Sequence[int]) -> str:
-    """Return the name of a chunk's file.
-
-    Text has other names than numbers: an array that changes from one to the other has both
-    kinds of files beside each other for a moment, and readers of either metadata find theirs.
-    """
-    return ".".join(map(str, index)) or "0" if dtype == "str" else ".".join(["c", *map(str, index)])
-
-
-def fixed_files(
-    folder: Path, dtype: str, shape: Sequence[int], chunks: Sequence[int]
-) -> list[Path]:
-    """Return the files of an array that is written as a whole."""
-    counts = (-(-n // c) for n, c in zip(shape, chunks, strict=True))
-    return [folder / chunk_name(dtype, index) for index in np.ndindex(*counts)]
-
-
-@contextlib.contextmanager
-def writing() -> Iterator[None]:
-    """Context in which zarr writes all chunks, also those that hold only fill values."""
-    with zarr.config.set({"array.write_empty_chunks": True, "threading.max_workers": 1}):
-        yield

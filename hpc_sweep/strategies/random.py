@@ -75,7 +75,8 @@ def _drawn(before: Strategy) -> dict[str, list[Params]]:
     """Return what was drawn for each model, in order, of what the spec still asks for."""
     found: dict[str, list[Params]] = {}
     for index, model in enumerate(before.spec.model_dump(mode="json")["models"]):
-        own = (each for each in before.candidates if each.model == index)
+        asked = zip(before.candidates, before.in_spec, strict=True)
+        own = (each for each, in_spec in asked if in_spec and each.model == index)
         found.setdefault(_content(model), []).extend(dict(each.params) for each in own)
     return found
 

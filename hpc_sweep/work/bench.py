@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 
 from hpc_sweep.candidates import Candidate
+from hpc_sweep.errors import StoreError
 from hpc_sweep.estimators import (
     build_estimator,
     build_scorers,
@@ -107,9 +108,21 @@ class Bench:
 
 
 @functools.lru_cache(maxsize=2)
-def open_bench(store: str, spec_text: str) -> Bench:
-    """Open store and source and build the models, once for all tasks of a run."""
+def open_bench(store: str, spec_text: str, revision: int = 0) -> Bench:
+    """Open store and source and build the models, once for all tasks of a run.
+
+    Parameters
+    ----------
+    store : str
+        Its path.
+    spec_text : str
+        The spec as JSON.
+    revision : int
+        Which the store's candidates have: a worker may outlive several.
+    """
     opened = Store.open(store)
+    if opened.header.revision != revision:
+        raise StoreError(f"{store} has revision {opened.header.revision}, not {revision}")
     spec = SweepSpec.model_validate_json(spec_text)
     models = build_models(opened.spec)  # by whose order candidates name them
     splits = tuple(Splits(model.splitter) for model in models)

@@ -155,5 +155,6 @@ def evaluate_alone(
 ) -> Evaluation:
     """Evaluate candidates of one partition without dask-ml."""
     key = tuple(candidate.id for candidate in candidates)
-    evaluator = open_bench(context.store, context.spec).evaluator(Request(key, candidates))
+    bench = open_bench(context.store, context.spec, context.revision)
+    evaluator = bench.evaluator(Request(key, candidates))
     return evaluator.evaluate([Task(X, y, splits, seed)])[0]

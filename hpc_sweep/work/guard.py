@@ -195,6 +195,7 @@ class Guard:
         unit: Unit,
         until: float,
         choices: Mapping[int, Choice] | None = None,
+        revision: int = 0,
     ) -> list[Outcome]:
         """Return the outcomes of partitions in order, until time is up.
 
@@ -213,7 +214,7 @@ class Guard:
             seconds = until - time.perf_counter()
             if rest.start == rest.stop or (outcomes and seconds < 0 and not remains.one_by_one):
                 return outcomes
-            request = Request(store, spec, rest, seconds, batch_s, remains, choices)
+            request = Request(store, spec, rest, seconds, batch_s, remains, choices, revision)
             try:
                 for answer in self._child.answers(request, self._limits):
                     if isinstance(answer, Saved):

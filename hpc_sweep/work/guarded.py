@@ -41,6 +41,7 @@ class Request:
     batch_s: float
     remains: Remains
     choices: Mapping[int, Choice] | None = None
+    revision: int = 0
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,7 @@ def serve(connection: Connection, memory: Any, environment: Mapping[str, str]) -
 def _answer(request: Request, reporter: Reporter, connection: Connection) -> None:
     until = time.perf_counter() + request.seconds
     for outcomes in evaluate_partitions(
-        open_bench(request.store, request.spec),
+        open_bench(request.store, request.spec, request.revision),
         request.unit,
         until,
         batch_s=request.batch_s,

@@ -65,6 +65,8 @@ class Context:
         Whether a group may write what is written.
     timeout : float or None
         Seconds that a fit may take.
+    revision : int
+        Of the store's candidates.
     """
 
     store: str
@@ -75,6 +77,7 @@ class Context:
     lease: str
     for_group: bool
     timeout: float | None = None
+    revision: int = 0
 
     def evaluate(self, client: Client, unit: Unit, *, guarded: bool) -> Future:
         """Submit a unit; fits are guarded if there is a timeout in any case."""
@@ -141,7 +144,7 @@ def check_strategy(spec_text: str) -> None:
 def bench_of(context: Context) -> Bench:
     """Open what the driver has seen already: if this fails, it is for where this worker is."""
     try:
-        return open_bench(context.store, context.spec)
+        return open_bench(context.store, context.spec, context.revision)
     except (StoreError, SpecError) as error:
         raise ClusterError(
             f"the worker {get_worker().address} does not see what the driver sees: {error}; data "
@@ -216,7 +219,9 @@ def _guarded(
         math.inf if memory_bytes is None else USABLE * memory_bytes,
     )
     try:
-        return Guard(_child(), limits).evaluate(context.store, context.spec, unit, until, best)
+        return Guard(_child(), limits).evaluate(
+            context.store, context.spec, unit, until, best, context.revision
+        )
     finally:
         if context.timeout is None:  # the next unit may do without it, and need its memory
             _child().end()

@@ -112,7 +112,7 @@ class ThreadTasks(abc.ABC):
     def _search(self, client: Client, unit: Unit, *, guarded: bool) -> Receipt:
         begin = time.perf_counter()
         context = self._context
-        bench = open_bench(context.store, context.spec)
+        bench = open_bench(context.store, context.spec, context.revision)
         outcomes: list[Outcome] = []
         for outcome in self._outcomes(client, bench, unit, guarded=guarded):
             outcomes.append(outcome)

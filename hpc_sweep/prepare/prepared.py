@@ -10,27 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import xarray as xr
 
 from hpc_sweep import estimators, strategies
 from hpc_sweep.candidates import parameter_names
 from hpc_sweep.clusters import Cluster, make_cluster
-from hpc_sweep.errors import Fault, SpecError, StoreError, disk_errors
-from hpc_sweep.plan import Plan, Workload, make_plan
+from hpc_sweep.errors import Fault, PlanError, SpecError, StoreError, disk_errors
+from hpc_sweep.plan import BASELINE_BYTES, Plan, Workload, format_bytes, make_plan
 from hpc_sweep.search import unsuited
 from hpc_sweep.source import Source, largest_window, open_source, windows
 from hpc_sweep.spec import SweepSpec, load_spec
 from hpc_sweep.store import (
+    Change,
     Store,
-    create_store,
+    existing_store,
     group_fault,
-    group_id,
-    real_place,
     result_arrays,
     run_folder,
 )
 from hpc_sweep.strategies import Strategy
-from hpc_sweep.versions import differences, versions
 
 FIXED_FILES = 12
 """Files of a store besides one per array and chunk: metadata and small arrays."""
@@ -55,7 +52,9 @@ class Prepared:
     plan : Plan
         How it is cut.
     store : Store or None
-        What exists already, of the same spec.
+        What exists already, under the same conditions.
+    change : Change or None
+        How its candidates differ from those of the spec.
     """
 
     spec: SweepSpec
@@ -65,6 +64,7 @@ class Prepared:
     cluster: Cluster
     plan: Plan
     store: Store | None
+    change: Change | None = None
 
 
 def prepare(spec: SweepSpec, origin: str = "the spec", *, drivers: int = 1) -> Prepared:
@@ -97,55 +97,47 @@ def prepare(spec: SweepSpec, origin: str = "the spec", *, drivers: int = 1) -> P
     if faults or source is None or strategy is None:
         raise SpecError(faults, origin)
     n_splits = _n_splits(spec, source)
-    store = _existing(spec, source)
-    strategy = strategy if store is None else store.strategy  # other versions may draw others
+    store = existing_store(spec, source.identity())
+    change = None
+    if store is not None:
+        wanted = strategies.draw(spec, store.strategy)
+        change = Change.between(store.strategy, wanted)
+        strategy = store.strategy if change is None else wanted
     plan = make_plan(
-        _workload(strategy, source, n_splits),
+        _workload(strategy, source, n_splits, store),
         workers=cluster.workers,
         worker_memory_bytes=cluster.worker_memory_bytes(),
         max_files=spec.output.max_files,
         chunks=None if store is None else store.header.chunks,
         least_chunks=drivers,
     )
-    return Prepared(spec, source, strategy, n_splits, cluster, plan, store)
+    if store is not None and change is not None:
+        _check_change(store, change, plan, n_splits, cluster.worker_memory_bytes())
+    return Prepared(spec, source, strategy, n_splits, cluster, plan, store, change)
 
 
-def check_versions(store: Store, *, mixed: bool) -> None:
-    """Refuse to go on with a store under another minor version of scikit-learn.
-
-    Raises
-    ------
-    StoreError
-        Unless `mixed` allows it.
-    """
-    made = {k: v for k, v in store.header.versions.items() if k == "scikit-learn"}
-    different = differences(made)
-    if different and not mixed:
+def _check_change(
+    store: Store, change: Change, plan: Plan, n_splits: int, worker_memory_bytes: int | None
+) -> None:
+    """Refuse candidates that the store has no room for."""
+    if n_splits != store.header.n_splits:
         raise StoreError(
-            f"{store.path} was begun under another version: here is {different[0]}, and scores may "
-            "differ; use that version, or go on with --mixed-versions, which the store records"
+            f"{store.path} has {store.header.n_splits} splits, and the spec's models have "
+            f"{n_splits}; name another output.store"
         )
-
-
-def create(prepared: Prepared) -> Store:
-    """Create the store of a sweep that is known to be good."""
-    spec, source, plan = prepared.spec, prepared.source, prepared.plan
-    return create_store(
-        Path(spec.output.store),
-        prepared.strategy,
-        plan.grid,
-        plan.chunks,
-        prepared.n_splits,
-        _coordinates(spec, source),
-        source_identity=source.identity(),
-        versions=versions(),
-        group=group_of(spec),
-    )
-
-
-def group_of(spec: SweepSpec) -> int | None:
-    """Return the number of the group that shares the sweep, or None."""
-    return group_id(spec.output.group) if spec.output.group else None
+    most = store.spec.output.max_files if not change.new else change.strategy.spec.output.max_files
+    if change.new and plan.n_files > most:
+        raise PlanError(
+            f"with {change.new:,} more candidates the store would have {plan.n_files:,} files, but "
+            f"output.max_files is {most:,}; raise it"
+        )
+    needed = BASELINE_BYTES + 2 * math.prod(plan.chunks) * plan.workload.cell_bytes
+    if change.new and worker_memory_bytes is not None and needed > worker_memory_bytes:
+        raise PlanError(
+            f"with {change.new:,} more candidates the results of {math.prod(plan.chunks):,} "
+            f"partitions, which lie in one chunk, need {format_bytes(needed)} of memory, but a "
+            f"worker has {format_bytes(worker_memory_bytes)}; raise cluster.memory"
+        )
 
 
 def load(
@@ -192,54 +184,6 @@ def _check_sections(sections: Mapping[str, Any]) -> tuple[Source | None, list[Fa
             except SpecError as error:
                 faults += error.faults
     return source, faults
-
-
-def _existing(spec: SweepSpec, source: Source) -> Store | None:
-    """Return the store if there is one of this very sweep, None if there is none."""
-    path = real_place(spec.output.store)
-    with disk_errors(path, "read"):
-        if not path.exists() or (path.is_dir() and not any(path.iterdir())):
-            return None
-    store = Store.open(path)
-    if store.header.digest != spec.digest():
-        changes = "\n".join(f"  {change}" for change in _changes(store.spec, spec))
-        raise StoreError(
-            f"{path} holds results of another spec; changed:\n{changes}\n"
-            "name another output.store, or delete this one"
-        )
-    if store.header.source != source.identity():
-        raise StoreError(
-            f"{path} holds results of other data: the variables' metadata or coordinates of "
-            f"{spec.data.origin} changed since; name another output.store"
-        )
-    return store
-
-
-def _changes(old: SweepSpec, new: SweepSpec) -> list[str]:
-    """Return what differs between two specs, a line each, by dotted key."""
-    before, after = _flat(old.defining()), _flat(new.defining())
-    absent = "(absent)"
-    return [
-        f"{key}: {before.get(key, absent)} in the store, {after.get(key, absent)} in the spec"
-        for key in dict.fromkeys([*before, *after])
-        if before.get(key, absent) != after.get(key, absent)
-    ]
-
-
-def _flat(value: Any, path: str = "") -> dict[str, Any]:
-    items = (
-        value.items()
-        if isinstance(value, dict)
-        else enumerate(value)
-        if isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value)
-        else None
-    )
-    if items is None:
-        return {path: value}
-    found: dict[str, Any] = {}
-    for key, item in items:
-        found.update(_flat(item, f"{path}.{key}" if path else str(key)))
-    return found
 
 
 def _output_faults(spec: SweepSpec) -> Iterable[Fault]:
@@ -341,21 +285,14 @@ def _n_splits(spec: SweepSpec, source: Source) -> int:
     return max(counts)
 
 
-def _coordinates(spec: SweepSpec, source: Source) -> xr.Dataset:
-    """Return the coordinates of the results; splits are named after the groups they leave out."""
-    kept = source.kept_coordinates
-    if not spec.search.names_splits:
-        return kept
-    about = {"long_name": f"{spec.search.groups} of the test samples"}
-    return kept.assign_coords(split=("split", source.group_labels, about))
-
-
-def _workload(strategy: Strategy, source: Source, n_splits: int) -> Workload:
+def _workload(strategy: Strategy, source: Source, n_splits: int, store: Store | None) -> Workload:
     spec, arrays = strategy.spec, result_arrays(strategy)
     held = source.n_samples
     if strategy.trains:  # no worker holds more at a time
         held = largest_window(windows(source, strategy.block_samples))
     share = held / source.n_samples
+    along = sum(strategy.dim in array.dims for array in arrays)
+    blocks = 1 if store is None else -(-strategy.n_rows // store.header.block)
     fixed = len(source.kept_coordinates.variables) + len(strategy.parameters) * 2 + FIXED_FILES
     return Workload(
         grid=source.grid,
@@ -373,6 +310,6 @@ def _workload(strategy: Strategy, source: Source, n_splits: int) -> Workload:
         source_bytes=source.source_bytes,
         partition_bytes=math.ceil(source.partition_bytes * share),
         chunk_bytes=source.chunk_bytes,
-        n_chunked_arrays=len(arrays),
+        n_chunked_arrays=len(arrays) + (blocks - 1) * along,
         n_other_files=len(arrays) + 2 * fixed,
     )

@@ -1,0 +1,25 @@
+"""Before a sweep: checks, the plan, and the store that it begins with."""
+
+from __future__ import annotations
+
+from hpc_sweep.prepare.beginning import (
+    begin,
+    check_versions,
+    create,
+    group_of,
+    rank_anew,
+    with_memory,
+)
+from hpc_sweep.prepare.prepared import Prepared, load, prepare
+
+__all__ = [
+    "Prepared",
+    "begin",
+    "check_versions",
+    "create",
+    "group_of",
+    "load",
+    "prepare",
+    "rank_anew",
+    "with_memory",
+]

@@ -1,0 +1,118 @@
+"""What a store knows of itself: an attribute of its group."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hpc_sweep.errors import DiskError, StoreError, disk_errors
+from hpc_sweep.store.durable import write_durably
+
+ATTRIBUTE = "hpc_sweep"
+SCHEMA = 2
+
+MOST_RUNS = 100
+"""Of so many runs, the last ones, a store tells how they went."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a store knows of itself.
+
+    Attributes
+    ----------
+    id : str
+        Random, made with the store; parts carry it.
+    spec : dict
+        The normalised spec.
+    digest : str
+        Of what defines the results.
+    source : str
+        Identity of the source.
+    dims, shape, read_chunks, chunks : tuple
+        The grid of partitions, the source's chunks, and the result chunks.
+    n_splits : int
+        Length of ``split``.
+    versions : dict
+        Versions of Python and the libraries, and the CPU model, as of its making.
+    mixed_versions : tuple of str
+        Other versions of scikit-learn that some of its results were made with.
+    block : int
+        Length of a chunk along the candidates.
+    revision : int
+        How often its candidates were changed.
+    dropped : tuple of int
+        Positions of candidates that are not in the spec any more.
+    runs : tuple of dict
+        What was predicted of each run, and what came.
+    schema : int
+        Version of this format.
+    """
+
+    id: str
+    spec: dict[str, Any]
+    digest: str
+    source: str
+    dims: tuple[str, ...]
+    shape: tuple[int, ...]
+    read_chunks: tuple[int, ...]
+    chunks: tuple[int, ...]
+    n_splits: int
+    versions: dict[str, str]
+    block: int
+    schema: int = SCHEMA
+    mixed_versions: tuple[str, ...] = ()
+    revision: int = 0
+    dropped: tuple[int, ...] = ()
+    runs: tuple[dict[str, Any], ...] = ()
+
+
+def read_header(place: Path) -> Header:
+    """Read the header of a store.
+
+    Raises
+    ------
+    StoreError
+        When what is there is no store of this schema.
+    """
+    foreign = StoreError(
+        f"{place} is there, but it is no store of hpc_sweep; name another output.store"
+    )
+    try:
+        with disk_errors(place / "zarr.json", "read"):
+            attributes = json.loads((place / "zarr.json").read_text())["attributes"]
+        header: dict[str, Any] = dict(json.loads(attributes[ATTRIBUTE]))
+    except DiskError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError):
+        raise foreign from None
+    if header.get("schema") != SCHEMA:
+        raise StoreError(
+            f"{place} is of schema {header.get('schema')}, this version reads {SCHEMA}; "
+            "use the version of hpc_sweep that made it"
+        )
+    lists: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in header.items()
+    }
+    try:
+        return Header(**lists)
+    except TypeError:  # keys are missing
+        raise foreign from None
+
+
+@contextlib.contextmanager
+def changed_header(place: Path) -> Iterator[dict[str, Any]]:
+    """Give the header of a store as it is on the disk, and write it there if it is changed."""
+    file = place / "zarr.json"
+    with disk_errors(file, "read"):
+        metadata = json.loads(file.read_text())
+    before = metadata["attributes"][ATTRIBUTE]
+    header = json.loads(before)
+    yield header
+    metadata["attributes"][ATTRIBUTE] = json.dumps(header)
+    if metadata["attributes"][ATTRIBUTE] != before:
+        write_durably(file, json.dumps(metadata, indent=2).encode())

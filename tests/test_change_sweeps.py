@@ -1,0 +1,303 @@
+"""Sweeps whose spec changes between runs: only what is new is fitted, and equal is the result."""
+
+from __future__ import annotations
+
+import copy
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+from conftest import Spec, hpc_sweep, start_run, wait_for_units
+
+import hpc_sweep as package
+from hpc_sweep.errors import PlanError, SpecError, StoreError
+from hpc_sweep.plan import Share
+from hpc_sweep.prepare import begin, prepare, with_memory
+from hpc_sweep.spec import load_spec
+from hpc_sweep.store import Ledger, Store, read_events, run_folder
+from hpc_sweep.sweep import Outcome, execute
+
+WriteSpec = Callable[[Spec], Path]
+LOGUNIFORM = {"scipy.stats.loguniform": [1e-3, 1e3]}
+TREE = {"estimator": "sklearn.tree.DecisionTreeRegressor", "param_grid": {"max_depth": [2, 4]}}
+
+
+def run(spec: Spec, **more: Any) -> Outcome:
+    return execute(load_spec(spec), **more)
+
+
+def by_id(path: Path) -> xr.Dataset:
+    """Return results of what the spec asks for, in the order of ids; ``best_index`` as id."""
+    found = xr.open_zarr(path, chunks=None).load()
+    ids = np.array([*found["candidate_id"].values.tolist(), "none"], dtype=object)
+    found["best_index"] = (found["best_index"].dims, ids[found["best_index"].values])
+    found = found.isel(candidate=np.flatnonzero(found["in_spec"].values))
+    return found.isel(candidate=np.argsort(found["candidate_id"].values.tolist()))
+
+
+def equal(store: Path, spec: Spec, folder: Path) -> None:
+    """Fail unless a store equals that of a spec which was so from the beginning."""
+    fresh = copy.deepcopy(spec)
+    fresh["output"]["store"] = str(folder / "fresh.zarr")
+    run(fresh)
+    left, right = by_id(store), by_id(folder / "fresh.zarr")
+    assert set(right.variables) <= set(left.variables)
+    for name in set(map(str, right.variables)) - {
+        "fit_time",
+        "score_time",
+        "candidate",
+        "revision",
+    }:
+        a, b = left[name].values, right[name].values
+        if a.dtype.kind == "f":  # ridge is solved for all of its values together
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e-9, err_msg=name)
+        else:
+            np.testing.assert_array_equal(a, b, err_msg=name)
+
+
+@pytest.fixture
+def grown(spec: Spec) -> Spec:
+    """Return `spec` with values and a model more."""
+    more = copy.deepcopy(spec)
+    more["models"][0]["param_grid"]["alpha"] = [0.01, 0.1, 1, 10]
+    more["models"].insert(0, TREE)
+    return more
+
+
+@pytest.mark.parametrize("engine", ["shared", "dask-ml"])
+def test_only_what_is_new_is_fitted(spec: Spec, grown: Spec, tmp_path: Path, engine: str) -> None:
+    spec["search"]["engine"] = grown["search"]["engine"] = engine
+    store = run(spec).store
+    before = xr.open_zarr(store.path, chunks=None).load()
+    told: list[str] = []
+    outcome = run(grown, say=told.append)
+    assert told == ["3 new candidates for 48 partitions; 5 kept"]
+    assert outcome.progress is not None
+    assert outcome.progress.fits == 3 * 3 * 48
+    after = xr.open_zarr(store.path, chunks=None).load()
+    np.testing.assert_array_equal(after["fit_time"][..., :5, :], before["fit_time"])
+    np.testing.assert_array_equal(after["candidate_id"][:5], before["candidate_id"])
+    equal(store.path, grown, tmp_path)
+
+
+def test_dropping_and_taking_back_fit_nothing(spec: Spec, grown: Spec, tmp_path: Path) -> None:
+    store = run(grown).store
+    told: list[str] = []
+    less = run(spec, say=told.append)
+    assert less.progress is None
+    assert less.ranked == 48
+    equal(store.path, spec, tmp_path)
+    model = package.load_model(store.path, latitude=59.0, longitude=-0.25)
+    best = by_id(store.path)["best_model"].sel(latitude=59.0, longitude=-0.25).item()
+    assert type(model).__name__ == {"ridge": "Ridge", "scaled-svr": "Pipeline"}[best]
+    back = run(grown, say=told.append)
+    assert back.progress is None
+    assert back.ranked == 48
+    assert told == ["3 dropped; 5 kept", "3 taken back; 5 kept"]
+    assert run(grown).ranked == 0
+    events = [event for event in read_events(store.run.events) if event["event"] != "workers"]
+    assert [event["event"] for event in events].count("run_started") == 1
+    assert [event["event"] for event in events].count("candidates_changed") == 2
+
+
+def test_much_is_ranked_by_workers(
+    spec: Spec, grown: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = run(grown).store
+    monkeypatch.setattr("hpc_sweep.prepare.beginning.RANKED_BY_DRIVER", 0)
+    less = run(spec)
+    assert less.progress is not None
+    assert less.progress.fits == 0
+    equal(store.path, spec, tmp_path)
+
+
+def test_a_run_that_is_killed_while_it_extends(
+    spec: Spec, write_spec: WriteSpec, tmp_path: Path
+) -> None:
+    store = run(spec).store.path
+    spec["models"][1]["param_grid"] = {"svr__C": [1, 10, 100, 1000, 3000]}
+    spec["models"].append(TREE)
+    del spec["models"][0]["param_grid"]["alpha"][1]
+    spec_file = write_spec(spec)
+    done = len([e for e in read_events(run_folder(store).events) if e["event"] == "unit_done"])
+    process = start_run(spec_file)
+    wait_for_units(store, done + 1, process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert 0 < Ledger.read(Store.open(store)).cells_done() < 48 * 9
+    again = hpc_sweep("run", spec_file)
+    assert again.returncode == 0, again.stderr
+    assert "going on" in again.stdout
+    equal(store, spec, tmp_path)
+    assert not list(run_folder(store).parts.iterdir())
+
+
+def test_a_worker_that_outlives_revisions(spec: Spec, grown: Spec, tmp_path: Path) -> None:
+    """As a notebook does it: what is kept of a store is not that of an earlier revision."""
+    place = {"latitude": 59.0, "longitude": -0.25}
+    store = run(spec).store.path
+    package.load_model(store, **place)
+    run(grown)
+    package.load_model(store, **place)
+    run(spec)
+    assert type(package.load_model(store, **place)).__name__ in ("Ridge", "Pipeline")
+    assert Store.open(store).header.revision == 2
+
+
+def test_what_is_refused(spec: Spec, grown: Spec) -> None:
+    store = run(spec).store
+    for key, value in (("cv", 4), ("scoring", "neg_median_absolute_error"), ("seed", 1)):
+        other = copy.deepcopy(grown)
+        other["search"][key] = value
+        with pytest.raises(StoreError, match=f"search.{key}: .* in the store, {value} in the spec"):
+            run(other)
+    other = copy.deepcopy(grown)
+    other["data"]["dtype"] = "float32"
+    with pytest.raises(StoreError, match=r"data\.dtype: float64 in the store, float32 in the spec"):
+        run(other)
+    with pytest.raises(
+        StoreError, match="other candidates than the spec; hpc-sweep submit --drivers"
+    ):
+        run(grown, share=Share(1, 2))
+    grown["models"][1]["param_grid"]["alpha"] = [n / 7 for n in range(1, 900)]
+    grown["output"]["max_files"] = 200
+    with pytest.raises(PlanError, match=r"candidates the store would have .* output\.max_files"):
+        run(grown)
+    assert Store.open(store.path).header.revision == 0
+
+
+def test_shares_of_an_extension(spec: Spec, grown: Spec, tmp_path: Path) -> None:
+    """`submit --drivers` changes the store, its drivers do the rest."""
+    store = run(spec).store
+    begin(prepare(load_spec(grown)))
+    for index in (1, 2):
+        run(grown, share=Share(index, 2))
+    equal(store.path, grown, tmp_path)
+    begin(prepare(load_spec(spec)))
+    assert [run(spec, share=Share(index, 2)).ranked for index in (1, 2)] == [24, 24]
+
+
+def test_another_driver_was_faster(spec: Spec, grown: Spec) -> None:
+    run(spec)
+    prepared = prepare(load_spec(grown))
+    begin(prepared)
+    with pytest.raises(StoreError, match="changed by another driver; run the same command again"):
+        begin(prepared)
+
+
+# what draws
+
+
+def randomly(spec: Spec, space: Any, n_iter: int) -> Spec:
+    drawn = copy.deepcopy(spec)
+    ridge = {"estimator": "sklearn.linear_model.Ridge", "param_distributions": space}
+    drawn["models"] = [ridge]
+    drawn["search"] |= {"strategy": "random", "n_iter": n_iter}
+    return drawn
+
+
+def test_more_random_draws(spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    space = {"alpha": LOGUNIFORM, "fit_intercept": [True, False]}
+    store = run(randomly(spec, space, 4)).store
+    outcome = run(randomly(spec, space, 7))
+    assert outcome.progress is not None
+    assert outcome.progress.fits == 3 * 3 * 48
+    equal(store.path, randomly(spec, space, 7), tmp_path)
+    assert run(randomly(spec, space, 2)).progress is None
+    assert run(randomly(spec, space, 7)).progress is None
+
+    def others(*arguments: Any, **more: Any) -> Any:
+        raise AssertionError("drawn from the store's own model")
+
+    monkeypatch.setattr("hpc_sweep.strategies.random._text", others)
+    assert run(randomly(spec, space, 7)).progress is None
+
+
+def test_more_draws_from_lists_repeat_none(spec: Spec) -> None:
+    space = {"alpha": [1, 2, 3, 4, 5, 6, 7], "tol": [1e-4, 1e-3]}
+    first = [each.id for each in run(randomly(spec, space, 5)).store.candidates]
+    store = run(randomly(spec, space, 9)).store
+    ids = [each.id for each in store.candidates]
+    assert ids[:5] == first
+    assert len(set(ids)) == 9
+    change = prepare(load_spec(randomly(spec, space, 99))).change
+    assert change is not None
+    assert change.facts() == {"new": 5, "taken_back": 0, "dropped": 0, "kept": 9}
+
+
+def test_strategies_that_compare_refuse(spec: Spec) -> None:
+    spec["search"] |= {"strategy": "halving"}
+    run(spec)
+    spec["models"][0]["param_grid"]["alpha"] = [0.1, 1, 10, 100]
+    with pytest.raises(StoreError, match=r"alpha: .*\n.*halving chooses by the results of"):
+        run(spec)
+
+
+def test_optuna_refuses_more_trials(spec: Spec) -> None:
+    spec["models"] = randomly(spec, {"alpha": LOGUNIFORM}, 1)["models"]
+    spec["search"] |= {"strategy": "optuna", "n_trials": 2, "sampler": "random"}
+    run(spec)
+    spec["search"]["n_trials"] = 3
+    with pytest.raises(StoreError, match=r"n_trials: 2 in the store, 3 .*\n.*optuna chooses by"):
+        run(spec)
+
+
+# what failed
+
+
+def test_retrying_does_nothing_else_again(
+    spec: Spec, write_spec: WriteSpec, tmp_path: Path, faulty_on_workers: None
+) -> None:
+    switch = tmp_path / "switch"
+    spec["models"].append(
+        {"estimator": {"faulty.Waiting": {"path": str(switch)}}, "param_grid": {"number": [0, 1]}}
+    )
+    spec_file = write_spec(spec)
+    store = run(spec).store
+    before = xr.open_zarr(store.path, chunks=None).load()
+    assert int((before["status"] == 2).sum()) == 2 * 46
+    nothing = hpc_sweep("run", spec_file, "--retry", "timed_out")
+    assert "to be done again: nothing" in nothing.stderr
+    assert nothing.returncode == 0
+    switch.touch()
+    done = hpc_sweep(
+        "run", spec_file, "--retry", "failed", "--retry", "timed_out", "--memory", "2x"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "to be done again: 92 failed (partition × candidate)" in done.stderr
+    assert "2.0 GB" in done.stdout
+    after = xr.open_zarr(store.path, chunks=None).load()
+    assert not (after["status"] == 2).any()
+    np.testing.assert_array_equal(after["fit_time"][..., :5, :], before["fit_time"][..., :5, :])
+    equal(store.path, spec, tmp_path)
+
+
+def test_retrying_from_python(spec: Spec) -> None:
+    with pytest.raises(ValueError, match="retry has empty; there are failed, timed_out"):
+        package.run(spec, retry=["empty"])
+    assert "best_score" in package.run(spec, retry=["failed"], memory="800MB")
+
+
+@pytest.mark.parametrize(
+    ("memory", "expected"), [("2x", 2_000_000_000), ("1.5x", 1_500_000_000), ("3GiB", 3 * 2**30)]
+)
+def test_memory(spec: Spec, memory: str, expected: int) -> None:
+    assert with_memory(load_spec(spec), memory).cluster.memory == expected
+
+
+@pytest.mark.parametrize("memory", ["x", "-2x", "much", "0x", ""])
+def test_wrong_memory(spec: Spec, memory: str) -> None:
+    with pytest.raises(SpecError, match=r"--memory: .* is no memory of a worker"):
+        with_memory(load_spec(spec), memory)
+
+
+def test_the_plan_tells_of_a_change(spec: Spec, grown: Spec, write_spec: WriteSpec) -> None:
+    store = run(spec).store
+    planned = hpc_sweep("plan", write_spec(grown))
+    assert "change:     3 new candidates for 48 partitions; 5 kept" in planned.stdout
+    assert Store.open(store.path).header.revision == 0
+    assert "change" not in hpc_sweep("plan", write_spec(spec)).stdout
