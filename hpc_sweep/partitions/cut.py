@@ -174,14 +174,6 @@ class Cut:
         """Samples of a partition at the most."""
         return math.prod(joint.most for joint in self.joints)
 
-    def counts(self, partitions: NDArray[np.intp]) -> NDArray[np.intp]:
-        """Return how many samples partitions have, shape (n_partitions,)."""
-        counts = np.ones(len(partitions), dtype=np.intp)
-        for joint in self.joints:
-            first, last = joint.ranges(partitions)
-            counts *= last - first
-        return counts
-
     def bounds(self, partitions: NDArray[np.intp]) -> Bounds:
         """Return where partitions lie along the dimensions that are cut; if nowhere, at 0 to 0."""
         bounds: dict[str, tuple[NDArray[np.intp], NDArray[np.intp]]] = {}

@@ -245,7 +245,8 @@ def _memory(reading: Reading, partitions: int) -> int:
     held = reading.held_bytes(partitions)
     results = partitions * workload.cell_bytes
     together = max(workload.arrays_bytes, min(BATCH_BYTES, partitions * workload.arrays_bytes))
-    return BASELINE_BYTES + held + 2 * workload.chunk_bytes + 4 * together + results
+    indices = together * workload.splits_bytes // max(1, workload.arrays_bytes)
+    return BASELINE_BYTES + held + 2 * workload.chunk_bytes + 4 * (together + indices) + results
 
 
 def _too_large(workload: Workload, memory: int, limit: int) -> str:
@@ -256,6 +257,9 @@ def _too_large(workload: Workload, memory: int, limit: int) -> str:
         ),
         f"one partition's arrays of {format_bytes(workload.arrays_bytes)}, copied by fits": (
             4 * workload.arrays_bytes
+        ),
+        f"one partition's splits of {format_bytes(workload.splits_bytes)}, copied too": (
+            4 * workload.splits_bytes
         ),
     }
     largest = max(parts, key=lambda part: parts[part])

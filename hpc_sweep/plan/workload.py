@@ -77,3 +77,8 @@ class Workload:
     def arrays_bytes(self) -> int:
         """Bytes of one partition's X and y."""
         return self.n_samples * (self.n_features + self.n_outputs) * self.itemsize
+
+    @property
+    def splits_bytes(self) -> int:
+        """Bytes of the indices that split one partition."""
+        return self.n_samples * self.n_splits * 8
