@@ -63,9 +63,14 @@ def calibrate(prepared: Prepared, seconds: float = SECONDS) -> Calibration:
     Raises
     ------
     ClusterError
-        When the process died, or nothing was done within `PATIENCE_S`.
+        When the process died, nothing was done within `PATIENCE_S`, or data would be
+        rechunked first.
     """
     plan = prepared.plan
+    if prepared.rechunked is not None:
+        raise ClusterError(
+            "--calibrate cannot measure data that is rechunked first; run tells times as it goes on"
+        )
     measured: list[tuple[int, int, float, int]] = []
     with tempfile.TemporaryDirectory(prefix="hpc-sweep-") as folder:
         output = prepared.spec.output.model_copy(

@@ -11,6 +11,7 @@ Engine = Literal["shared", "dask-ml"]
 Models = Literal["none", "on_demand"]
 JobPlace = Literal["worker_jobs", "one_job"]
 OutsideJobs = Literal["warn", "refuse"]
+Rechunk = Literal["auto", "never"]
 Security = Literal["tls", "none"]
 TableFormat = Literal["table", "csv", "json"]
 

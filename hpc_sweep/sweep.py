@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -44,6 +45,7 @@ from hpc_sweep.prepare import (
     rank_anew,
     with_memory,
 )
+from hpc_sweep.source import Copy, Source
 from hpc_sweep.spec import SweepSpec
 from hpc_sweep.stops import Stops
 from hpc_sweep.store import (
@@ -61,7 +63,14 @@ from hpc_sweep.store import (
     run_folder,
 )
 from hpc_sweep.versions import installed
-from hpc_sweep.work import CollectionTasks, Context, DaskMLTasks
+from hpc_sweep.work import (
+    CollectionTasks,
+    Context,
+    DaskMLTasks,
+    SlabJournal,
+    Slabs,
+    SlabTasks,
+)
 
 UNIT_SECONDS = 60.0
 """A unit that takes longer leaves a part of what it has; the rest is handed out again."""
@@ -130,7 +139,7 @@ def execute(
     SweepError
         Its kinds say what went wrong; see `hpc_sweep.errors`.
     """
-    prepared = prepare(spec, origin)
+    prepared = prepare(spec, origin, drivers=share.count)
     if prepared.store is not None:
         ledger = Ledger.read(prepared.store, share)
         if ledger.is_complete and prepared.change is None and not retry:
@@ -184,7 +193,7 @@ def execute(
             tasks = stack.enter_context(CollectionTasks(context))
         elif spec.search.engine == "dask-ml":
             tasks = stack.enter_context(DaskMLTasks(context, prepared.cluster.workers))
-        progress = _drive(prepared, run, ledger, lease, stops, tasks, for_group, on_progress, say)
+        progress = _drive(prepared, run, ledger, lease, stops, context, tasks, on_progress, say)
         if share == WHOLE:
             store.remove_leftovers()
     return Outcome(store, ledger.summary(), progress, ranked)
@@ -258,8 +267,8 @@ def _drive(
     ledger: Ledger,
     lease: Lease,
     stops: Stops,
+    context: Context,
     tasks: Tasks,
-    for_group: bool,
     on_progress: Callable[[Progress], None],
     say: Callable[[str], None],
 ) -> Progress:
@@ -297,8 +306,8 @@ def _drive(
         lambda: progress.workers,
         prepared.cluster.worker_memory_bytes(),
     )
-    record = Record(store, journal, progress, pace, plan.memory_bytes, for_group)
-    record_versions = _record_versions(store, journal, for_group)
+    record = Record(store, journal, progress, pace, plan.memory_bytes, context.for_group)
+    record_versions = _record_versions(store, journal, context.for_group)
 
     def on_receipt(receipt: Receipt) -> None:
         record.add(receipt)
@@ -314,24 +323,27 @@ def _drive(
             port = cluster.dashboard_port()
             for text in dashboard_lines(port, current_queue()) if port is not None else ():
                 say(text)
-            drive = Drive(
+            drive = functools.partial(
+                Drive,
                 client=client,
                 cluster=cluster,
-                ledger=ledger,
-                tasks=tasks,
-                journal=journal,
-                progress=progress,
                 outage=Outage(lambda: probe(store.run.parts), spec.cluster.disk_patience),
                 start_timeout_s=spec.cluster.start_timeout,
-                fits_per_cell=plan.workload.n_fits
-                // int(store.strategy.columns_in_spec.sum() * plan.grid.size),
-                on_progress=on_tick,
                 stopped=stops.stopped,
                 draining=lambda: stops.draining() or budget.is_used_up(),
                 check_lease=lease.check,
-                on_receipt=on_receipt,
             )
-            drive.run(_units(plan, ledger, pace))
+            with _rechunked(prepared, context, journal, drive, budget, say):
+                drive(
+                    ledger=ledger,
+                    tasks=tasks,
+                    journal=journal,
+                    progress=progress,
+                    fits_per_cell=plan.workload.n_fits
+                    // int(store.strategy.columns_in_spec.sum() * plan.grid.size),
+                    on_progress=on_tick,
+                    on_receipt=on_receipt,
+                ).run(_units(plan, ledger, pace))
         if not ledger.is_complete:
             left = ledger.n_chunks - len(ledger.folded)
             raise SweepError(f"all units are done, but {left} result chunks are not folded")
@@ -356,6 +368,51 @@ def _drive(
             seconds=round(progress.seconds, 3),
         )
     return progress
+
+
+@contextlib.contextmanager
+def _rechunked(
+    prepared: Prepared,
+    context: Context,
+    journal: Journal,
+    drive: Callable[..., Drive],
+    budget: Budget,
+    say: Callable[[str], None],
+) -> Iterator[None]:
+    """Context in which the rechunked copy of a sweep is there, if it wants one; then deleted."""
+    copy = prepared.copy
+    if copy is None:
+        yield
+        return
+    if not copy.is_whole:
+        say(f"rechunking data into {copy.folder} first")
+        _rechunk(copy, prepared.source, context, journal, drive, budget)
+    yield
+    copy.remove()
+
+
+def _rechunk(
+    copy: Copy,
+    source: Source,
+    context: Context,
+    journal: Journal,
+    drive: Callable[..., Drive],
+    budget: Budget,
+) -> None:
+    """Copy what is missing of a rechunked copy."""
+    with group_access(context.for_group):
+        copy.begin(source.dataset)
+    slabs = Slabs(copy)
+    journal.write("rechunking", slabs=slabs.n_open)
+    drive(
+        ledger=slabs,
+        tasks=SlabTasks(context, str(copy.folder)),
+        journal=SlabJournal(journal.path),
+        progress=Progress(slabs.n_open, 0),
+        on_progress=lambda progress: budget.update(progress.workers),
+    ).run(slabs.units())
+    copy.end()
+    journal.write("rechunked")
 
 
 def _record_versions(store: Store, journal: Journal, for_group: bool) -> Callable[[Receipt], None]:

@@ -71,6 +71,7 @@ def plan_facts(prepared: Prepared, *, calibrate: bool = False) -> dict[str, Any]
         "source_bytes": made.workload.source_bytes,
         "read_bytes": made.read_bytes,
         "read_factor": round(made.read_factor, 3),
+        "copy": _copy_facts(prepared),
         "labels": label_facts(prepared.source),
         **hours,
         "finish_seconds": _finish_s(
@@ -171,6 +172,37 @@ def _core_hours_text(facts: dict[str, Any]) -> str:
     return ", ".join(texts)
 
 
+def _copy_facts(prepared: Prepared) -> dict[str, Any] | None:
+    """Return what is copied into another layout first, and why."""
+    made = prepared.rechunked
+    if made is None:
+        return None
+    names = list(made.copy.tiling.lengths)
+    return {
+        "variables": names,
+        "bytes": sum(int(prepared.source.dataset[name].nbytes) for name in names),
+        "folder": str(made.copy.folder),
+        "is_whole": made.copy.is_whole,
+        "read_factor_without": round(made.read_factor_directly, 3),
+        "seconds": round(made.seconds, 1),
+        "seconds_without": round(made.seconds_directly, 1),
+    }
+
+
+def _copy_text(facts: dict[str, Any] | None) -> str:
+    from hpc_sweep.cli.progress import duration
+    from hpc_sweep.plan import format_bytes
+
+    if facts is None:
+        return ""
+    return (
+        f"{format_bytes(facts['bytes'])} of {len(facts['variables'])} variables are copied into "
+        f"the run folder first, by one worker in about {duration(facts['seconds'])}; directly each "
+        f"chunk would be read {facts['read_factor_without']:,.3g} times, in about "
+        f"{duration(facts['seconds_without'])} (cluster.rechunk)"
+    )
+
+
 def _time_text(facts: dict[str, Any]) -> str:
     from hpc_sweep.cli.progress import duration
 
@@ -215,6 +247,7 @@ def plan_text(prepared: Prepared, facts: dict[str, Any]) -> str:
         f"{facts['candidates_per_unit']:,} {strategy.dim}s",
         "memory": f"{format_bytes(memory)} projected per worker{measured}, of {of}",
         "to read": f"{read}, {times}",
+        "rechunk": _copy_text(facts["copy"]),
         "labels": _labels_text(facts["labels"]),
         "files": f"{facts['files']:,} of at most {facts['max_files']:,}",
         "core-hours": _core_hours_text(facts),

@@ -21,7 +21,7 @@ from hpc_sweep.clusters import Cluster
 from hpc_sweep.drive.progress import Progress
 from hpc_sweep.errors import ClusterError, DiskError, Interrupted, NoWorkersError, SweepError
 from hpc_sweep.plan import Chunk, Unit
-from hpc_sweep.store import Folded, Journal, Ledger, Outage, PartName, Receipt
+from hpc_sweep.store import Folded, Journal, Outage, PartName, Receipt
 
 WINDOW_PER_WORKER = 3
 """Units in flight per worker: one at work, and the next ones known to the scheduler."""
@@ -56,6 +56,27 @@ class Tasks(Protocol):
         """Submit a fold; gives a `Folded`."""
 
 
+class Done(Protocol):
+    """What is done: the ledger, or what knows of a pass before the first unit."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing is left."""
+
+    @property
+    def parts(self) -> Mapping[Chunk, list[PartName]]:
+        """What a fold is made of."""
+
+    def complete(self) -> Iterable[Chunk]:
+        """Return chunks that can be folded."""
+
+    def add(self, name: PartName) -> bool:
+        """Add what a task left; return whether its chunk can be folded now."""
+
+    def fold(self, chunk: Chunk, folded: Folded, most: int = 1) -> Sequence[Unit]:
+        """Note that a chunk was folded, or return units that it lacks."""
+
+
 @dataclass
 class Drive:
     """One run of the loop.
@@ -66,8 +87,8 @@ class Drive:
         Connected to the cluster.
     cluster : Cluster
         Asked for rejections, reasons and replacements while workers are missing.
-    ledger : Ledger
-        What is done.
+    ledger : Done
+        What is done: the ledger.
     tasks : Tasks
         What to do.
     journal : Journal
@@ -92,7 +113,7 @@ class Drive:
 
     client: Client
     cluster: Cluster
-    ledger: Ledger
+    ledger: Done
     tasks: Tasks
     journal: Journal
     progress: Progress

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from collections.abc import Iterable, Mapping
@@ -16,8 +17,9 @@ from hpc_sweep.candidates import parameter_names
 from hpc_sweep.clusters import Cluster, make_cluster
 from hpc_sweep.errors import Fault, PlanError, SpecError, StoreError, disk_errors
 from hpc_sweep.plan import BASELINE_BYTES, Plan, Workload, format_bytes, make_plan
+from hpc_sweep.prepare.rechunking import Rechunked, rechunked
 from hpc_sweep.search import unsuited
-from hpc_sweep.source import Source, largest_window, open_source, windows
+from hpc_sweep.source import Copy, Source, largest_window, open_source, windows
 from hpc_sweep.spec import SweepSpec, load_spec
 from hpc_sweep.store import (
     Change,
@@ -55,6 +57,8 @@ class Prepared:
         What exists already, under the same conditions.
     change : Change or None
         How its candidates differ from those of the spec.
+    rechunked : Rechunked or None
+        What is made of data that is chunked the wrong way, before the first unit.
     """
 
     spec: SweepSpec
@@ -65,6 +69,12 @@ class Prepared:
     plan: Plan
     store: Store | None
     change: Change | None = None
+    rechunked: Rechunked | None = None
+
+    @property
+    def copy(self) -> Copy | None:
+        """The copy that is read in place of the data."""
+        return None if self.rechunked is None else self.rechunked.copy
 
 
 def prepare(spec: SweepSpec, origin: str = "the spec", *, drivers: int = 1) -> Prepared:
@@ -103,17 +113,24 @@ def prepare(spec: SweepSpec, origin: str = "the spec", *, drivers: int = 1) -> P
         wanted = strategies.draw(spec, store.strategy)
         change = Change.between(store.strategy, wanted)
         strategy = store.strategy if change is None else wanted
-    plan = make_plan(
-        _workload(strategy, source, n_splits, store),
+    plan_of = functools.partial(
+        make_plan,
         workers=cluster.workers,
         worker_memory_bytes=cluster.worker_memory_bytes(),
         max_files=spec.output.max_files,
         chunks=None if store is None else store.header.chunks,
         least_chunks=drivers,
     )
+    plan = plan_of(_workload(strategy, source, n_splits, store))
+    copied = None
+    if spec.cluster.rechunk == "auto" and drivers == 1 and not strategy.trains:
+        memory = cluster.worker_memory_bytes()
+        copied = rechunked(spec, source, folder.copy, plan.read_factor, memory, store)
+    if copied is not None:
+        source, plan = copied.source, plan_of(_workload(strategy, copied.source, n_splits, store))
     if store is not None and change is not None:
         _check_change(store, change, plan, n_splits, cluster.worker_memory_bytes())
-    return Prepared(spec, source, strategy, n_splits, cluster, plan, store, change)
+    return Prepared(spec, source, strategy, n_splits, cluster, plan, store, change, copied)
 
 
 def _check_change(

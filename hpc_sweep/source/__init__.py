@@ -1,16 +1,26 @@
 """The input data set, opened lazily, read block by block."""
 
-from hpc_sweep.source.opening import open_source
+from hpc_sweep.source.copy import Copy, find_copy
+from hpc_sweep.source.opening import open_source, stored_data
 from hpc_sweep.source.samples import Samples
 from hpc_sweep.source.source import Source
+from hpc_sweep.source.tiling import SLAB_BYTES, Slab, copying_s, reading_s, tiling_for
 from hpc_sweep.source.windows import Window, largest_window, windows, within
 
 __all__ = [
+    "SLAB_BYTES",
+    "Copy",
     "Samples",
+    "Slab",
     "Source",
     "Window",
+    "copying_s",
+    "find_copy",
     "largest_window",
     "open_source",
+    "reading_s",
+    "stored_data",
+    "tiling_for",
     "windows",
     "within",
 ]

@@ -11,6 +11,7 @@ import xarray as xr
 from hpc_sweep.errors import Fault, SpecError, listed, nearest
 from hpc_sweep.partitions import Axis
 from hpc_sweep.source.axes import make_axes
+from hpc_sweep.source.copy import Copy
 from hpc_sweep.source.features import with_made
 from hpc_sweep.source.keys import key_names, make_keys, named_parts
 from hpc_sweep.source.loader import call_loader
@@ -24,7 +25,9 @@ from hpc_sweep.spec import OWN_NAMES, DataSpec, SearchSpec, wanted_axes
 LOADED = "an xarray.Dataset, a data frame or (X, y)"
 
 
-def open_source(data: DataSpec, search: SearchSpec | None = None) -> Source:
+def open_source(
+    data: DataSpec, search: SearchSpec | None = None, copy: Copy | None = None
+) -> Source:
     """Open the data set of a spec and check that it is what the spec says.
 
     Parameters
@@ -33,6 +36,8 @@ def open_source(data: DataSpec, search: SearchSpec | None = None) -> Source:
         What the spec says of it.
     search : SearchSpec, optional
         Its splits may name what groups or sorts samples.
+    copy : Copy, optional
+        Stands in for variables that are chunked the wrong way.
 
     Raises
     ------
@@ -42,7 +47,8 @@ def open_source(data: DataSpec, search: SearchSpec | None = None) -> Source:
         When its disk fails.
     """
     stored = _opened(data)
-    dataset = named_parts(stored.dataset, key_names(data, search))
+    dataset = stored.dataset if copy is None else copy.applied(stored.dataset)
+    dataset = named_parts(dataset, key_names(data, search))
     stored = dataclasses.replace(stored, dataset=dataset)
     dataset, reading, faults = with_made(data, dataset, stored)
     refused = {fault.path for fault in faults}
@@ -59,6 +65,19 @@ def open_source(data: DataSpec, search: SearchSpec | None = None) -> Source:
     if faults:
         raise SpecError(faults)
     return source
+
+
+def stored_data(data: DataSpec) -> xr.Dataset:
+    """Open the data as it is, whatever it is wanted for.
+
+    Raises
+    ------
+    SpecError
+        When there is none, or nothing that can be opened.
+    DiskError
+        When its disk fails.
+    """
+    return _opened(data).dataset
 
 
 def _opened(data: DataSpec) -> PlainReading | TableReading:

@@ -15,6 +15,7 @@ from hpc_sweep.choices import (
     Models,
     Outputs,
     OutsideJobs,
+    Rechunk,
     Security,
 )
 from hpc_sweep.spec.holdout import Holdout, HoldoutWords, holdout_of
@@ -267,6 +268,11 @@ class ClusterSpec(Section):
     )
     disk_patience: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         600.0, description="seconds to wait for a disk that is full, read-only or away"
+    )
+    rechunk: Rechunk = Field(
+        "auto",
+        description="copy data that is chunked the wrong way into the run folder first, where that "
+        "saves time, or never",
     )
     chain: bool = Field(True, description="whether submit --chain is allowed here")
     outside_jobs: OutsideJobs = Field(

@@ -58,6 +58,11 @@ class RunFolder:
         return self.path / "logs"
 
     @property
+    def copy(self) -> Path:
+        """Rechunked data, while the sweep goes on."""
+        return self.path / "rechunked.zarr"
+
+    @property
     def keys(self) -> Path:
         """Certificates of a driver of who made the folder; readable by their owner only."""
         return self.path / "keys"

@@ -2,6 +2,7 @@
 
 from hpc_sweep.work.bench import Bench, open_bench
 from hpc_sweep.work.collections import CollectionTasks, train_again
+from hpc_sweep.work.copying import SlabJournal, Slabs, SlabTasks
 from hpc_sweep.work.engine import DaskMLTasks
 from hpc_sweep.work.evaluation import evaluate_partitions
 from hpc_sweep.work.tasks import Context
@@ -11,6 +12,9 @@ __all__ = [
     "CollectionTasks",
     "Context",
     "DaskMLTasks",
+    "SlabJournal",
+    "SlabTasks",
+    "Slabs",
     "evaluate_partitions",
     "open_bench",
     "train_again",

@@ -24,7 +24,7 @@ from hpc_sweep.estimators import (
 )
 from hpc_sweep.partitions import Label, partition_labels
 from hpc_sweep.search import Evaluator, Model, Setting, Splits
-from hpc_sweep.source import Source, open_source
+from hpc_sweep.source import Source, find_copy, open_source
 from hpc_sweep.spec import SweepSpec
 from hpc_sweep.store import Store
 from hpc_sweep.strategies import Request, Strategy
@@ -127,7 +127,9 @@ def open_bench(store: str, spec_text: str, revision: int = 0) -> Bench:
     models = build_models(opened.spec)  # by whose order candidates name them
     splits = tuple(Splits(model.splitter) for model in models)
     groups = opened.split_names() if spec.search.names_splits else None
-    return Bench(opened, open_source(spec.data, spec.search), models, splits, groups)
+    copy = find_copy(opened.run.copy)
+    whole = copy if copy is not None and copy.is_whole else None
+    return Bench(opened, open_source(spec.data, spec.search, whole), models, splits, groups)
 
 
 def build_models(spec: SweepSpec) -> tuple[Model, ...]:
