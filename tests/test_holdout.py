@@ -443,3 +443,18 @@ def test_tables_show_it(spec: Spec) -> None:
     table = CliRunner().invoke(main, ["results", store], env={"COLUMNS": "200"}).output
     assert "holdout_score" in table
     assert f"{rows[0]['holdout_score']:.4f}" in table
+
+
+def test_targets_of_their_own(spec: Spec, data: xr.Dataset) -> None:
+    spec["data"] |= {"target": ["slope", "kind"], "outputs": "separate"}
+    spec["models"] = spec["models"][:1]
+    results = in_process(spec)
+    pixel = samples(data, (0, 0))
+    X, _ = arrays(pixel)
+    out = year(pixel) >= 2004
+    for target in ("slope", "kind"):
+        y = pixel[target].values
+        search = GridSearchCV(Lasso(), {"alpha": [0.01, 0.1, 0.5]}, cv=3, scoring="r2")
+        search.fit(X[~out], y[~out])
+        found = results.isel(latitude=0, longitude=0).sel(target=target)
+        assert found["holdout_score"] == search.score(X[out], y[out])

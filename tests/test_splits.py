@@ -35,6 +35,8 @@ from yearly import (
 )
 
 from hpc_sweep.choices import DONE, EMPTY, FAILED
+from hpc_sweep.spec import load_spec
+from hpc_sweep.sweep import execute
 
 SELECTION = "sklearn.model_selection."
 
@@ -221,3 +223,55 @@ def test_another_calendar(spec: Spec, tmp_path: Path) -> None:
     same_as_scikit_learn(
         results.isel(latitude=0, longitude=0), searches, np.isin(results["split"], years)
     )
+
+
+def test_by_dask_ml(spec: Spec, tmp_path: Path) -> None:
+    expected = in_process(spec)
+    spec["search"]["engine"] = "dask-ml"
+    spec["output"]["store"] = str(tmp_path / "dask-ml.zarr")
+    found = execute(load_spec(spec)).store.dataset().load()
+    for name in ("split", "test_score", "mean_test_score", "n_test_samples", "message"):
+        np.testing.assert_array_equal(found[name], expected[name])
+
+
+def test_partitions_by_labels(spec: Spec, data: xr.Dataset, tmp_path: Path) -> None:
+    """Years of the samples of a zone, which is scattered over the grid."""
+    zones = np.array([[3, 5, 3, 5], [5, 3, 5, 5], [3, 3, 5, 3]])
+    zoned = data.assign(zone=(("latitude", "longitude"), zones))
+    spec["data"] |= {"store": write(zoned, tmp_path / "zoned.zarr"), "partition_by": ["zone"]}
+    spec["data"]["holdout"] = {"time": "2004-01-01"}
+    results = in_process(spec)
+    for zone in (3, 5):
+        pixels = zoned.stack(sample=("latitude", "longitude", "time"))
+        own = pixels.isel(sample=(pixels["zone"] == zone).values)
+        own = own.dropna("sample", subset=["wet", "green", "slope"])
+        years = own["time"].dt.year.values
+        X, y = arrays(own)
+        train = years < 2004
+        searches = list(searched(X[train], y[train], LeaveOneGroupOut(), years[train]))
+        found = results.sel(zone=zone)
+        same_as_scikit_learn(found, searches, [0, 1, 2])
+        best = max(searches, key=lambda search: search.best_score_)
+        assert found["holdout_score"] == best.score(X[~train], y[~train])
+
+
+def test_a_table(spec: Spec, data: xr.Dataset, tmp_path: Path) -> None:
+    """Columns group, sort and hold out rows; each partition has groups of its own."""
+    frame = data[["wet", "green", "slope"]].to_dataframe().reset_index()
+    frame["campaign"] = frame["time"].dt.year.astype("int64")
+    frame["late"] = frame["campaign"] == 2004
+    frame = frame[frame["latitude"] == 60.0].sample(frac=1, random_state=0)
+    frame.to_parquet(tmp_path / "table.parquet")
+    spec["data"] |= {"store": str(tmp_path / "table.parquet"), "partition_by": ["longitude"]}
+    spec["data"]["holdout"] = {"mask": "late"}
+    spec["search"]["cv"] = {"leave_one_group_out": "campaign"}
+    results = in_process(spec)
+    for longitude in (-1.0, -0.75):
+        own = frame[frame["longitude"] == longitude].dropna()
+        X, y = own[["wet", "green"]].to_numpy(), own["slope"].to_numpy()
+        train, groups = ~own["late"].to_numpy(), own["campaign"].to_numpy()
+        searches = list(searched(X[train], y[train], LeaveOneGroupOut(), groups[train]))
+        found = results.sel(longitude=longitude)
+        same_as_scikit_learn(found, searches, np.unique(groups[train]) - 2001)
+        best = max(searches, key=lambda search: search.best_score_)
+        assert found["holdout_score"] == best.score(X[~train], y[~train])
