@@ -35,6 +35,8 @@ from yearly import (
 import hpc_sweep
 from hpc_sweep.choices import DONE, EMPTY
 from hpc_sweep.cli import main
+from hpc_sweep.cli.plan import plan_facts, plan_text
+from hpc_sweep.prepare import prepare
 from hpc_sweep.results import best_rows
 from hpc_sweep.spec import load_spec
 from hpc_sweep.store import Ledger, PartName, Store, fold, read_events, write_part
@@ -429,6 +431,30 @@ def test_a_refit_that_kills(
 
 
 # what is shown
+
+
+def test_the_plan_tells_of_it(spec: Spec) -> None:
+    """And of what is read again, where units cannot know the best candidates."""
+
+    def facts(**data: Any) -> dict[str, Any]:
+        return plan_facts(prepare(load_spec({**spec, "data": {**spec["data"], **data}})))
+
+    assert facts()["holdout"] == "time from 2004-01-01"
+    prepared = prepare(load_spec(spec))
+    assert "held out:   time from 2004-01-01\n" in plan_text(prepared, plan_facts(prepared))
+    once = facts(holdout=None)["read_factor"]
+    assert facts()["read_factor"] == once
+    spec["search"]["engine"] = "dask-ml"
+    assert facts()["read_factor"] == 2 * once
+    spec["search"]["engine"] = "shared"
+    spec["cluster"]["workers"] = 4
+    by_latitude = {"partition_by": ["latitude"]}
+    plain = facts(**by_latitude, holdout=None)
+    slices = -(-5 // plain["candidates_per_unit"])
+    assert slices > 1
+    found = facts(**by_latitude, holdout={"mask": "late", "reverse": True})
+    assert found["holdout"] == "where late is false"
+    assert found["read_factor"] == pytest.approx(plain["read_factor"] * (slices + 1) / slices)
 
 
 def test_tables_show_it(spec: Spec) -> None:

@@ -56,6 +56,7 @@ def plan_facts(prepared: Prepared, *, calibrate: bool = False) -> dict[str, Any]
         "strategy": prepared.spec.search.strategy,
         "engine": prepared.spec.search.engine,
         "splits": made.workload.n_splits,
+        "holdout": str(held) if (held := prepared.spec.data.held_out) else None,
         "fits": made.workload.n_fits,
         "units": made.n_units(),
         "partitions_per_unit": made.unit_partitions,
@@ -242,6 +243,7 @@ def plan_text(prepared: Prepared, facts: dict[str, Any]) -> str:
         "samples each at the most"
         + (f", in blocks of {facts['samples_per_block']:,}" if strategy.trains else ""),
         f"{strategy.dim}s": f"{candidates:,} ({strategy.by_model()})",
+        "held out": facts["holdout"],
         "fits": f"{facts['fits']:,} ({facts['splits']} splits), " + _by(strategy, facts["engine"]),
         "units": f"{facts['units']:,} of up to {facts['partitions_per_unit']:,} partitions × "
         f"{facts['candidates_per_unit']:,} {strategy.dim}s",

@@ -178,6 +178,7 @@ def make_plan(
     ):
         most *= 2
     slices = -(-workload.n_columns // columns)
+    reads = slices + (workload.refits and (slices > 1 or workload.refits_apart))
     return Plan(
         workload=workload,
         chunks=chunks,
@@ -186,7 +187,7 @@ def make_plan(
         least_partitions=min(partitions, workload.grid.read_block),
         most_partitions=most,
         memory_bytes=memory,
-        read_factor=slices * reading.factor(partitions),
+        read_factor=reads * reading.factor(partitions),
     )
 
 

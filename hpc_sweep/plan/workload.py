@@ -33,6 +33,9 @@ class Workload:
         Arrays of the store with one file per result chunk, and files besides.
     known_reads : Reads, optional
         What reading partitions costs, where not each index of the source is one.
+    refits, refits_apart : bool
+        Whether the best candidates are fitted again, for samples held out; and whether in units of
+        their own even where one unit has all candidates.
     """
 
     grid: PartitionGrid
@@ -52,6 +55,8 @@ class Workload:
     n_chunked_arrays: int
     n_other_files: int
     known_reads: Reads | None = None
+    refits: bool = False
+    refits_apart: bool = False
 
     @cached_property
     def reads(self) -> Reads:

@@ -329,4 +329,6 @@ def _workload(strategy: Strategy, source: Source, n_splits: int, store: Store | 
         chunk_bytes=source.chunk_bytes,
         n_chunked_arrays=len(arrays) + (blocks - 1) * along,
         n_other_files=len(arrays) + 2 * fixed,
+        refits=spec.data.holdout is not None,
+        refits_apart=spec.search.engine == "dask-ml",
     )

@@ -28,6 +28,11 @@ class Holdout:
     start: int | float | str | None
     reverse: bool
 
+    def __str__(self) -> str:
+        if self.start is None:
+            return f"where {self.name} is {'false' if self.reverse else 'true'}"
+        return f"{self.name} {'before' if self.reverse else 'from'} {self.start}"
+
 
 def holdout_of(value: dict[str, Any]) -> Holdout:
     """Return what ``data.holdout`` says.
