@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -36,12 +37,15 @@ import hpc_sweep
 from hpc_sweep.choices import DONE, EMPTY
 from hpc_sweep.cli import main
 from hpc_sweep.cli.plan import plan_facts, plan_text
+from hpc_sweep.plan import Unit
 from hpc_sweep.prepare import prepare
 from hpc_sweep.results import best_rows
 from hpc_sweep.spec import load_spec
-from hpc_sweep.store import Ledger, PartName, Store, fold, read_events, write_part
+from hpc_sweep.store import Ledger, PartName, Store, choices, fold, read_events, write_part
 from hpc_sweep.store.parts import read_part
 from hpc_sweep.sweep import execute
+from hpc_sweep.work.evaluation import part_of
+from hpc_sweep.work.guard import Child, Guard, Limits
 
 Held = Callable[[xr.Dataset], Any]
 FROM_2004 = {"time": "2004-01-01"}
@@ -426,6 +430,57 @@ def test_a_refit_that_kills(
     found = execute(load_spec(spec)).store.dataset().load()
     assert [str(text) for text in found["refit_message"].values[raised]] == [words] * raised.sum()
     assert (found["refit_message"].values[~raised] == "").all()
+    for name in ("status", "best_score", "holdout_score", "n_holdout"):
+        np.testing.assert_array_equal(found[name], expected[name])
+
+
+def test_going_on_where_only_refits_are_left(spec: Spec, tmp_path: Path) -> None:
+    """All parts are there, of some partitions those of refits too; nothing is folded."""
+    whole = tmp_path / "whole.zarr"
+    in_process({**spec, "output": {"store": str(whole)}})
+    sweep = InProcess(spec, width=2)
+    last = sweep.store.strategy.n_columns
+    for chunk in Ledger(sweep.store).chunks:
+        names = [sweep.leave(unit) for unit in sweep.units(chunk)]
+        sweep.leave(Unit(chunk, 0, 1, last, last), names)
+    outcome = execute(load_spec(spec))
+    equal_stores(outcome.store.path, whole)
+    units = [e["unit"] for e in read_events(outcome.store.run.events) if e["event"] == "unit_done"]
+    assert {unit.rpartition("_")[2] for unit in units} == {"5-5"}
+    assert not any("_0-" in unit for unit in units)
+    assert outcome.progress is not None
+    assert outcome.progress.cells_this_run == 0
+
+
+def test_refits_in_units_of_their_own_are_guarded(
+    spec: Spec, tmp_path: Path, faulty_on_workers: None
+) -> None:
+    spec["data"]["holdout"] = {"mask": "apart"}
+    spec["models"] = [{"estimator": {"faulty.TooMuch": {"most": 84}}}, spec["models"][0]]
+    spec["models"][1]["param_grid"] = {"alpha": [1e6]}
+    expected = in_process({**spec, "output": {"store": str(tmp_path / "whole.zarr")}})
+    spec["models"][0] = {"estimator": {"faulty.TooMuch": {"most": 84, "how": "hang"}}}
+    sweep = InProcess(spec, width=1)
+    last, child = sweep.store.strategy.n_columns, Child()
+    for chunk in Ledger(sweep.store).chunks:
+        names = [sweep.leave(unit) for unit in sweep.units(chunk)]
+        unit = Unit(chunk, 0, sweep.store.n_partitions(chunk), last, last)
+        outcomes = Guard(child, Limits(seconds=2)).evaluate(
+            str(sweep.store.path),
+            sweep.prepared.spec.model_dump_json(),
+            unit,
+            time.perf_counter() + 60,
+            choices(sweep.store, unit, names),
+        )
+        part = part_of(sweep.bench, outcomes)
+        names.append(write_part(sweep.store.run.parts, sweep.store.header.id, unit, part))
+        assert fold(sweep.store, chunk, names).unscored == ()
+    child.end()
+    found = sweep.store.dataset().load()
+    raised = (expected["refit_message"] != "").values
+    assert raised.any()
+    texts = [str(text) for text in found["refit_message"].values[raised]]
+    assert all("took longer than search.timeout, 2 s" in text for text in texts)
     for name in ("status", "best_score", "holdout_score", "n_holdout"):
         np.testing.assert_array_equal(found[name], expected[name])
 
