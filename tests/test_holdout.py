@@ -41,7 +41,16 @@ from hpc_sweep.plan import Unit
 from hpc_sweep.prepare import prepare
 from hpc_sweep.results import best_rows
 from hpc_sweep.spec import load_spec
-from hpc_sweep.store import Ledger, PartName, Store, choices, fold, read_events, write_part
+from hpc_sweep.store import (
+    Ledger,
+    PartName,
+    Store,
+    choices,
+    fold,
+    read_events,
+    run_folder,
+    write_part,
+)
 from hpc_sweep.store.parts import read_part
 from hpc_sweep.sweep import execute
 from hpc_sweep.work.evaluation import part_of
@@ -450,6 +459,34 @@ def test_going_on_where_only_refits_are_left(spec: Spec, tmp_path: Path) -> None
     assert not any("_0-" in unit for unit in units)
     assert outcome.progress is not None
     assert outcome.progress.cells_this_run == 0
+
+
+def test_candidates_may_change(spec: Spec, tmp_path: Path) -> None:
+    """Partitions whose best candidate is another one after it are scored anew, no others."""
+
+    def ended(*alphas: float) -> xr.Dataset:
+        spec["models"] = [{"estimator": LASSO, "param_grid": {"alpha": list(alphas)}}]
+        return execute(load_spec(spec)).store.dataset().load()
+
+    def refits() -> int:
+        events = read_events(run_folder(spec["output"]["store"]).events)
+        done = [e["unit"].split("_")[1:] for e in events if e["event"] == "unit_done"]
+        rows = [rows.split("-") for rows, columns in done if len({*columns.split("-")}) == 1]
+        return sum(int(stop) - int(start) for start, stop in rows)
+
+    first = ended(0.1, 0.2)
+    assert refits() == 0
+    more = ended(0.1, 0.2, 0.02)
+    changed = (more["best_index"] != first["best_index"]).values
+    assert 0 < changed.sum() == refits()
+    expected = [0.1, 0.2, 0.02]
+    other = {**spec, "output": {"store": str(tmp_path / "whole.zarr")}}
+    for found, alphas in ((more, expected), (ended(0.2, 0.02), expected[1:])):
+        other["models"] = [{"estimator": LASSO, "param_grid": {"alpha": alphas}}]
+        other["output"] = {"store": str(tmp_path / f"whole-{len(alphas)}.zarr")}
+        whole = in_process(other)
+        for name in ("best_score", "holdout_score", "n_holdout", "best_param_alpha"):
+            np.testing.assert_array_equal(found[name], whole[name])
 
 
 def test_refits_in_units_of_their_own_are_guarded(
