@@ -65,9 +65,21 @@ def test_a_scorer_that_looks_inside(package: str) -> None:
         ("lightgbm", {"boosting_type": "dart"}),
         ("lightgbm", {"boosting_type": "rf"}),
         ("lightgbm", {"early_stopping_round": 3}),
+        ("lightgbm", {"num_iterations": 3}),
+        ("lightgbm", {"boosting": "dart"}),
     ],
 )
 def test_what_is_not_shared(package: str, params: dict[str, Any]) -> None:
     settings = [Setting(0, {"n_estimators": n}) for n in (1, 2)]
-    model = Model(made(package, "Regressor", **params), None, None)
+    nobody_shares(made(package, "Regressor", **params), settings)
+
+
+@pytest.mark.parametrize("package", ["xgboost", "lightgbm"])
+def test_no_rounds(package: str) -> None:
+    """They mean something else to either of them, or nothing."""
+    nobody_shares(made(package, "Regressor"), [Setting(0, {"n_estimators": n}) for n in (0, 5)])
+
+
+def nobody_shares(estimator: Any, settings: list[Setting]) -> None:
+    model = Model(estimator, None, None)
     assert all(rule is None for rule, _ in Evaluator([model], settings, ["score"]).groups)

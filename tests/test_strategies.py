@@ -358,13 +358,33 @@ def test_too_few_samples_to_halve(scarce: Spec) -> None:
     results = package.run(spec).load()
     few, fewer = (results.isel(latitude=i, longitude=i) for i in (4, 1))
     assert (few["status"] == 2).all()
-    assert str(few["message"][0].values).startswith("the first iteration needs 15 n_samples")
+    assert str(few["message"][0].values) == (
+        "the first iteration needs 15 n_samples (search.min_resources: 15), but 14 are the most "
+        "there are; lower it"
+    )
     assert "2 samples cannot be split" in str(fewer["message"][0].values)
     for place in (few, fewer):
         assert place["partition_status"] == 2
         assert (place["n_resources"] == -1).all()
         assert (place["last_iteration"] == -1).all()
         assert place["best_index"] == -1
+    assert int((results["partition_status"] == 1).sum()) == 48 - 2 - 2
+
+
+def test_more_resources_than_a_partition_has_samples(scarce: Spec) -> None:
+    """There scikit-learn's search raises, when it comes to that iteration."""
+    spec = halving(
+        scarce,
+        [{"estimator": TREE, "param_grid": DEPTHS}],
+        min_resources=6,
+        max_resources=40,
+    )
+    results = package.run(spec).load()
+    few = results.isel(latitude=4, longitude=4)
+    assert str(few["message"][0].values) == (
+        "the last iteration needs 18 samples (search.max_resources: 40), but there are 14 here; "
+        "set it to auto, which is as many as a partition has"
+    )
     assert int((results["partition_status"] == 1).sum()) == 48 - 2 - 2
 
 

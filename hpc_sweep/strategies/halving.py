@@ -57,9 +57,10 @@ def schedule(search: HalvingSpec, n_candidates: int, least: int, most: int) -> t
     minimum: float = least if isinstance(search.min_resources, str) else search.min_resources
     maximum = most if search.max_resources == "auto" else search.max_resources
     if minimum > maximum:
+        remedy = "lower it" if minimum == search.min_resources else "set it to less, or lower cv"
         raise Unsearchable(
-            f"the first iteration needs {minimum} {search.resource} (search.min_resources), but "
-            f"{maximum} are the most there are"
+            f"the first iteration needs {minimum} {search.resource} (search.min_resources: "
+            f"{search.min_resources}), but {maximum} are the most there are; {remedy}"
         )
     if search.min_resources == "exhaust":
         minimum = max(minimum, maximum // search.factor ** (required - 1))
@@ -169,6 +170,12 @@ class Halving(Strategy):
         """Ask for all candidates with few resources, then for the better ones with more."""
         n_samples = len(partition.X)
         planned = schedule(self._search, self.n_rows, self._least(partition), n_samples)
+        if not self._has_parameter and planned[-1] > n_samples:
+            raise Unsearchable(
+                f"the last iteration needs {planned[-1]} samples (search.max_resources: "
+                f"{self._search.max_resources}), but there are {n_samples} here; set it to auto, "
+                "which is as many as a partition has"
+            )
         results = _Results(self, max(map(len, partition.splits.values()), default=0))
         rows = np.arange(self.n_rows)
         for iteration, n_resources in enumerate(planned):

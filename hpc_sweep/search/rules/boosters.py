@@ -24,7 +24,7 @@ class Boosters(Views):
     def is_repeatable(self, estimator: Any) -> bool:
         """Return whether it goes on to the last round, from a seed; both have one of their own."""
         params = estimator.get_params(deep=False)
-        if not isinstance(params["n_estimators"], Integral):
+        if not isinstance(params["n_estimators"], Integral) or params["n_estimators"] < 1:
             return False
         is_seeded = params["random_state"] is None or isinstance(params["random_state"], Integral)
         return is_seeded and all(params.get(name) in values for name, values in self.plain.items())
@@ -46,6 +46,29 @@ class XGBoost(Boosters):
         view._Booster = view.get_booster()[: int(view.n_estimators)]
 
 
+_ALIASES = frozenset(
+    [
+        "num_iterations",
+        "num_iteration",
+        "n_iter",
+        "num_tree",
+        "num_trees",
+        "num_round",
+        "num_rounds",
+        "nrounds",
+        "num_boost_round",
+        "max_iter",
+        "boosting",
+        "boost",
+        "device",
+        "early_stopping",
+        "early_stopping_rounds",
+        "n_iter_no_change",
+    ]
+)
+"""LightGBM's other names of what decides here; it heeds them more than the usual ones."""
+
+
 class LightGBM(Boosters):
     """Shares rounds of LightGBM's trees.
 
@@ -58,6 +81,7 @@ class LightGBM(Boosters):
         "boosting_type": ("gbdt",),
         "early_stopping_round": (None,),
         "device_type": (None, "cpu"),
+        **dict.fromkeys(_ALIASES, (None,)),
     }
 
     def cut(self, view: Any, data: Data, transformed: Any) -> None:
