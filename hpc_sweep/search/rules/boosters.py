@@ -46,25 +46,23 @@ class XGBoost(Boosters):
         view._Booster = view.get_booster()[: int(view.n_estimators)]
 
 
-_ALIASES = frozenset(
-    [
-        "num_iterations",
-        "num_iteration",
-        "n_iter",
-        "num_tree",
-        "num_trees",
-        "num_round",
-        "num_rounds",
-        "nrounds",
-        "num_boost_round",
-        "max_iter",
-        "boosting",
-        "boost",
-        "device",
-        "early_stopping",
-        "early_stopping_rounds",
-        "n_iter_no_change",
-    ]
+_ALIASES = (
+    "num_iterations",
+    "num_iteration",
+    "n_iter",
+    "num_tree",
+    "num_trees",
+    "num_round",
+    "num_rounds",
+    "nrounds",
+    "num_boost_round",
+    "max_iter",
+    "boosting",
+    "boost",
+    "device",
+    "early_stopping",
+    "early_stopping_rounds",
+    "n_iter_no_change",
 )
 """LightGBM's other names of what decides here; it heeds them more than the usual ones."""
 
