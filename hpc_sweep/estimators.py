@@ -228,6 +228,12 @@ def is_classifier(estimator: Any) -> bool:
     return bool(judge(estimator))
 
 
+def is_collective(estimator: Any) -> bool:
+    """Return whether `estimator` is one of dask-ml's, which all workers fit together."""
+    last = estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
+    return type(last).__module__.partition(".")[0] == "dask_ml"
+
+
 def needs_target(estimator: Any) -> bool:
     """Return whether `estimator` cannot be fitted without a target; a pipeline, if a step does."""
     from sklearn.pipeline import Pipeline

@@ -56,6 +56,11 @@ def load_model(store: str | Path, **labels: Any) -> Any:
     candidate = bench.strategy.candidate(lambda name: results[name].isel(place).values, best)
     model = bench.models[candidate.model]
     params = bench.params(candidate, bench.seed(partition))
+    if bench.strategy.on_blocks and not bench.strategy.trains:
+        raise StoreError(
+            f"{candidate.model_name} is dask-ml's, which a whole cluster fits: fit it on a "
+            f"collection of your own, with the parameters {dict(candidate.params)}"
+        )
     if bench.strategy.trains:
         estimator = clone(model.estimator).set_params(**clone(params, safe=False))
         calls = int(results["partial_fit_calls"].isel(place)[best])

@@ -189,7 +189,7 @@ def execute(
             store.header.revision,
         )
         tasks: Tasks = context
-        if prepared.strategy.trains:
+        if prepared.strategy.on_blocks:
             tasks = stack.enter_context(CollectionTasks(context))
         elif spec.search.engine == "dask-ml":
             tasks = stack.enter_context(DaskMLTasks(context, prepared.cluster.workers))

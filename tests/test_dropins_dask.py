@@ -26,7 +26,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.svm import SVC
 
 from hpc_sweep import GridSearchCV
-from hpc_sweep.search.dropins import _computed
+from hpc_sweep.search.dropins import computed
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(2, 3, (90, 4))
@@ -128,7 +128,7 @@ KINDS: dict[str, Any] = {
 def test_collections_of_any_kinds_stay_what_they_were(kinds: tuple[str, ...]) -> None:
     values = [np.full((4, 1), number) for number in range(3)]
     with dask.config.set(scheduler="synchronous"):
-        found = _computed(*(KINDS[kind](each) for kind, each in zip(kinds, values, strict=True)))
+        found = computed(*(KINDS[kind](each) for kind, each in zip(kinds, values, strict=True)))
     np.testing.assert_array_equal([np.asarray(each) for each in found], values)
 
 
@@ -141,7 +141,7 @@ def test_what_y_and_groups_share_is_computed_once() -> None:
 
     made = dask.delayed(make, pure=False)()
     with dask.config.set(scheduler="synchronous"):
-        _computed(np.zeros((4, 1)), made + 1, made + 2)
+        computed(np.zeros((4, 1)), made + 1, made + 2)
     assert len(calls) == 1
 
 

@@ -22,11 +22,13 @@ from conftest import (
 )
 from dask_ml.model_selection import HyperbandSearchCV
 from distributed import Client
-from sklearn.linear_model import SGDRegressor
+from sklearn.linear_model import LinearRegression, SGDRegressor
+from sklearn.metrics import get_scorer
+from sklearn.naive_bayes import GaussianNB
 from sklearn.utils import check_random_state
 
 from hpc_sweep import load_model
-from hpc_sweep.errors import PlanError, SpecError
+from hpc_sweep.errors import PlanError, SpecError, StoreError
 from hpc_sweep.plan import Unit
 from hpc_sweep.prepare import create, prepare
 from hpc_sweep.source import open_source, windows, within
@@ -317,6 +319,55 @@ def test_windows_cover_all_samples_at_borders_of_chunks(
     (whole,) = source.read(first)
     together = np.concatenate([part.X for part in parts])
     np.testing.assert_array_equal(together[np.lexsort(together.T)], whole.X[np.lexsort(whole.X.T)])
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "target", "scoring"),
+    [
+        ("dask_ml.naive_bayes.GaussianNB", GaussianNB(), "warm", "accuracy"),
+        ("dask_ml.linear_model.LinearRegression", LinearRegression(), "y", "r2"),
+    ],
+)
+def test_estimators_of_dask_ml_are_fitted_by_all_workers(
+    spec: Spec, theirs: str, ours: Any, target: str, scoring: str
+) -> None:
+    grid = {"solver": ["lbfgs", "no such solver"]} if target == "y" else {}
+    # dask-ml's naive Bayes fails with more classes than features
+    spec["data"] |= {"target": target, "features": ["x", "z", "y"][: 2 + (target == "warm")]}
+    spec["models"] = [{"estimator": theirs, "param_grid": grid}]
+    spec["search"] = {"cv": 1, "scoring": scoring}
+    prepared = prepare(load_spec(spec))
+    assert prepared.strategy.on_blocks
+    store = execute(load_spec(spec)).store
+    found, bench = store.dataset().load(), bench_of(store)
+    parts = parts_of(bench, 1)
+    train = [np.concatenate([part[name] for part in parts]) for name in ("X_train", "y_train")]
+    expected = get_scorer(scoring)(ours.fit(*train), *held_out_of(parts))
+    assert found["test_score"].values[1, 0, 0] == pytest.approx(expected, abs=1e-3)
+    assert found["n_samples"].values[1] == SAMPLES
+    assert found["status"].values[1].tolist() == [1] + [2] * len(grid)
+    if grid:
+        assert "no such solver" in found["message"].values[1, 1]
+    with pytest.raises(StoreError, match="dask-ml's, which a whole cluster fits"):
+        load_model(store.path, site=20)
+
+
+def test_what_dask_mls_estimators_cannot_is_a_fault(spec: Spec, tmp_path: Path) -> None:
+    spec["models"] = [
+        {"estimator": "dask_ml.linear_model.LinearRegression"},
+        {"estimator": "sklearn.linear_model.Ridge"},
+    ]
+    spec["search"] = {"strategy": "halving", "timeout": 3}
+    spec["data"]["holdout"] = {"mask": "late"}
+    late = xr.open_zarr(spec["data"]["store"], chunks=None, consolidated=False).load()
+    late["late"] = ("time", np.arange(SAMPLES) > 800)
+    spec["data"]["store"] = str(tmp_path / "late.zarr")
+    late.drop_encoding().to_zarr(spec["data"]["store"], consolidated=False)
+    with pytest.raises(SpecError) as refused:
+        prepare(load_spec(spec))
+    assert {fault.path for fault in refused.value.faults} == {
+        *("models.1", "search.strategy", "search.cv", "search.timeout", "data.holdout")
+    }
 
 
 def test_what_cannot_be_trained_by_blocks_is_a_fault(spec: Spec) -> None:

@@ -217,6 +217,8 @@ def _time_text(facts: dict[str, Any]) -> str:
 
 
 def _by(strategy: Strategy, engine: str) -> str:
+    if strategy.on_blocks and not strategy.trains:
+        return "each by all workers, by dask-ml"
     if strategy.trains:
         return "each on a block, by dask-ml"
     return "by dask-ml" if engine == "dask-ml" else "work shared where it can be"
@@ -241,7 +243,7 @@ def plan_text(prepared: Prepared, facts: dict[str, Any]) -> str:
         "sweep": f"{facts['name']} on {facts['cluster']}, {facts['workers']} workers",
         "partitions": f"{facts['partitions']:,} ({shape}), {facts['samples_per_partition']:,} "
         "samples each at the most"
-        + (f", in blocks of {facts['samples_per_block']:,}" if strategy.trains else ""),
+        + (f", in blocks of {facts['samples_per_block']:,}" if strategy.on_blocks else ""),
         f"{strategy.dim}s": f"{candidates:,} ({strategy.by_model()})",
         "held out": facts["holdout"],
         "fits": f"{facts['fits']:,} ({facts['splits']} splits), " + _by(strategy, facts["engine"]),

@@ -40,7 +40,7 @@ class Joint:
     sizes : tuple of int
         How many labels these have.
     keys : ndarray of intp, shape (n_members,)
-        Combined label of each element that has one, sorted.
+        Combined label of each element that has one, sorted; empty without axes.
     members : ndarray of intp, shape (n_members,)
         Which elements these are, as indices into the flattened dimensions.
     """
@@ -55,6 +55,8 @@ class Joint:
     @cached_property
     def most(self) -> int:
         """How many members a combination of labels has at the most."""
+        if not self.axes:
+            return math.prod(self.shape)
         return int(np.unique(self.keys, return_counts=True)[1].max(initial=0))
 
     def ranges(self, partitions: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -65,6 +67,8 @@ class Joint:
         partitions : ndarray of intp, shape (n_partitions, n_axes)
         """
         combined = np.zeros(len(partitions), dtype=np.intp)
+        if not self.axes:
+            return combined, combined + self.most
         for axis, size in zip(self.axes, self.sizes, strict=True):
             combined = combined * size + partitions[:, axis]
         return np.searchsorted(self.keys, combined), np.searchsorted(self.keys, combined, "right")
@@ -154,6 +158,9 @@ class Cut:
     def _joint(self, dims: tuple[str, ...]) -> Joint:
         shape = tuple(self.lengths[dim] for dim in dims)
         axes = tuple(i for i, axis in enumerate(self.axes) if set(axis.dims) <= {*dims})
+        if not axes:  # each partition has all of it, which may be more than memory holds
+            none = np.empty(0, dtype=np.intp)
+            return Joint(dims, shape, (), (), none, none)
         combined = np.zeros(shape, dtype=np.intp)
         absent = np.zeros(shape, dtype=bool)
         for axis in (self.axes[i] for i in axes):

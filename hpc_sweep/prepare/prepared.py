@@ -253,7 +253,7 @@ def _fitting_faults(strategy: Strategy, source: Source) -> Iterable[Fault]:
             estimators.build_scorers(estimator, spec.search.scoring)
         except (TypeError, ValueError) as error:
             yield Fault("search.scoring", f"does not suit {key}: {error}")
-        if strategy.trains:  # indices would be as many as samples
+        if strategy.on_blocks:  # indices would be as many as samples
             continue
         try:
             splits = _splitter(spec, estimator).split(*estimators.made_up(n_samples, groups))
@@ -272,11 +272,9 @@ def _splitter(spec: SweepSpec, estimator: Any) -> Any:
 def _engine_faults(strategy: Strategy) -> Iterable[Fault]:
     """Yield what dask-ml cannot do, where it is asked to."""
     search = strategy.spec.search
-    if strategy.trains and search.timeout is not None:
-        yield Fault("search.timeout", f"training of {search.strategy} by dask-ml cannot be ended")
-    if strategy.trains and strategy.spec.data.holdout is not None:
-        yield Fault("data.holdout", f"{search.strategy} scores on search.test_size only; leave out")
-    if search.engine != "dask-ml" or strategy.trains:
+    if strategy.on_blocks:
+        yield from _block_faults(strategy)
+    if search.engine != "dask-ml" or strategy.on_blocks:
         return
     if search.strategy not in ("grid", "random"):
         message = f"dask-ml searches grid and random only, not {search.strategy}; shared does"
@@ -289,6 +287,27 @@ def _engine_faults(strategy: Strategy) -> Iterable[Fault]:
         for name, why in unsuited(estimator, parameter_names(own)).items():
             message = f"dask-ml cannot set {why}; search.engine: shared can"
             yield Fault(f"models.{index}.{search.space}.{name}", message)
+
+
+def _block_faults(strategy: Strategy) -> Iterable[Fault]:
+    """Yield what cannot be done with partitions that lie on all workers."""
+    search = strategy.spec.search
+    if search.timeout is not None:
+        yield Fault("search.timeout", "what dask-ml does on all workers cannot be ended")
+    if strategy.spec.data.holdout is not None:
+        yield Fault("data.holdout", "of blocks on all workers none is held out but test samples")
+    for index, model in enumerate(strategy.spec.models):
+        built = estimators.build_estimator(model.estimator, model.pipeline)
+        if estimators.is_collective(built) != (not strategy.trains):
+            text = "a sweep has estimators of dask-ml, which all workers fit together, or others"
+            yield Fault(f"models.{index}", f"{text}; name two sweeps")
+    if not strategy.trains:
+        if search.strategy not in ("grid", "random"):
+            text = f"{search.strategy} cannot fit estimators of dask-ml; grid and random can"
+            yield Fault("search.strategy", text)
+        if search.cv != 1:
+            text = "estimators of dask-ml are scored on one train/test split of each block: cv: 1"
+            yield Fault("search.cv", text)
 
 
 def _n_splits(spec: SweepSpec, source: Source) -> int:
@@ -305,7 +324,7 @@ def _n_splits(spec: SweepSpec, source: Source) -> int:
 def _workload(strategy: Strategy, source: Source, n_splits: int, store: Store | None) -> Workload:
     spec, arrays = strategy.spec, result_arrays(strategy)
     held = source.n_samples
-    if strategy.trains:  # no worker holds more at a time
+    if strategy.on_blocks:  # no worker holds more at a time
         held = largest_window(windows(source, strategy.block_samples))
     share = held / source.n_samples
     along = sum(strategy.dim in array.dims for array in arrays)
@@ -313,7 +332,7 @@ def _workload(strategy: Strategy, source: Source, n_splits: int, store: Store | 
     fixed = len(source.kept_coordinates.variables) + len(strategy.parameters) * 2 + FIXED_FILES
     return Workload(
         grid=source.grid,
-        known_reads=None if strategy.trains else source.reads,
+        known_reads=None if strategy.on_blocks else source.reads,
         n_candidates=strategy.n_rows,
         n_columns=strategy.n_columns,
         n_results=math.prod(strategy.lengths.values()),

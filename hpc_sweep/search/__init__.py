@@ -1,5 +1,6 @@
 """Evaluate the candidates of partitions, in process, with scikit-learn's numbers."""
 
+from hpc_sweep.search.collective import Collective
 from hpc_sweep.search.daskml import DaskML, unsuited
 from hpc_sweep.search.evaluator import Evaluator
 from hpc_sweep.search.refit import held_out_scores, refitted
@@ -12,6 +13,7 @@ from hpc_sweep.search.watch import NOBODY, Watch
 __all__ = [
     "NOBODY",
     "Blocks",
+    "Collective",
     "DaskML",
     "Evaluation",
     "Evaluations",

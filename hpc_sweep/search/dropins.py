@@ -43,7 +43,7 @@ class _SharedFits:
         self : object
             The fitted search.
         """
-        X, y, *values = _computed(X, y, *params.values())
+        X, y, *values = computed(X, y, *params.values())
         params = dict(zip(params, values, strict=True))
         groups: list[NDArray[np.intp]] = []
         theirs = inspect.unwrap(super().fit.__func__)  # type: ignore[misc]
@@ -63,7 +63,7 @@ class _SharedFits:
         return self._shared
 
 
-def _computed(*values: Any) -> list[Any]:
+def computed(*values: Any) -> list[Any]:
     """Compute Dask collections, those of one kind at once.
 
     `dask.compute` gives back the results of mixed kinds in another order (dask 2026.8: of an

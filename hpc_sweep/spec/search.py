@@ -41,10 +41,10 @@ class SearchSpec(Section):
     space: ClassVar[str] = "param_grid"
 
     strategy: Strategy = "grid"
-    cv: Annotated[int, Field(ge=2)] | dict[str, Any] = Field(
+    cv: Annotated[int, Field(ge=1)] | dict[str, Any] = Field(
         5,
-        description="number of folds, {class: import.path, parameter: value, groups: name}, or "
-        "{leave_one_group_out: time.year}",
+        description="number of folds (1: one train/test split), {class: import.path, "
+        "parameter: value, groups: name}, or {leave_one_group_out: time.year}",
     )
     scoring: Name | Metrics | Scorers | None = Field(
         None, description="a scorer's name, a list, or {name: scorer}; default: the score()"

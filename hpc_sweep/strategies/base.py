@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable, Generator, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -20,6 +21,7 @@ from hpc_sweep.candidates import (
     value_text,
 )
 from hpc_sweep.errors import Fault
+from hpc_sweep.estimators import build_estimator, is_collective
 from hpc_sweep.spec import ModelSpec, SearchSpec, SweepSpec
 
 NAN = float("nan")
@@ -257,6 +259,13 @@ class Strategy(abc.ABC):
             candidate = self.candidates[second]
             text = f"candidates {first} and {second} are the same: {candidate.json}"
             yield Fault(f"models.{candidate.model}.param_grid", text)
+
+    @cached_property
+    def on_blocks(self) -> bool:
+        """Whether partitions lie on all workers, cut into blocks, and are searched by all."""
+        models = self.spec.models
+        built = (build_estimator(model.estimator, model.pipeline) for model in models)
+        return self.trains or any(map(is_collective, built))
 
     # what it leaves
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from hpc_sweep.partitions import describe
 from hpc_sweep.plan import Unit
-from hpc_sweep.search import DaskML, Evaluation, Evaluator, Task, Trainer
+from hpc_sweep.search import Collective, DaskML, Evaluation, Evaluator, Task, Trainer
 from hpc_sweep.strategies import Found, Request, Search, Unsearchable
 from hpc_sweep.work.bench import Bench
 from hpc_sweep.work.remains import NOBODY, Attendant, Remains
@@ -44,7 +44,7 @@ class Searching:
         refusals: Mapping[int, Mapping[int, str]],
         attendant: Attendant = NOBODY,
         remains: Remains | None = None,
-        engine: Callable[[Request], Evaluator | DaskML | Trainer] | None = None,
+        engine: Callable[[Request], Evaluator | DaskML | Trainer | Collective] | None = None,
     ) -> None:
         self._bench = bench
         self._unit = unit

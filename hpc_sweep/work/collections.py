@@ -21,7 +21,7 @@ from hpc_sweep.errors import disk_cause, disk_error
 from hpc_sweep.estimators import is_classifier
 from hpc_sweep.partitions import describe
 from hpc_sweep.plan import Unit
-from hpc_sweep.search import Blocks, Split, Task, Trainer, takes_classes
+from hpc_sweep.search import Blocks, Collective, Split, Task, Trainer, takes_classes
 from hpc_sweep.source import Samples, Window, windows, within
 from hpc_sweep.strategies import Request
 from hpc_sweep.work.asking import Searching
@@ -105,6 +105,7 @@ class CollectionTasks(ThreadTasks):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context, threads=1)
+        self._kept: tuple[NDArray[np.intp], tuple[Blocks, int, int] | Loss] | None = None
 
     def _outcomes(
         self, client: Client, bench: Bench, unit: Unit, *, guarded: bool
@@ -114,14 +115,21 @@ class CollectionTasks(ThreadTasks):
             if guarded:
                 reason = f"{describe(bench.labels(index))}: its search killed workers twice"
                 yield without_fits(bench, unit, Loss(FAILED, reason))
-            else:
+                continue
+            try:
                 yield self._partition(client, bench, unit, index)
+            except BaseException:  # what lay on a worker that died is gone
+                self._kept = None
+                raise
 
     def _partition(
         self, client: Client, bench: Bench, unit: Unit, index: NDArray[np.intp]
     ) -> Outcome:
         """Read a partition onto the workers and search it."""
-        made = self._read(client, bench, index)
+        if self._kept is None or not np.array_equal(self._kept[0], index):
+            self._kept = None  # its memory is needed
+            self._kept = index, self._read(client, bench, index)
+        made = self._kept[1]
         if isinstance(made, Loss):
             return without_fits(bench, unit, made)
         blocks, *counts = made
@@ -129,12 +137,11 @@ class CollectionTasks(ThreadTasks):
         splits = {0: [cast(Split, tuple(map(range, counts)))]}
         task = Task(blocks, None, splits, bench.seed(index))
 
-        def engine(request: Request) -> Trainer:
-            training = request.training
-            assert training is not None  # noqa: S101, a strategy that trains asks for nothing else
-            return Trainer(
-                bench.evaluator(request), training.kind, training.options, lambda: using(client)
-            )
+        def engine(request: Request) -> Trainer | Collective:
+            evaluator, training = bench.evaluator(request), request.training
+            if training is None:
+                return Collective(evaluator, lambda: using(client))
+            return Trainer(evaluator, training.kind, training.options, lambda: using(client))
 
         searching = Searching(bench, unit, {0: task}, {0: {}}, engine=engine)
         return outcome_of(sum(counts), task, searching.run()[0])
@@ -192,10 +199,10 @@ def _collection(
 
 
 @contextlib.contextmanager
-def using(client: Client) -> Iterator[None]:
+def using(client: Client) -> Iterator[Client]:
     """Let dask-ml find a client, whose loop it computes in: it takes none as an argument."""
     with client.as_current(), dask.config.set(scheduler=client.get):
-        yield
+        yield client
 
 
 # on workers
