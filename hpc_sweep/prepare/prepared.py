@@ -247,7 +247,7 @@ def _fitting_faults(strategy: Strategy, source: Source) -> Iterable[Fault]:
     for index, model in enumerate(spec.models):
         estimator = estimators.build_estimator(model.estimator, model.pipeline)
         key = f"models.{index}"
-        if not spec.targets and estimators.needs_target(estimator):
+        if not source.targets and estimators.needs_target(estimator):
             yield Fault("data.target", f"is missing, but {key} needs one")
         try:
             estimators.build_scorers(estimator, spec.search.scoring)
@@ -340,8 +340,8 @@ def _workload(strategy: Strategy, source: Source, n_splits: int, store: Store | 
         n_splits=n_splits,
         n_metrics=len(spec.metrics),
         n_samples=held,
-        n_features=len(spec.data.features),
-        n_outputs=1 if source.separate else len(spec.targets),
+        n_features=source.n_features,
+        n_outputs=1 if source.separate else len(source.targets),
         itemsize=np.dtype(spec.data.dtype).itemsize,
         source_bytes=source.source_bytes,
         partition_bytes=math.ceil(source.partition_bytes * share),

@@ -22,6 +22,7 @@ from sklearn.model_selection import (
     ShuffleSplit,
     TimeSeriesSplit,
 )
+from sklearn.utils.validation import _num_samples
 
 Split = tuple[NDArray[np.intp], NDArray[np.intp]]
 
@@ -81,7 +82,7 @@ class Splits:
             When the splitter cannot split it.
         """
         if self._by_count:
-            key: Hashable = len(X)
+            key: Hashable = _num_samples(X)
         elif self._by_groups and groups is not None:
             key = groups.tobytes()
         else:

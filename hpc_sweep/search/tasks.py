@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.utils.validation import _num_samples
 
 from hpc_sweep.search.splits import Split
 
@@ -74,6 +75,12 @@ class Task:
     y: Any
     splits: Mapping[int, Sequence[Split]]
     seed: int = 0
+
+    @property
+    def n_samples(self) -> int:
+        """How many samples the partition has."""
+        return int(_num_samples(self.X))
+
     names: Sequence[str] = ()
     columns: NDArray[np.intp] | None = None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pyarrow as pa
 import xarray as xr
@@ -15,6 +16,7 @@ from hpc_sweep.source.copy import Copy
 from hpc_sweep.source.features import with_made
 from hpc_sweep.source.keys import key_names, make_keys, named_parts
 from hpc_sweep.source.loader import call_loader
+from hpc_sweep.source.pairs import pair_source
 from hpc_sweep.source.reading import PlainReading
 from hpc_sweep.source.source import Source
 from hpc_sweep.source.stores import expanded_places, open_stores
@@ -46,7 +48,10 @@ def open_source(
     DiskError
         When its disk fails.
     """
-    stored = _opened(data)
+    found = None if data.loader is None else call_loader(data)
+    if isinstance(found, tuple):
+        return pair_source(data, search, found)
+    stored = _opened(data, found)
     dataset = stored.dataset if copy is None else copy.applied(stored.dataset)
     dataset = named_parts(dataset, key_names(data, search))
     stored = dataclasses.replace(stored, dataset=dataset)
@@ -77,12 +82,14 @@ def stored_data(data: DataSpec) -> xr.Dataset:
     DiskError
         When its disk fails.
     """
-    return _opened(data).dataset
+    return _opened(data, None if data.loader is None else call_loader(data)).dataset
 
 
-def _opened(data: DataSpec) -> PlainReading | TableReading:
-    if data.loader is not None:
-        return _loaded(data)
+def _opened(data: DataSpec, found: Any) -> PlainReading | TableReading:
+    return _stored(data) if data.loader is None else _loaded(data, found)
+
+
+def _stored(data: DataSpec) -> PlainReading | TableReading:
     places = expanded_places(data)
     tables = [place for place in places if is_table(place)]
     if not tables:
@@ -96,8 +103,9 @@ def _opened(data: DataSpec) -> PlainReading | TableReading:
     return open_table(data, file_table(data, tables))
 
 
-def _loaded(data: DataSpec) -> PlainReading | TableReading:
-    found = call_loader(data)
+def _loaded(data: DataSpec, found: Any) -> PlainReading | TableReading:
+    if not data.features:
+        raise SpecError([Fault("data.features", "is missing")])
     if isinstance(found, xr.DataArray) and found.name is not None:
         found = found.to_dataset()
     if isinstance(found, xr.Dataset):

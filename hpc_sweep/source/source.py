@@ -72,6 +72,11 @@ class Source:
         return tuple(self.data.target or ())
 
     @property
+    def n_features(self) -> int:
+        """Columns of X."""
+        return len(self.data.features)
+
+    @property
     def separate(self) -> bool:
         """Whether each target is a search of its own, along dimension ``target``."""
         return self.data.outputs == "separate"

@@ -71,6 +71,10 @@ class Partition(Protocol):
         """Target, or None."""
 
     @property
+    def n_samples(self) -> int:
+        """How many samples it has."""
+
+    @property
     def splits(self) -> Splits:
         """Its splits."""
 

@@ -168,7 +168,7 @@ class Halving(Strategy):
 
     def search(self, partition: Partition, first: int, last: int) -> Search:
         """Ask for all candidates with few resources, then for the better ones with more."""
-        n_samples = len(partition.X)
+        n_samples = partition.n_samples
         planned = schedule(self._search, self.n_rows, self._least(partition), n_samples)
         if not self._has_parameter and planned[-1] > n_samples:
             raise Unsearchable(

@@ -129,7 +129,10 @@ def open_bench(store: str, spec_text: str, revision: int = 0) -> Bench:
     groups = opened.split_names() if spec.search.names_splits else None
     copy = find_copy(opened.run.copy)
     whole = copy if copy is not None and copy.is_whole else None
-    return Bench(opened, open_source(spec.data, spec.search, whole), models, splits, groups)
+    source = open_source(spec.data, spec.search, whole)
+    if source.identity() != opened.header.source:
+        raise StoreError(f"{spec.data.origin} is not the data that {opened.path} was made of")
+    return Bench(opened, source, models, splits, groups)
 
 
 def build_models(spec: SweepSpec) -> tuple[Model, ...]:

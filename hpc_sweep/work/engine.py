@@ -88,7 +88,7 @@ class DaskMLTasks(ThreadTasks):
                 delayed(client.submit(array, loaded, number, name, key=f"{key}-{number}-{name}"))
                 for name in ("X", "y")
             )
-            task = replace(each.task, X=X, y=y if bench.store.spec.targets else None)
+            task = replace(each.task, X=X, y=y if bench.source.targets else None)
             searching = Searching(
                 bench,
                 unit,
@@ -126,7 +126,7 @@ def load(context: Context, unit: Unit) -> list[Loaded]:
         held_out = held_out_of(each.samples)
         if outcome is None:
             task, refused = task_of(bench, unit, each)
-            found.append(Loaded(None, task, len(task.X), refused, held_out))
+            found.append(Loaded(None, task, task.n_samples, refused, held_out))
         else:
             found.append(Loaded(outcome, held_out=held_out))
     return found

@@ -233,7 +233,7 @@ def _evaluate(
     searching = Searching(bench, unit, tasks, refusals, attendant, remains if careful else None)
     for position, found in searching.run().items():
         task = tasks[position]
-        outcomes[position] = outcome_of(len(task.X), task, found)
+        outcomes[position] = outcome_of(task.n_samples, task, found)
     nothing = without_fits(bench, unit, Loss(FAILED, ""))
     return [outcomes.get(each.position, nothing) for each in batch]
 
