@@ -6,7 +6,6 @@ It knows no search: what a task does is handed in.
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import queue
 import time
 from collections import Counter, deque
@@ -19,7 +18,8 @@ from distributed.client import FutureCancelledError
 
 from hpc_sweep.clusters import Cluster
 from hpc_sweep.drive.progress import Progress
-from hpc_sweep.errors import ClusterError, DiskError, Interrupted, NoWorkersError, SweepError
+from hpc_sweep.drive.workers import Workers
+from hpc_sweep.errors import ClusterError, DiskError, Interrupted, SweepError
 from hpc_sweep.plan import Chunk, Unit
 from hpc_sweep.store import Folded, Journal, Outage, PartName, Receipt
 
@@ -35,9 +35,6 @@ MOST_DEATHS = 6
 TICK_S = 0.5
 RESULT_S = 30
 """How long to wait for a result whose worker may be gone."""
-WORKERS_EVERY_S = 2.0
-REASON_AFTER_S = 10.0
-REASON_EVERY_S = 60.0
 
 
 class Tasks(Protocol):
@@ -130,13 +127,12 @@ class Drive:
     _flying: dict[Any, Unit | Chunk] = field(default_factory=dict)
     _again: deque[Unit] = field(default_factory=deque)
     _deaths: Counter[str] = field(default_factory=Counter)
-    _looked: float = float("-inf")
-    _alone_since: float | None = None
-    _short_since: float | None = None
-    _asked: float = float("-inf")
-    _started: float | None = None
-    _worked_s: float = 0.0
     _drained: bool = False
+
+    def __post_init__(self) -> None:
+        self._workers = Workers(
+            self.client, self.cluster, self.journal, self.progress, self.start_timeout_s, self.clock
+        )
 
     def run(self, units: Iterable[Unit]) -> None:
         """Hand out all units, fold what is complete, and return when nothing is left.
@@ -158,7 +154,7 @@ class Drive:
         try:
             while True:
                 self._tick()
-                self._look_at_workers()
+                self._workers.look()
                 self._hand_out(waiting)
                 if self._flying:
                     self._collect()
@@ -293,7 +289,7 @@ class Drive:
             failed=receipt.failed,
         )
         self.on_receipt(receipt)
-        self._worked_s += receipt.seconds
+        self._workers.worked_s += receipt.seconds
         self.progress.units += 1
         self.progress.cells_done += done.n_cells
         self.progress.cells_this_run += done.n_cells
@@ -342,79 +338,11 @@ class Drive:
         if self.outage.begin(error):
             self.journal.write("disk_refuses", error=error.strerror)
 
-    def _look_at_workers(self) -> None:
-        now = self.clock()
-        if now - self._looked < WORKERS_EVERY_S and self.progress.workers:
-            return
-        if not self.progress.workers and now - self._looked < TICK_S:
-            time.sleep(TICK_S)
-        self._looked = now
-        if self.client.status != "running":
-            raise ClusterError("the Dask scheduler went away; run the same command again")
-        self.progress.workers = len(self.client.nthreads())
-        if self.progress.workers:
-            self._alone_since, self.progress.note = None, ""
-            if self._started is None:
-                self._started = now
-                self._check_package()
-                self.journal.write("workers_ready", workers=self.progress.workers)
-        else:
-            self._wait_for_workers(now)
-        self._top_up(now)
-
-    def _check_package(self) -> None:
-        """Raise when workers lack this package: they would break at the first task."""
-        answers = self.client.run(importlib.metadata.version, "hpc-sweep", on_error="return")
-        for worker, answer in answers.items():
-            if isinstance(answer, importlib.metadata.PackageNotFoundError):
-                raise ClusterError(
-                    f"the worker {worker} lacks the package hpc-sweep; its environment needs it in "
-                    "the driver's version"
-                )
-
-    def _top_up(self, now: float) -> None:
-        """Have workers that are missing replaced, asking the queue once a minute at most."""
-        if self.progress.workers >= self.cluster.workers:
-            self._short_since = None
-            return
-        if self._short_since is None:
-            self._short_since = now
-        if now - self._short_since < REASON_AFTER_S or now - self._asked < REASON_EVERY_S:
-            return
-        self._asked = now
-        self.cluster.top_up(self._remaining_s())
-        if not self.progress.workers:
-            self.progress.note = f"workers: {self.cluster.reason()}"
-        self.journal.write("topped_up", workers=self.progress.workers, reason=self.cluster.reason())
-
-    def _remaining_s(self) -> float | None:
-        """Return how long all workers are going to need for the rest, once that is known."""
-        done = self.progress.cells_this_run
-        if not done:
-            return None
-        share = (self.progress.cells - self.progress.cells_done) / done
-        return self._worked_s * share / self.cluster.workers
-
-    def _wait_for_workers(self, now: float) -> None:
-        """There is no worker: give up when the queue refused them, or at the deadline."""
-        if self._alone_since is None or self.cluster.waits_for_maintenance():
-            self._alone_since = now
-        words = self.cluster.rejection()
-        if words:
-            raise ClusterError(f"the queue refused the worker jobs: {words}")
-        if now - self._alone_since > self.start_timeout_s:
-            reason = self.cluster.reason()
-            raise NoWorkersError(
-                f"no worker within {self.start_timeout_s:.0f} s (cluster.start_timeout)"
-                + (f": {reason}" if reason else "")
-            )
-
     def _tick(self) -> None:
         if self.stopped():
             raise Interrupted("stopped; what is done is kept, the same command goes on from here")
         self.progress.in_flight = len(self._flying)
-        if self._started is not None:
-            self.progress.seconds = self.clock() - self._started
+        self.progress.seconds = self._workers.seconds
         self.on_progress(self.progress)
 
 
