@@ -64,9 +64,14 @@ def calibrate(prepared: Prepared, seconds: float = SECONDS) -> Calibration:
     ------
     ClusterError
         When the process died, nothing was done within `PATIENCE_S`, or data would be
-        rechunked first.
+        rechunked first or lie on all workers.
     """
     plan = prepared.plan
+    if prepared.strategy.on_blocks:
+        raise ClusterError(
+            "--calibrate measures in one process, which cannot hold blocks that lie on all "
+            "workers; run tells times as it goes on"
+        )
     if prepared.rechunked is not None:
         raise ClusterError(
             "--calibrate cannot measure data that is rechunked first; run tells times as it goes on"

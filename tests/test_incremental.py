@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -28,7 +30,8 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.utils import check_random_state
 
 from hpc_sweep import load_model
-from hpc_sweep.errors import PlanError, SpecError, StoreError
+from hpc_sweep.calibration import calibrate
+from hpc_sweep.errors import ClusterError, PlanError, SpecError, StoreError
 from hpc_sweep.plan import Unit
 from hpc_sweep.prepare import create, prepare
 from hpc_sweep.source import open_source, windows, within
@@ -370,6 +373,33 @@ def test_what_dask_mls_estimators_cannot_is_a_fault(spec: Spec, tmp_path: Path) 
     }
 
 
+def test_a_partition_is_read_once_for_all_its_units(
+    spec: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Candidates of a grid are several units, that a stop loses few of them."""
+    spec["models"] = [
+        {
+            "estimator": "dask_ml.linear_model.LinearRegression",
+            "param_grid": {"C": [0.1, 1, 10], "solver": ["no such solver"]},
+        }
+    ]
+    spec["search"] = {"cv": 1, "scoring": "r2"}
+    prepared = prepare(load_spec(spec))
+    store = create(prepared)
+    assert prepared.plan.unit_columns == 1
+    assert prepared.plan.read_factor == 1
+    reads = mock.Mock(wraps=CollectionTasks._read)
+    monkeypatch.setattr(CollectionTasks, "_read", lambda *arguments: reads(*arguments))
+    context = Context(str(store.path), store.spec.model_dump_json(), "", 60.0, {}, "", False)
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    with Client(processes=False, **options) as client, CollectionTasks(context) as tasks:
+        for chunk, first in itertools.product([(0,), (1,)], range(3)):
+            unit = Unit(chunk, 0, 1, first, first + 1)
+            (outcome,) = tasks._outcomes(client, bench_of(store), unit, guarded=False)
+            assert outcome.status.tolist() == [2]
+    assert reads.call_count == 2
+
+
 def test_what_cannot_be_trained_by_blocks_is_a_fault(spec: Spec) -> None:
     spec["models"].append({"estimator": "sklearn.svm.SVR"})
     spec["search"] |= {"scoring": ["r2", "max_error"], "refit": "r2", "timeout": 3}
@@ -393,10 +423,13 @@ def test_a_partition_may_be_larger_than_a_worker(spec: Spec, tmp_path: Path) -> 
         )
     spec["data"]["store"] = str(tmp_path / "huge.zarr")
     spec["search"]["block_samples"] = 1_000_000
-    plan = prepare(load_spec(spec)).plan
+    prepared = prepare(load_spec(spec))
+    plan = prepared.plan
     assert plan.workload.n_samples == 1_000_000
     assert plan.read_factor == 1
     assert plan.memory_bytes < 500_000_000
+    with pytest.raises(ClusterError, match="cannot hold blocks that lie on all workers"):
+        calibrate(prepared)
     spec["models"][0]["param_grid"] = spec["models"][0].pop("param_distributions")
     with pytest.raises(PlanError, match="a unit of one partition"):
         prepare(load_spec({**spec, "search": {"strategy": "grid"}}))

@@ -179,6 +179,8 @@ def make_plan(
         most *= 2
     slices = -(-workload.n_columns // columns)
     reads = slices + (workload.refits and (slices > 1 or workload.refits_apart))
+    if workload.stays:
+        reads = 1
     return Plan(
         workload=workload,
         chunks=chunks,

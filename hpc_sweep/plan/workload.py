@@ -33,6 +33,8 @@ class Workload:
         Arrays of the store with one file per result chunk, and files besides.
     known_reads : Reads, optional
         What reading partitions costs, where not each index of the source is one.
+    stays : bool
+        Whether a partition, once read, stays on the workers for all its units.
     refits, refits_apart : bool
         Whether the best candidates are fitted again, for samples held out; and whether in units of
         their own even where one unit has all candidates.
@@ -55,6 +57,7 @@ class Workload:
     n_chunked_arrays: int
     n_other_files: int
     known_reads: Reads | None = None
+    stays: bool = False
     refits: bool = False
     refits_apart: bool = False
 

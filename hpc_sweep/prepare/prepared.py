@@ -123,7 +123,7 @@ def prepare(spec: SweepSpec, origin: str = "the spec", *, drivers: int = 1) -> P
     )
     plan = plan_of(_workload(strategy, source, n_splits, store))
     copied = None
-    if spec.cluster.rechunk == "auto" and drivers == 1 and not strategy.trains:
+    if spec.cluster.rechunk == "auto" and drivers == 1 and not strategy.on_blocks:
         memory = cluster.worker_memory_bytes()
         copied = rechunked(spec, source, folder.copy, plan.read_factor, memory, store)
     if copied is not None:
@@ -333,6 +333,7 @@ def _workload(strategy: Strategy, source: Source, n_splits: int, store: Store | 
     return Workload(
         grid=source.grid,
         known_reads=None if strategy.on_blocks else source.reads,
+        stays=strategy.on_blocks,
         n_candidates=strategy.n_rows,
         n_columns=strategy.n_columns,
         n_results=math.prod(strategy.lengths.values()),
