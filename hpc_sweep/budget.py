@@ -11,7 +11,7 @@ from hpc_sweep.charge import Spent, spent
 from hpc_sweep.clusters import seconds, with_margin
 from hpc_sweep.errors import BudgetError, PlanError
 from hpc_sweep.spec import SweepSpec
-from hpc_sweep.store import Journal, Ledger, RunFolder, Store, read_events
+from hpc_sweep.store import Change, Journal, Ledger, RunFolder, Store, read_events
 
 TELL_EVERY_S = 60.0
 """How often the number of workers is written down though it did not change."""
@@ -44,17 +44,29 @@ def total_spent(run: Path) -> Spent:
     return sum((spent(read_events(log)) for log in _logs(run)), Spent())
 
 
-def forecast(store: Store | None) -> Forecast:
-    """Return what a sweep has used and needs; overheads and work done twice are in the pace."""
+def forecast(store: Store | None, change: Change | None = None) -> Forecast:
+    """Return what a sweep has used and needs; overheads and work done twice are in the pace.
+
+    Parameters
+    ----------
+    store : Store or None
+        None before there is one.
+    change : Change, optional
+        How its candidates are going to change.
+    """
     if store is None:
         return Forecast(Spent(), None)
     used = total_spent(store.run.path)
     ledger = Ledger.read(store)
-    done, cells = ledger.cells_done(), ledger.n_cells
-    if done == cells:
+    done = ledger.cells_done()
+    left: float = ledger.n_cells - done
+    if change is not None:
+        left *= change.kept / max(1, change.kept + change.dropped)
+        left += change.new * ledger.n_partitions
+    if not left:
         return Forecast(used, 0.0)
     known = done and used.core_hours
-    return Forecast(used, used.core_hours * (cells - done) / done if known else None)
+    return Forecast(used, used.core_hours * left / done if known else None)
 
 
 def shorter_walltime_s(spec: SweepSpec, cores: int) -> float | None:
@@ -77,7 +89,7 @@ def shorter_walltime_s(spec: SweepSpec, cores: int) -> float | None:
     return needed if needed < asked else None
 
 
-def check_budget(spec: SweepSpec, store: Store | None) -> None:
+def check_budget(spec: SweepSpec, store: Store | None, change: Change | None = None) -> None:
     """Refuse a sweep that has used its core-hours, or is known to need more than it may.
 
     Raises
@@ -88,7 +100,7 @@ def check_budget(spec: SweepSpec, store: Store | None) -> None:
     limit = spec.cluster.max_core_hours
     if limit is None or store is None:
         return
-    found = forecast(store)
+    found = forecast(store, change)
     used, rest = found.spent.core_hours, found.remaining_core_hours or 0.0
     known = found.spent.units >= MEASURED_UNITS
     if rest and (used >= limit or (known and used + rest > limit)):

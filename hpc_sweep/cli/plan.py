@@ -37,7 +37,7 @@ def plan(
     from hpc_sweep.prepare import prepare
 
     prepared = prepare(loaded_spec(spec, settings, cluster, workers, store), spec)
-    check_budget(prepared.spec, prepared.store)
+    check_budget(prepared.spec, prepared.store, prepared.change)
     facts = plan_facts(prepared, calibrate=calibrate)
     click.echo(as_json(facts) if json_ else plan_text(prepared, facts))
 
@@ -139,7 +139,7 @@ def core_hours(prepared: Prepared) -> dict[str, Any]:
     """Return what the sweep has used, is going to need, and may use at the most."""
     from hpc_sweep.budget import forecast
 
-    known, cluster = forecast(prepared.store), prepared.cluster
+    known, cluster = forecast(prepared.store, prepared.change), prepared.cluster
     most, how = cluster.most_core_hours() or (None, "")
     charge = cluster.charge_facts()
     return {

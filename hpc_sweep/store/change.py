@@ -11,7 +11,7 @@ import json
 import secrets
 import shutil
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,7 @@ class Change:
         texts = [f"{new} for {n_partitions:,} partitions"] if self.new else []
         texts += [f"{self.taken_back:,} taken back"] if self.taken_back else []
         texts += [f"{self.dropped:,} dropped"] if self.dropped else []
-        return "; ".join([*texts, f"{self.kept:,} kept"])
+        return "; ".join([*(texts or ["other names of models"]), f"{self.kept:,} kept"])
 
 
 def change_store(store: Store, change: Change, group: int | None = None) -> Store:
@@ -170,9 +170,13 @@ def _moving(store: Store, staged: Store) -> set[str]:
     """Return the names of what describes candidates, and of results that change their type."""
     kept, nodes = (_nodes(_metadata(each.path)) for each in (store, staged))
     results = {array.name for array in staged.arrays}
-    described = {name for name, node in nodes.items() if "candidate" in node["dimension_names"]}
+    described = {name for name, node in nodes.items() if "candidate" in _dims(node)}
     other = {n for n in results if n not in kept or kept[n]["data_type"] != nodes[n]["data_type"]}
     return (described - results) | other
+
+
+def _dims(node: dict[str, Any]) -> Sequence[str]:
+    return node.get("dimension_names") or ()  # which scalars lack
 
 
 def _metadata(path: Path) -> dict[str, Any]:
