@@ -129,6 +129,13 @@ def test_partitions_are_what_pandas_groups(frame: pd.DataFrame, tmp_path: Path, 
     assert_reads(source, frame, ["station", "level"], in_order=save is not hive)
 
 
+def test_whole_numbers_with_gaps_are_labels(frame: pd.DataFrame, tmp_path: Path) -> None:
+    frame["level"] = frame.level.astype("Int64").mask(frame["count"] == 3)
+    source = opened(*parquet(frame, tmp_path), partition_by=["level"], features=["wind"])
+    assert source.coordinates["level"].dtype == np.int64
+    assert_reads(source, frame, ["level"])
+
+
 def test_labels_that_are_made_of_columns(frame: pd.DataFrame, tmp_path: Path) -> None:
     places = parquet(frame, tmp_path)
     source = opened(*places, partition_by=["level", {"date": "year"}])
@@ -202,9 +209,16 @@ def test_scattered_labels_are_read_together(frame: pd.DataFrame, tmp_path: Path)
     assert source.chunk_bytes == 50 * 8  # a row group, not the table
 
 
-def test_opening_reads_labels_only(frame: pd.DataFrame, tmp_path: Path) -> None:
-    dataset = opened(*parquet(frame, tmp_path)).dataset
-    assert [n for n, v in dataset.variables.items() if v._in_memory] == ["station"]
+def test_labels_are_read_once(
+    frame: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    read = Table.read
+    monkeypatch.setattr(Table, "read", lambda *given: asked.append(given[1]) or read(*given))
+    source = opened(*parquet(frame, tmp_path), features=["wind", "level"], partition_by="level")
+    assert asked == [["level"]]
+    list(source.read(np.array([[1]])))
+    assert asked[1:] == [["wind", "sky"]]
 
 
 def test_identity_follows_labels_and_columns(frame: pd.DataFrame, tmp_path: Path) -> None:

@@ -70,6 +70,11 @@ class Table:
         """How many rows there are."""
         return int(self.starts[-1])
 
+    def pieces_of(self, rows: NDArray[np.intp]) -> int:
+        """Return how many pieces some rows are in."""
+        found = np.searchsorted(self.starts, rows, side="right")
+        return int(np.count_nonzero(np.bincount(found)))
+
     def read(self, columns: Sequence[str], rows: NDArray[np.intp]) -> dict[str, NDArray[Any]]:
         """Read some columns of some rows; each piece that has any is read once.
 
@@ -85,8 +90,9 @@ class Table:
         dict of str to ndarray, shape (n_rows,)
             In the order of `rows`.
         """
-        places = np.argsort(rows, kind="stable")
-        ascending = rows[places]
+        in_order = bool((rows[1:] > rows[:-1]).all())
+        places = None if in_order else np.argsort(rows, kind="stable")
+        ascending = rows if places is None else rows[places]
         bounds = np.searchsorted(ascending, self.starts)
         kept: list[pa.RecordBatch] = []
         for piece, start, first, last in zip(
@@ -98,8 +104,11 @@ class Table:
         for name in columns:
             kind = None if kept else self.schema.field(name).type
             values = column_values(pa.chunked_array([each.column(name) for each in kept], kind))
-            found[name] = np.empty_like(values)
-            found[name][places] = values
+            if places is not None:
+                ordered = np.empty_like(values)
+                ordered[places] = values
+                values = ordered
+            found[name] = values
         return found
 
 
@@ -147,11 +156,24 @@ def _texts(column: pa.ChunkedArray) -> NDArray[Any]:
 
 @dataclass(frozen=True)
 class TableReading:
-    """Columns of a table, rows in another order; what is in memory is not read again."""
+    """Columns of a table, rows in another order.
+
+    Attributes
+    ----------
+    dataset : xarray.Dataset
+        The table.
+    table : Table
+        What is read.
+    order : ndarray of intp, shape (n_rows,)
+        Which row stands where.
+    held : frozenset of str
+        Columns that are in memory and not read again.
+    """
 
     dataset: xr.Dataset
     table: Table
     order: NDArray[np.intp]
+    held: frozenset[str] = frozenset()
 
     def sources(self, names: Sequence[str]) -> tuple[str, ...]:
         """Return the names: all are stored."""
@@ -159,8 +181,7 @@ class TableReading:
 
     def read(self, names: Sequence[str], box: Box) -> dict[str, xr.Variable]:
         """Read columns inside a box, together."""
-        variables = self.dataset.variables
-        columns = [n for n in names if n in self.table.dtypes and not variables[n]._in_memory]
+        columns = [n for n in names if n in self.table.dtypes and n not in self.held]
         others = [name for name in names if name not in columns]
         found = PlainReading(self.dataset).read(others, box)
         if columns:
@@ -188,6 +209,24 @@ class _Column(BackendArray):
         return self.table.read([self.name], rows)[self.name][where]
 
 
+class _Labels(BackendArray):
+    """A column in memory: which of few values each row has; −1: none."""
+
+    def __init__(self, codes: NDArray[np.int32], known: NDArray[Any], dtype: Any) -> None:
+        self.codes = codes
+        missing = {"f": [np.nan], "O": [None], "M": [np.datetime64("NaT")]}.get(dtype.kind, [])
+        self.values = np.concatenate([known, np.array(missing, dtype)]).astype(dtype)
+        self.shape = codes.shape
+        self.dtype = np.dtype(dtype)
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        kind = indexing.IndexingSupport.OUTER_1VECTOR
+        return indexing.explicit_indexing_adapter(key, self.shape, kind, self._read)
+
+    def _read(self, key: tuple[Any, ...]) -> Any:
+        return self.values[self.codes[key[0]]]
+
+
 def open_table(data: DataSpec, table: Table) -> TableReading:
     """Return a table as a data set, its rows in the order of the labels of partitions.
 
@@ -202,16 +241,20 @@ def open_table(data: DataSpec, table: Table) -> TableReading:
         message = f"its column '{ROW}' is named like the dimension of a table; rename it"
         raise SpecError([Fault("data.store", message)])
     asked = [each.name for each in wanted_axes(data.partition_by) if each.name in table.dtypes]
+    asked = list(dict.fromkeys(asked))
     labels = table.read(asked, np.arange(table.n_rows)) if asked else {}
-    codes = [pd.factorize(values, sort=True)[0] for values in labels.values()]
+    factors = {name: pd.factorize(values, sort=True) for name, values in labels.items()}
+    codes = [code.astype(np.int32) for code, _ in factors.values()]
     order = np.lexsort(codes[::-1]) if codes else np.arange(table.n_rows)
     encoding = _chunks(table, order)
+    arrays: dict[str, Any] = {name: _Column(table, name, order) for name in table.dtypes}
+    for name, code in zip(factors, codes, strict=True):
+        arrays[name] = _Labels(code[order], np.asarray(factors[name][1]), labels[name].dtype)
     variables = {}
-    for name in table.dtypes:
-        values = indexing.LazilyIndexedArray(_Column(table, name, order))
-        variables[name] = xr.Variable((ROW,), values, encoding=encoding)
-    variables |= {name: xr.Variable((ROW,), values[order]) for name, values in labels.items()}
-    return TableReading(xr.Dataset(variables), table, order)
+    for name, array in arrays.items():
+        own = {**encoding, "dtype": table.dtypes[name]}  # gaps make floats of whole numbers
+        variables[name] = xr.Variable((ROW,), indexing.LazilyIndexedArray(array), encoding=own)
+    return TableReading(xr.Dataset(variables), table, order, frozenset(labels))
 
 
 def _chunks(table: Table, order: NDArray[np.intp]) -> Mapping[str, Any]:
@@ -219,10 +262,9 @@ def _chunks(table: Table, order: NDArray[np.intp]) -> Mapping[str, Any]:
     longest = max(table.lengths, default=0)
     if not longest:
         return {}
-    blocks = np.arange(order.size) // longest
-    pieces = np.searchsorted(table.starts, order, side="right")
-    visits = np.unique(blocks * len(table.starts) + pieces).size
-    clustered = visits <= MOST_PIECES * (blocks[-1] + 1)
+    starts = range(0, order.size, longest)
+    visits = sum(table.pieces_of(order[first : first + longest]) for first in starts)
+    clustered = visits <= MOST_PIECES * len(starts)
     return {
         "preferred_chunks": {ROW: longest if clustered else order.size},
         "held_chunks": {ROW: longest},
