@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 
 from hpc_sweep.errors import StoreError, listed
-from hpc_sweep.partitions import describe
+from hpc_sweep.partitions import describe, plain_label
 from hpc_sweep.search import refitted
 from hpc_sweep.store import Store
 from hpc_sweep.work import Bench, open_bench, train_again
@@ -82,7 +82,7 @@ def _position(bench: Bench, dim: str, label: Any) -> int:
     wanted = np.datetime64(label) if known.dtype.kind == "M" else label
     (found,) = np.nonzero(known == wanted)
     if found.size != 1:
-        near = ""
+        near = f"; it has {listed(map(plain_label, known))}"
         if known.dtype.kind in "iuf" and isinstance(label, (int, float)):
             near = f"; the nearest is {known[np.abs(known - label).argmin()].item()}"
         raise StoreError(f"{found.size} partitions have {dim}={label}{near}")

@@ -14,6 +14,7 @@ import pytest
 import xarray as xr
 import zarr
 
+from hpc_sweep.cli.plan import plan_facts, plan_text
 from hpc_sweep.plan.reading import Reading
 from hpc_sweep.prepare import Prepared, create, prepare
 from hpc_sweep.spec import load_spec
@@ -149,6 +150,24 @@ def test_compact_labels_are_read_one_by_one(store: str, tmp_path: Path) -> None:
     made = prepared(store, tmp_path, "compact")
     assert made.source.grid.read_chunks == (1,)
     assert made.plan.read_factor == 1.0
+
+
+def test_the_plan_says_how_labels_are_read_and_why(store: str, tmp_path: Path) -> None:
+    scattered = prepared(store, tmp_path, "scattered")
+    facts = plan_facts(scattered)
+    assert facts["labels"] == {
+        "scattered": {"one_by_one": False, "one_by_one_factor": 6.0, "without_label": 0, "of": 480}
+    }
+    text = plan_text(scattered, facts)
+    assert "scattered read at once as far as a unit has them" in text
+    assert "(one by one reads 6 times as much as all at once)" in text
+    bins = prepared(store, tmp_path, {"compact": {"bins": [0, 1, 14]}})
+    assert "compact_bins read one by one" not in plan_text(bins, plan_facts(bins))
+    assert "48 of 480 places have none" in plan_text(bins, plan_facts(bins))
+    compact = prepared(store, tmp_path, "compact")
+    assert "compact read one by one" in plan_text(compact, plan_facts(compact))
+    pixels = prepared(store, tmp_path, ["y", "x"])
+    assert "labels:" not in plan_text(pixels, plan_facts(pixels))
 
 
 def test_scattered_labels_are_read_together(store: str, tmp_path: Path) -> None:

@@ -103,9 +103,9 @@ def _labels_text(facts: dict[str, dict[str, Any]]) -> str:
     """Return how labels are read and why, and how much has none."""
     texts = []
     for name, fact in facts.items():
-        together = "each by itself" if fact["one_by_one"] else "those of a unit together"
+        how = "read one by one" if fact["one_by_one"] else "read at once as far as a unit has them"
         factor = fact["one_by_one_factor"]
-        text = f"{name} {together} (one by one reads {factor:.3g} times as much as all at once)"
+        text = f"{name} {how} (one by one reads {factor:.3g} times as much as all at once)"
         if fact["without_label"]:
             text += f", {fact['without_label']:,} of {fact['of']:,} places have none"
         texts.append(text)
@@ -241,7 +241,8 @@ def plan_text(prepared: Prepared, facts: dict[str, Any]) -> str:
     candidates, strategy = facts["candidates"], prepared.strategy
     lines = {
         "sweep": f"{facts['name']} on {facts['cluster']}, {facts['workers']} workers",
-        "partitions": f"{facts['partitions']:,} ({shape}), {facts['samples_per_partition']:,} "
+        "partitions": f"{facts['partitions']:,} ({shape or 'all data'}), "
+        f"{facts['samples_per_partition']:,} "
         "samples each at the most"
         + (f", in blocks of {facts['samples_per_block']:,}" if strategy.on_blocks else ""),
         f"{strategy.dim}s": f"{candidates:,} ({strategy.by_model()})",

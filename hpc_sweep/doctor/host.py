@@ -180,7 +180,7 @@ def data(spec: SweepSpec) -> Seen:
         text = "; ".join(map(str, error.faults))
         return fail(text, "data.store must be readable here, on a file system that all nodes see")
     taken = time.perf_counter() - began
-    shape = " × ".join(map(str, source.grid.shape))
+    shape = " × ".join(map(str, source.grid.shape)) or "1"
     return ok(f"{spec.data.origin} opens in {taken:.1f} s: {shape} partitions")
 
 
