@@ -160,14 +160,20 @@ def _tiles(source: Source, cut: Sequence[Any]) -> dict[str, int]:
 
 
 def _cut_samples(source: Source, name: str) -> list[str]:
-    """Return the dimensions along samples that chunks of a variable do not hold whole."""
+    """Return the dimensions along samples that chunks of a variable do not hold whole.
+
+    Those of tiles are none: chunks cut them as partitions do.
+    """
     array = source.dataset[name]
     chunks = _chunks(array)
-    return [d for d in source.sample_dims if d in chunks and chunks[d] < array.sizes[d]]
+    tiled = {axis.dims[0] for axis in source.axes if axis.width is not None}
+    along = [dim for dim in source.sample_dims if dim in chunks and dim not in tiled]
+    return [dim for dim in along if chunks[dim] < array.sizes[dim]]
 
 
 def _chunks_along(dataset: xr.Dataset, names: Sequence[str], dim: str) -> int:
-    return sum(-(-dataset[n].sizes[dim] // _chunks(dataset[n]).get(dim, 1)) for n in names)
+    having = [dataset[name] for name in names if dim in dataset[name].dims]
+    return sum(-(-array.sizes[dim] // _chunks(array).get(dim, 1)) for array in having)
 
 
 def _chunks(array: xr.DataArray) -> dict[str, int]:
