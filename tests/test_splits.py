@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import xarray as xr
+from conftest import equal_stores
 from sklearn.linear_model import Lasso, Ridge
 from sklearn.model_selection import (
     GridSearchCV,
@@ -24,6 +26,7 @@ from yearly import (
     LASSO,
     ONE_YEAR,
     SHAPE,
+    InProcess,
     Spec,
     arrays,
     faults,
@@ -34,9 +37,13 @@ from yearly import (
     years_data,
 )
 
-from hpc_sweep.choices import DONE, EMPTY, FAILED
+from hpc_sweep.candidates import Candidate
+from hpc_sweep.choices import DONE, EMPTY, FAILED, TIMED_OUT
+from hpc_sweep.plan import Chunk, Unit
+from hpc_sweep.search import Evaluations
 from hpc_sweep.spec import load_spec
 from hpc_sweep.sweep import execute
+from hpc_sweep.work.remains import Loss, Remains, token
 
 SELECTION = "sklearn.model_selection."
 
@@ -275,3 +282,34 @@ def test_a_table(spec: Spec, data: xr.Dataset, tmp_path: Path) -> None:
         same_as_scikit_learn(found, searches, np.unique(groups[train]) - 2001)
         best = max(searches, key=lambda search: search.best_score_)
         assert found["holdout_score"] == best.score(X[~train], y[~train])
+
+
+class Cut(InProcess):
+    """Units begin elsewhere, so that other partitions come together."""
+
+    def units(self, chunk: Chunk) -> list[Unit]:
+        (whole,) = super().units(chunk)
+        return [replace(whole, stop=1), replace(whole, start=1)]
+
+
+@pytest.mark.parametrize("strategy", ["grid", "halving"])
+def test_partitions_of_other_numbers_of_splits_may_come_together(
+    spec: Spec, tmp_path: Path, strategy: str
+) -> None:
+    spec["search"]["strategy"] = strategy
+    together = []
+    for number, kind in enumerate((InProcess, Cut)):
+        spec["output"]["store"] = str(tmp_path / f"{number}.zarr")
+        together.append(kind(spec).run())
+    equal_stores(tmp_path / "0.zarr", tmp_path / "1.zarr")
+    counts = together[0]["n_splits"].values
+    assert {0, 3, 4} == {*counts.ravel().tolist()}
+    assert (together[0]["partition_status"].values[counts > 0] == DONE).all()
+
+
+def test_a_fit_that_is_ended_names_its_group() -> None:
+    candidate = Candidate(0, "lasso", {"alpha": 1}, "")
+    (found,) = Evaluations(1, [2], ("score",), names=[["2001", "2003"]])
+    remains = Remains(candidates={(4, 0, token(candidate)): Loss(TIMED_OUT, "took too long", 1)})
+    remains.give_up((4, 0, "key"), [candidate], found, lambda position: f"partition {position}")
+    assert found.messages == [f"partition 4: {candidate.json}, split 2003 took too long"]
