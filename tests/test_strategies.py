@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, get_args
 
 import numpy as np
@@ -23,6 +24,7 @@ from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import (
     HalvingGridSearchCV,
+    KFold,
     ParameterGrid,
     ParameterSampler,
     RandomizedSearchCV,
@@ -39,7 +41,7 @@ from hpc_sweep.prepare import prepare
 from hpc_sweep.results import best_rows, open_results
 from hpc_sweep.spec import SweepSpec, load_spec
 from hpc_sweep.store import Part, PartName, fold, read_events, run_folder, write_part
-from hpc_sweep.strategies import STRATEGIES, draw
+from hpc_sweep.strategies import STRATEGIES, Unsearchable, draw
 from hpc_sweep.sweep import execute
 from hpc_sweep.work import open_bench
 from hpc_sweep.work.evaluation import part_of, without_fits
@@ -382,10 +384,35 @@ def test_more_resources_than_a_partition_has_samples(scarce: Spec) -> None:
     results = package.run(spec).load()
     few = results.isel(latitude=4, longitude=4)
     assert str(few["message"][0].values) == (
-        "the last iteration needs 18 samples (search.max_resources: 40), but there are 14 here; "
+        "an iteration needs 18 samples (search.max_resources: 40), but there are 14 here; "
         "set it to auto, which is as many as a partition has"
     )
     assert int((results["partition_status"] == 1).sum()) == 48 - 2 - 2
+
+
+@pytest.mark.parametrize("n_resources", [2, 3, 13, 14, 15, 16])
+def test_samples_that_splits_have_not(ours: Spec, n_resources: int) -> None:
+    """A little more than there are is rounded away, as in scikit-learn."""
+    X, y = np.zeros((14, 1)), np.arange(14.0)
+    spec = halving(ours, [{"estimator": TREE}], min_resources=n_resources, max_resources=16)
+    strategy = draw(SweepSpec.model_validate(spec))
+    partition = SimpleNamespace(X=X, y=y, seed=0, splits={0: list(KFold(3).split(X))})
+    oracle = HalvingGridSearchCV(
+        DecisionTreeRegressor(),
+        {},
+        cv=KFold(3),
+        min_resources=n_resources,
+        max_resources=16,
+        random_state=0,
+    )
+    try:
+        oracle.fit(X, y)
+    except ValueError:
+        with pytest.raises(Unsearchable, match=r"16 samples|raise search\.min"):
+            next(strategy.search(partition, 0, 1))
+    else:
+        request = next(strategy.search(partition, 0, 1))
+        assert request.splits is not None
 
 
 def test_classes_count_when_samples_are_halved(ours: Spec, data: Path, tmp_path: Path) -> None:

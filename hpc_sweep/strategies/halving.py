@@ -170,19 +170,13 @@ class Halving(Strategy):
         """Ask for all candidates with few resources, then for the better ones with more."""
         n_samples = partition.n_samples
         planned = schedule(self._search, self.n_rows, self._least(partition), n_samples)
-        if not self._has_parameter and planned[-1] > n_samples:
-            raise Unsearchable(
-                f"the last iteration needs {planned[-1]} samples (search.max_resources: "
-                f"{self._search.max_resources}), but there are {n_samples} here; set it to auto, "
-                "which is as many as a partition has"
-            )
         results = _Results(self, max(map(len, partition.splits.values()), default=0))
         rows = np.arange(self.n_rows)
         for iteration, n_resources in enumerate(planned):
             answer = yield Request(
                 (self._has_parameter and n_resources, tuple(rows.tolist())),
                 [self._with_resource(self.candidates[row], n_resources) for row in rows],
-                self._subsampled(partition, n_resources / n_samples),
+                self._subsampled(partition, n_resources),
             )
             mean = results.put(rows, iteration, answer)
             ordered = np.roll(np.argsort(mean), np.count_nonzero(np.isnan(mean)))
@@ -221,15 +215,34 @@ class Halving(Strategy):
         params = {**candidate.params, self._search.resource: n_resources}
         return replace(candidate, params=params)
 
-    def _subsampled(self, partition: Partition, fraction: float) -> Splits | None:
-        """Return the splits with a fraction of their samples, drawn as scikit-learn does."""
+    def _subsampled(self, partition: Partition, n_resources: int) -> Splits | None:
+        """Return the splits with some of their samples, drawn as scikit-learn does.
+
+        Raises
+        ------
+        Unsearchable
+            When a split has not so many, or keeps none.
+        """
         from sklearn.utils import resample
 
         if self._has_parameter:
             return None
+        n_samples = len(partition.X)
 
         def part(indices: NDArray[np.intp]) -> NDArray[np.intp]:
-            count = int(fraction * len(indices))
+            count = int(n_resources / n_samples * len(indices))
+            if count > len(indices):
+                raise Unsearchable(
+                    f"an iteration needs {n_resources} samples (search.max_resources: "
+                    f"{self._search.max_resources}), but there are {n_samples} here; set it to "
+                    "auto, which is as many as a partition has"
+                )
+            if not count:
+                raise Unsearchable(
+                    f"an iteration of {n_resources} of {n_samples} samples has none of the "
+                    f"{len(indices)} on one side of a split; raise search.min_resources "
+                    f"({self._search.min_resources})"
+                )
             drawn: NDArray[np.intp] = resample(
                 indices, replace=False, random_state=partition.seed, n_samples=count
             )
