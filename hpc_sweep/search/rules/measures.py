@@ -16,10 +16,7 @@ from sklearn.metrics import (
 )
 from sklearn.metrics._scorer import _MultimetricScorer, _PassthroughScorer, _Scorer
 
-from hpc_sweep.search.rules.normal import Floats, Side
-
-DISTINCT = 1e-20
-"""A target whose variance is less than this times its squared mean is constant."""
+from hpc_sweep.search.rules.normal import NEARLY_CONSTANT, Floats, Side
 
 
 @dataclass(frozen=True)
@@ -56,9 +53,9 @@ def _r2(residuals: Residuals) -> Floats:
     mean = side.sums(y) / count
     centred = y - mean[:, np.newaxis] * side.Z[:, :, :1]
     variance = side.sums(centred * centred) / count
-    raw = (mean + residuals.shift) ** 2
+    raw = np.maximum((mean + residuals.shift) ** 2, mean**2)
     # of fewer than two samples and of constant targets scikit-learn has its own idea
-    defined = (variance > DISTINCT * raw) & (count > 1)
+    defined = (variance > NEARLY_CONSTANT * raw) & (count > 1)
     variance = np.where(defined, variance, np.nan)
     missed = residuals.means(residuals.values * residuals.values)
     return _averaged(1 - missed / variance[:, np.newaxis])

@@ -37,6 +37,10 @@ times the machine's precision.
 NEARLY_CONSTANT = 1e-11
 """Below this, centring loses so many digits that two ways to do it differ."""
 
+FAR_OFF = 1e4
+"""Of squares about a partition's mean to those about a split's own: above, the latter, which
+are made of the former, lose too many digits."""
+
 WIDTH = 32
 """Widths are multiples of this, so that splits of similar sizes go together."""
 
@@ -185,7 +189,7 @@ class Moments:
     scale : ndarray of float64, shape (n_splits, n_features)
         Standard deviations, or 1.
     sound : ndarray of bool, shape (n_splits,)
-        Whether no column is so nearly constant that digits are lost.
+        Whether no column is so nearly constant, or so far off, that digits are lost.
     """
 
     mean: Floats
@@ -196,7 +200,7 @@ class Moments:
 
 
 def moments(problems: Problems, n_features: int, *, centred: bool, scaled: bool) -> Moments:
-    """Return the moments of splits; constant columns are zero in them.
+    """Return the moments of splits; constant features are zero in them.
 
     Parameters
     ----------
@@ -218,12 +222,15 @@ def moments(problems: Problems, n_features: int, *, centred: bool, scaled: bool)
         mean = sums / count[:, np.newaxis]
         about = about - sums[:, :, np.newaxis] * mean[:, np.newaxis, :]
     XX, Xy = about[:, :n_features, :n_features], about[:, :n_features, n_features:]
-    squares = np.einsum("sii->si", XX)
-    raw = (problems.shift + mean)[:, :n_features] ** 2 * count[:, np.newaxis]
-    constant = squares <= CONSTANT * raw
-    sound = ~(~constant & (squares <= NEARLY_CONSTANT * raw)).any(axis=1)
+    squares = np.einsum("sii->si", about)
+    raw = (problems.shift + mean) ** 2 * count[:, np.newaxis]
+    clear = squares > NEARLY_CONSTANT * raw
+    clear &= squares * FAR_OFF > np.einsum("sii->si", products[:, 1:, 1:])
+    constant = (squares <= CONSTANT * raw)[:, :n_features]
+    clear[:, :n_features] |= constant
+    sound = clear.all(axis=1)
     sound &= np.isfinite(products).all(axis=(1, 2)) & (count > n_features)
-    kept = ~constant
+    kept, squares = ~constant, squares[:, :n_features]
     scale = np.ones_like(squares)
     if scaled:
         scale = np.where(kept, np.sqrt(squares / count[:, np.newaxis]), 1.0)
