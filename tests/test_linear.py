@@ -127,6 +127,7 @@ HARD: dict[str, Callable[[Array, Array], tuple[Array, Array]]] = {
     "far from zero": lambda X, y: (X + 1e6, y + 1e5),
     "far from zero, and narrow": lambda X, y: (X * 1e-6 + 1e6, y),
     "units": lambda X, y: (X * [1e5, 1e-7, 1, 1e3, 1e-3], y),
+    "units that differ by much": lambda X, y: (X * [1e-7, 1, 1, 1, 1], y),
     "constant": lambda X, y: (put(X, np.s_[:, 2], 7.3), y),
     "constant but for noise": lambda X, y: (put(X, np.s_[:, 2], 1 + 1e-13 * NOISE[: len(X)]), y),
     "constant but for rounding": lambda X, y: (put(X, np.s_[:, 2], 1 + 2e-16 * (NOISE > 0)), y),
@@ -162,8 +163,13 @@ HARD: dict[str, Callable[[Array, Array], tuple[Array, Array]]] = {
         (SCALED, {"ridge__alpha": [0, 1e-8, *ALPHAS]}),
         (REDUCED, {"pca__n_components": [1, 2, 3, 5], "ridge__alpha": [0, 1e-8, 1]}),
         (LinearRegression(), {}),
+        (LinearRegression(), {"tol": [1e-9, 1e-3, 0.5]}),
+        (
+            make_pipeline(StandardScaler(), PCA(), LinearRegression()),
+            {"linearregression__tol": [0, 0.5, 0.9]},
+        ),
     ],
-    ids=["ridge", "scaled", "components", "least squares"],
+    ids=["ridge", "scaled", "components", "least squares", "cut off", "components cut off"],
 )
 @pytest.mark.filterwarnings("ignore:R.2 score is not well-defined")
 def test_hard_numbers(name: str, estimator: Any, grid: Any) -> None:

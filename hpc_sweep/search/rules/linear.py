@@ -26,6 +26,7 @@ from hpc_sweep.search.rules.normal import (
     LARGEST_RATIO,
     LARGEST_RATIO_SVD,
     Floats,
+    Moments,
     Problems,
     gathered,
     moments,
@@ -54,6 +55,9 @@ class Form:
         Its parameter.
     svd : bool
         Whether scikit-learn solves it by singular values.
+    cutoff : float
+        Of singular values, those below this times the largest are dropped: ``tol`` of
+        `LinearRegression`.
     scaler : bool or None
         ``with_std`` of the `StandardScaler` before it, if there is one.
     pca : str or None
@@ -63,6 +67,7 @@ class Form:
     kind: type
     fit_intercept: bool
     svd: bool
+    cutoff: float = 0.0
     scaler: bool | None = None
     pca: str | None = None
 
@@ -97,7 +102,8 @@ def form_of(estimator: Any) -> tuple[Form, float, int | None] | None:
             return None
     if before:
         return None
-    form = Form(type(last), bool(last.fit_intercept), solver == "svd", scaler, pca)
+    cutoff = float(last.tol) if type(last) is LinearRegression else 0.0
+    form = Form(type(last), bool(last.fit_intercept), solver == "svd", cutoff, scaler, pca)
     return form, float(alpha), n_components
 
 
@@ -176,6 +182,14 @@ def _is_plain(task: Task) -> bool:
     return bool(fits and (y.dtype == np.float64 or y.dtype.kind in "iub") and len(X) and X.size)
 
 
+def _none_dropped(found: Moments, cutoff: float, n_kept: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Return for which splits and candidates all singular values are above the cutoff."""
+    values = np.linalg.eigvalsh(np.where(found.sound[:, np.newaxis, np.newaxis], found.XX, 0.0))
+    smallest = values[:, -np.minimum(n_kept, values.shape[1])]
+    # squares of singular values; twice, since their last digits are not known
+    return np.asarray(smallest > 2 * cutoff**2 * values[:, -1:])
+
+
 @dataclass
 class _Batch:
     """Some candidates of some partitions."""
@@ -234,13 +248,15 @@ class _Batch:
         """
         form = self.form
         found = moments(problems, n_features, centred=form.centred, scaled=bool(form.scaler))
+        n_kept = np.where(self.kept, self.kept, n_features)
         if form.pca is None:
             ratio = LARGEST_RATIO_SVD if form.svd else LARGEST_RATIO
             w, sound = ridge(found, self.alphas, ratio)
         else:
-            n_kept = np.where(self.kept, self.kept, n_features)
             w, sound = principal_ridge(found, self.alphas, n_kept)
             sound &= self._exact(problems.train.count, n_features, n_kept)
+        if form.cutoff:
+            sound &= _none_dropped(found, form.cutoff, n_kept)
         w = w / found.scale[:, np.newaxis, :, np.newaxis]
         n_splits, n_candidates = w.shape[:2]
         mean_X, mean_y = found.mean[:, :n_features], found.mean[:, n_features:]
