@@ -462,3 +462,11 @@ def test_a_list_becomes_a_tuple_where_the_default_is_one() -> None:
     assert scaler.feature_range == (-1, 1)
     assert parameter_value([1, 2], default=(1, 1)) == (1, 2)
     assert parameter_value([1, 2], default=None) == [1, 2]
+
+
+@pytest.mark.parametrize("classifier", [True, False])
+def test_one_fold_is_one_split_into_train_and_test(classifier: bool) -> None:
+    splitter = build_splitter(1, classifier)
+    ((train, test),) = splitter.split(np.zeros((50, 1)), np.arange(50) % 2)
+    assert (len(train), len(test)) == (45, 5)
+    assert count_splits(splitter, 50) == 1
