@@ -255,6 +255,10 @@ def _fitting_faults(strategy: Strategy, source: Source) -> Iterable[Fault]:
             yield Fault("search.scoring", f"does not suit {key}: {error}")
         if strategy.on_blocks:  # indices would be as many as samples
             continue
+        if spec.search.cv == 1:
+            what = "one train/test split is for partitions on blocks"
+            yield Fault("search.cv", f"must be greater than or equal to 2, got 1; {what}")
+            return
         try:
             splits = _splitter(spec, estimator).split(*estimators.made_up(n_samples, groups))
             next(iter(splits))
