@@ -43,8 +43,8 @@ class SearchSpec(Section):
     strategy: Strategy = "grid"
     cv: Annotated[int, Field(ge=1)] | dict[str, Any] = Field(
         5,
-        description="number of folds (1, on blocks alone: one train/test split), {class: import.path, "
-        "parameter: value, groups: name}, or {leave_one_group_out: time.year}",
+        description="number of folds (1, on blocks alone: one train/test split), "
+        "{class: import.path, parameter: value, groups: name}, or {leave_one_group_out: time.year}",
     )
     scoring: Name | Metrics | Scorers | None = Field(
         None, description="a scorer's name, a list, or {name: scorer}; default: the score()"
