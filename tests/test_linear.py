@@ -185,6 +185,18 @@ def test_hard_numbers(name: str, estimator: Any, grid: Any) -> None:
     assert both[0].messages == both[1].messages
 
 
+def test_a_constant_is_predicted_to_the_last_bit_or_not() -> None:
+    """Explained variance is 1 or 0 then; without an intercept the target is not centred."""
+    X, _ = samples(False)
+    grid = {"alpha": [0, 1e-8, *ALPHAS], "fit_intercept": [True, False]}
+    X[:, 2] = 0.1
+    found = case(Ridge(), grid, (), scoring=["explained_variance"])
+    for level in (0.1, 2.0, 1e-3):
+        y = np.full(len(X), level)
+        both = evaluated(found, X, y), evaluated(found, X, y, rules=())
+        np.testing.assert_allclose(*(each.scores["explained_variance"] for each in both), rtol=1e-9)
+
+
 def test_every_sound_candidate_is_solved(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is fitted alone where it need not be."""
 
