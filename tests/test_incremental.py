@@ -413,6 +413,17 @@ def test_what_cannot_be_trained_by_blocks_is_a_fault(spec: Spec) -> None:
     assert [fault.path for fault in refused.value.faults] == ["search.cv"]
 
 
+def test_a_pair_of_a_loader_is_a_fault(
+    spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "import numpy as np\ndef load():\n    return np.ones((50, 2)), np.ones(50)\n"
+    (tmp_path / "pair_loader.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    spec["data"] = {"loader": "pair_loader:load", "partition_by": []}
+    with pytest.raises(SpecError, match="cannot be read block by block"):
+        prepare(load_spec(spec))
+
+
 def test_a_partition_may_be_larger_than_a_worker(spec: Spec, tmp_path: Path) -> None:
     """20 million samples, of which there are metadata only."""
     group = zarr.create_group(tmp_path / "huge.zarr")

@@ -19,7 +19,7 @@ from hpc_sweep.errors import Fault, PlanError, SpecError, StoreError, disk_error
 from hpc_sweep.plan import BASELINE_BYTES, Plan, Workload, format_bytes, make_plan
 from hpc_sweep.prepare.rechunking import Rechunked, rechunked
 from hpc_sweep.search import unsuited
-from hpc_sweep.source import Copy, Source, largest_window, open_source, windows
+from hpc_sweep.source import Copy, PairSource, Source, largest_window, open_source, windows
 from hpc_sweep.spec import SweepSpec, load_spec
 from hpc_sweep.store import (
     Change,
@@ -104,6 +104,7 @@ def prepare(spec: SweepSpec, origin: str = "the spec", *, drivers: int = 1) -> P
         faults += _name_faults(strategy, source)
         faults += _fitting_faults(strategy, source)
         faults += _engine_faults(strategy)
+        faults += _block_faults(strategy, source) if strategy.on_blocks else ()
     if faults or source is None or strategy is None:
         raise SpecError(faults, origin)
     n_splits = _n_splits(spec, source)
@@ -276,8 +277,6 @@ def _splitter(spec: SweepSpec, estimator: Any) -> Any:
 def _engine_faults(strategy: Strategy) -> Iterable[Fault]:
     """Yield what dask-ml cannot do, where it is asked to."""
     search = strategy.spec.search
-    if strategy.on_blocks:
-        yield from _block_faults(strategy)
     if search.engine != "dask-ml" or strategy.on_blocks:
         return
     if search.strategy not in ("grid", "random"):
@@ -293,9 +292,12 @@ def _engine_faults(strategy: Strategy) -> Iterable[Fault]:
             yield Fault(f"models.{index}.{search.space}.{name}", message)
 
 
-def _block_faults(strategy: Strategy) -> Iterable[Fault]:
+def _block_faults(strategy: Strategy, source: Source) -> Iterable[Fault]:
     """Yield what cannot be done with partitions that lie on all workers."""
     search = strategy.spec.search
+    if isinstance(source, PairSource):
+        text = "gives (X, y), which cannot be read block by block; let it give a Dataset or a frame"
+        yield Fault("data.loader", text)
     if search.timeout is not None:
         yield Fault("search.timeout", "what dask-ml does on all workers cannot be ended")
     if strategy.spec.data.holdout is not None:

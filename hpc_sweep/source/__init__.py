@@ -2,6 +2,7 @@
 
 from hpc_sweep.source.copy import Copy, find_copy
 from hpc_sweep.source.opening import open_source, stored_data
+from hpc_sweep.source.pairs import PairSource
 from hpc_sweep.source.samples import Samples
 from hpc_sweep.source.source import Source
 from hpc_sweep.source.tiling import SLAB_BYTES, Slab, copying_s, reading_s, tiling_for
@@ -10,6 +11,7 @@ from hpc_sweep.source.windows import Window, largest_window, windows, within
 __all__ = [
     "SLAB_BYTES",
     "Copy",
+    "PairSource",
     "Samples",
     "Slab",
     "Source",
