@@ -178,6 +178,15 @@ def test_dates_that_are_irregular_match_by_value(data: xr.Dataset, tmp_path: Pat
     before = series.reindex(series.index - pd.Timedelta("3h"))
     np.testing.assert_array_equal(samples.X, np.column_stack([series, before.to_numpy()]))
     assert "not sorted" in fault(store, "t2m@-1")
+    samples = read(opened(store, ["t2m@-3h"], dropna=False), 1, 1)
+    np.testing.assert_array_equal(samples.X[:, 0], before)
+
+
+def test_dates_of_decimal_numbers_match(data: xr.Dataset, tmp_path: Path) -> None:
+    off = data["time"].values.astype("datetime64[ns]")
+    off[::2] += np.timedelta64(40, "ns")
+    source = opened(write(data.assign_coords(time=off), tmp_path), ["wet@-3h"], "wet")
+    assert len(read(source, 0, 0)) == HOURS - 3
 
 
 @pytest.mark.parametrize("calendar", ["360_day", "noleap"])

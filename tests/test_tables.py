@@ -204,8 +204,9 @@ def test_only_pieces_in_demand_are_read(
 
 
 def test_scattered_labels_are_read_together(frame: pd.DataFrame, tmp_path: Path) -> None:
+    frame = frame.assign(station=np.arange(ROWS) % 4)
     source = opened(*parquet(frame, tmp_path), partition_by=["station"])
-    assert source.grid.read_chunks == (3,)
+    assert source.grid.read_chunks == (4,)
     assert source.chunk_bytes == 50 * 8  # a row group, not the table
 
 
@@ -280,6 +281,25 @@ def test_refusals(frame: pd.DataFrame, tmp_path: Path) -> None:
     assert "in.parquet" in fault(path, key="data.store")
     (tmp_path / "empty.csv").write_text("")
     assert "empty.csv" in fault(tmp_path / "empty.csv", key="data.store")
+
+
+def test_columns_may_be_whole_numbers_in_some_files(frame: pd.DataFrame, tmp_path: Path) -> None:
+    frame["wind"] = np.where(np.arange(ROWS) < 150, np.round(frame.wind), frame.wind)
+    frame = frame.dropna(subset=["wind"])
+    whole = frame[:100].astype({"wind": int})
+    whole.to_parquet(tmp_path / "1.parquet")
+    frame[100:].to_parquet(tmp_path / "2.parquet")
+    assert_reads(opened(tmp_path / "?.parquet"), frame, ["station"])
+
+
+def test_numbers_may_get_decimals_late_in_a_file(
+    frame: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hpc_sweep.source.tablefiles.CSV_BLOCK_BYTES", 500)
+    frame["count"] = frame["count"] + np.where(np.arange(ROWS) > 300, 0.5, 0.0)
+    path = tmp_path / "in.csv"
+    frame.assign(count=frame["count"].map(lambda each: f"{each:g}")).to_csv(path, index=False)
+    assert_reads(opened(path), frame, ["station"])
 
 
 def test_other_delimiters(frame: pd.DataFrame, tmp_path: Path) -> None:

@@ -139,10 +139,8 @@ class _Lazy(BackendArray):
         box: dict[str, NDArray[np.intp]] = {}
         found: list[int | slice] = []
         for dim, length, part in zip(self.dims, self.shape, key, strict=True):
-            indices = np.atleast_1d(np.arange(length)[part])
-            falling = indices.size > 1 and indices[0] > indices[-1]
-            box[dim] = indices[::-1] if falling else indices
-            found.append(slice(None, None, -1 if falling else 1) if isinstance(part, slice) else 0)
+            box[dim] = np.atleast_1d(np.arange(length)[part])  # xarray's steps are positive here
+            found.append(slice(None) if isinstance(part, slice) else 0)
         values: NDArray[Any] = self.reading.read([self.name], box)[self.name].values[tuple(found)]
         return values
 

@@ -76,9 +76,7 @@ class _Pieces(BackendArray):
         every = np.arange(self.shape[self.axis])[along]
         wanted = np.atleast_1d(every)
         found = []
-        bounds = list(zip(self.pieces, self.starts, self.starts[1:], strict=False))
-        falling = wanted.size > 1 and wanted[0] > wanted[-1]
-        for piece, start, stop in reversed(bounds) if falling else bounds:
+        for piece, start, stop in zip(self.pieces, self.starts, self.starts[1:], strict=False):
             here = wanted[(wanted >= start) & (wanted < stop)] - start
             if here.size:
                 found.append(piece[self._at(key, here)].values)
