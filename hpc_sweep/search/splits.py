@@ -40,7 +40,7 @@ _BY_COUNT = (
 _BY_GROUPS = (GroupKFold, GroupShuffleSplit, LeaveOneGroupOut, LeavePGroupsOut)
 """Those that look at groups alone."""
 
-_KEPT_BYTES = 256 * 2**20
+_KEPT_BYTES = 64 * 2**20
 """So much of splits is remembered."""
 
 
