@@ -18,6 +18,7 @@ from conftest import Spec, hpc_sweep, start_run, wait_for_units
 from yearly import write, yearly_spec, years_data
 
 import hpc_sweep as package
+from hpc_sweep import submission
 from hpc_sweep.errors import PlanError, SpecError, StoreError
 from hpc_sweep.plan import Share, Unit
 from hpc_sweep.prepare import begin, prepare, with_memory
@@ -240,6 +241,32 @@ def test_shares_of_an_extension(spec: Spec, grown: Spec, tmp_path: Path) -> None
     equal(store.path, grown, tmp_path)
     begin(prepare(load_spec(spec)))
     assert [run(spec, share=Share(index, 2)).ranked for index in (1, 2)] == [24, 24]
+
+
+@pytest.mark.parametrize("retry", [(), ("failed",)])
+def test_what_is_submitted_finds_the_store_changed(
+    spec: Spec, grown: Spec, monkeypatch: pytest.MonkeyPatch, retry: tuple[str, ...]
+) -> None:
+    """Once, before the first link comes, and so that its walltime is that of the new work."""
+    store = carry_on(spec).store
+    grown["cluster"] = {
+        **{"kind": "slurm", "workers": 1, "memory": "1GB", "queue": "debug"},
+        **{"walltime": "01:00:00", "interface": "lo"},
+    }
+    loaded, told, walltimes = load_spec(grown), list[str](), list[float | None]()
+
+    def submit_driver(queue: Any, run: Any, after: Any, walltime_s: Any, *share: Any) -> str:
+        walltimes.append(walltime_s)
+        return "7"
+
+    monkeypatch.setattr(submission, "submit_driver", submit_driver)
+    monkeypatch.setattr(submission, "make_queue", lambda kind: None)
+    assert submission.submit(loaded, "it", submission.Way(retry=retry), told.append) == ["7"]
+    more = ["to be done again: nothing (partition × candidate)"] if retry else []
+    assert told == ["3 new candidates for 48 partitions; 5 kept", *more]
+    assert Store.open(store.path).header.revision == 1
+    assert prepare(loaded).change is None
+    assert walltimes == [None]
 
 
 def test_another_driver_was_faster(spec: Spec, grown: Spec) -> None:
