@@ -357,10 +357,7 @@ class _Chunk:
         store, rows = self._store, self._store.blocks[block]
         before = self._before[:, rows] if store.has_rows(array) else self._before
         if before.any():
-            values = self._read(array.name, block)
-            if store.has_rows(array):
-                values[before == PENDING] = array.fill
-            return values
+            return self._read(array.name, block)
         lengths = [store.lengths[dim] for dim in array.dims]
         if store.has_rows(array):
             lengths[0] = rows.stop - rows.start
