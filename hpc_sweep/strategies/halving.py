@@ -227,7 +227,7 @@ class Halving(Strategy):
 
         if self._has_parameter:
             return None
-        n_samples = len(partition.X)
+        n_samples = partition.n_samples
 
         def part(indices: NDArray[np.intp]) -> NDArray[np.intp]:
             count = int(n_resources / n_samples * len(indices))
