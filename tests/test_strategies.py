@@ -221,7 +221,11 @@ def test_a_grid_in_place_of_distributions(ours: Spec) -> None:
         ("grid", "n_iter", "it is for random"),
         ("optuna", "factor", "it is for halving"),
         ("halving", "n_trails", "known here: strategy, cv"),
-        ("rnadom", "strategy", "one of grid, random, halving, optuna; did you mean 'random'?"),
+        (
+            "rnadom",
+            "strategy",
+            "one of grid, random, halving, optuna, incremental, hyperband; did you mean 'random'?",
+        ),
     ],
 )
 def test_keys_of_another_strategy(ours: Spec, strategy: str, key: str, words: str) -> None:
