@@ -108,7 +108,7 @@ def test_all_faults_are_reported_at_once() -> None:
     raw["data"] |= {"features": [], "dtype": "float16", "partition-by": ["y"]}
     raw["models"][0]["param_grid"] = {"alpha": 1.0}
     raw["models"][1]["pipline"] = []
-    raw["search"] = {"cv": 1, "seed": -1}
+    raw["search"] = {"cv": 0, "seed": -1}
     raw["cluster"] = {"workers": 0, "memory": "lots"}
     raw["outptu"] = raw.pop("output")
     assert set(faults(raw)) == {
@@ -232,8 +232,8 @@ def test_missing_key(key: str) -> None:
         ("models.0.param_grid", [{"alpha": [1]}, {"tol": []}], "models.0.param_grid.tol", "empty"),
         ("search.strategy", "grids", "search.strategy", "did you mean 'grid'?"),
         ("search.cv", "five", "search.cv", "'five': input should be a valid integer"),
-        ("search.cv", 1, "search.cv", "1: input should be greater than or equal to 2"),
-        ("search.cv", True, "search.cv", "greater than or equal to 2"),
+        ("search.cv", 0, "search.cv", "0: input should be greater than or equal to 1"),
+        ("search.cv", True, "search.cv", "a number of folds is no truth value"),
         ("search.cv", 2.5, "search.cv", "2.5: input should be a valid integer"),
         ("search.cv", [5], "search.cv", "valid integer, or input should be a valid dictionary"),
         ("search.cv", None, "search.cv", "valid integer"),

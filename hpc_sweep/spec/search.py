@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, field_validator
 
 from hpc_sweep.choices import Engine, Strategy
 from hpc_sweep.spec.section import Section
@@ -61,6 +61,13 @@ class SearchSpec(Section):
     timeout: Seconds | None = Field(
         None, description="seconds that a fit with its scoring may take; then it is ended"
     )
+
+    @field_validator("cv", mode="before")
+    @classmethod
+    def _is_a_number(cls, cv: Any) -> Any:
+        if isinstance(cv, bool):
+            raise ValueError("a number of folds is no truth value")
+        return cv
 
     @property
     def splitter(self) -> int | dict[str, Any]:
