@@ -140,6 +140,15 @@ def era5() -> Path:
     return path
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Spread the tests on Slurm, which wait more than they work, over those that only work."""
+    kinds: dict[bool, list[pytest.Item]] = {True: [], False: []}
+    for item in items:
+        kinds[item.get_closest_marker("slurm") is not None].append(item)
+    placed = [(i / len(kind), item) for kind in kinds.values() for i, item in enumerate(kind)]
+    items[:] = [item for _, item in sorted(placed, key=lambda each: each[0])]
+
+
 @pytest.fixture(scope="session")
 def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Return a running Slurm of three nodes; ``SLURM_CONF`` is set while it runs.

@@ -400,7 +400,8 @@ def test_samples_that_splits_have_not(ours: Spec, n_resources: int) -> None:
     X, y = np.zeros((14, 1)), np.arange(14.0)
     spec = halving(ours, [{"estimator": TREE}], min_resources=n_resources, max_resources=16)
     strategy = draw(SweepSpec.model_validate(spec))
-    partition = SimpleNamespace(X=X, y=y, seed=0, splits={0: list(KFold(3).split(X))})
+    splits = {0: list(KFold(3).split(X))}
+    partition = SimpleNamespace(X=X, y=y, n_samples=14, seed=0, splits=splits)
     oracle = HalvingGridSearchCV(
         DecisionTreeRegressor(),
         {},

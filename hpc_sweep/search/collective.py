@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-import dask
 from sklearn.base import BaseEstimator
 
 from hpc_sweep.search.dropins import computed
@@ -110,6 +109,8 @@ def _settle(estimator: Any) -> None:
 
 def scores(estimator: Any, scorer: Callable[..., Any], X: Any, y: Any) -> Any:
     """Return what a scorer says of a fitted estimator on arrays in memory."""
+    import dask
+
     with dask.config.set(scheduler="synchronous"):
         given = scorer(Concrete(estimator), X) if y is None else scorer(Concrete(estimator), X, y)
         return dask.compute(given)[0]
@@ -133,11 +134,17 @@ class Concrete(BaseEstimator):  # type: ignore[misc]
 
     def predict(self, X: Any) -> Any:
         """Return predictions in memory."""
-        return dask.compute(self.estimator.predict(X))[0]
+        return _computed(self.estimator.predict(X))
 
     def score(self, X: Any, y: Any = None) -> Any:
         """Return the estimator's own score."""
-        return dask.compute(self.estimator.score(X) if y is None else self.estimator.score(X, y))[0]
+        return _computed(self.estimator.score(X) if y is None else self.estimator.score(X, y))
 
     def __sklearn_is_fitted__(self) -> bool:
         return True
+
+
+def _computed(value: Any) -> Any:
+    import dask
+
+    return dask.compute(value)[0]
