@@ -37,5 +37,5 @@ fi
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy
-# five at a time, each with a Slurm of its own: these tests wait more than they work
-.venv/bin/python -m pytest -n 5 --dist worksteal "$@"
+# four at a time, each with a Slurm of its own: these tests wait more than they work
+.venv/bin/python -m pytest -n 4 --dist worksteal "$@"

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
-LARGEST_CONDITION = 1e6
+LARGEST_CONDITION = 1e5
 """Of a scaled system: above, two ways to solve it may differ by more than 1e-9."""
 
 LARGEST_RATIO = 1e14
