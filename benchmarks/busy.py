@@ -30,7 +30,7 @@ from hpc_sweep.drive import Drive, Progress
 from hpc_sweep.plan import Chunk, Unit
 from hpc_sweep.prepare import create, prepare
 from hpc_sweep.spec import load_spec
-from hpc_sweep.store import Journal, Ledger, Outage, PartName, Receipt, probe
+from hpc_sweep.store import Folded, Journal, Ledger, Outage, PartName, Receipt, probe
 
 QUIET = {
     "distributed.admin.system-monitor.interval": "60s",
@@ -96,7 +96,7 @@ class Sleeping:
     def fold(self, client: Client, chunk: Chunk, parts: list[PartName]) -> Any:
         """Submit a fold that does nothing."""
         key = f"fold-{'.'.join(map(str, chunk))}"
-        return client.submit(dict, key=key, priority=1, pure=False)
+        return client.submit(Folded, {}, key=key, priority=1, pure=False)
 
 
 @dataclass
