@@ -7,14 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from hpc_sweep.candidates import Candidate, merged
 from hpc_sweep.errors import Fault
 from hpc_sweep.spec import ModelSpec, SearchSpec, SweepSpec
-from hpc_sweep.strategies.base import (
+from hpc_sweep.strategies.base import Strategy
+from hpc_sweep.strategies.exchange import (
     Answer,
     Array,
     Found,
     Partition,
     Request,
     Search,
-    Strategy,
     Training,
     Unsearchable,
 )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from hpc_sweep.strategies.base import Found, Partition, Request, Search, Strategy
+from hpc_sweep.strategies.base import Strategy
+from hpc_sweep.strategies.exchange import Found, Partition, Request, Search
 
 
 class Grid(Strategy):

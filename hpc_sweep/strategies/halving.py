@@ -19,7 +19,8 @@ from hpc_sweep.candidates import Candidate
 from hpc_sweep.errors import Fault
 from hpc_sweep.estimators import build_estimator, is_classifier
 from hpc_sweep.spec import HalvingSpec, ModelSpec, SearchSpec
-from hpc_sweep.strategies.base import (
+from hpc_sweep.strategies.base import Strategy
+from hpc_sweep.strategies.exchange import (
     NAN,
     Answer,
     Array,
@@ -27,7 +28,6 @@ from hpc_sweep.strategies.base import (
     Request,
     Search,
     Splits,
-    Strategy,
     Unsearchable,
 )
 

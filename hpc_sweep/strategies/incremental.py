@@ -25,7 +25,8 @@ from hpc_sweep.spec import (
     SearchSpec,
     SweepSpec,
 )
-from hpc_sweep.strategies.base import NAN, Array, Partition, Request, Search, Strategy, Training
+from hpc_sweep.strategies.base import Strategy
+from hpc_sweep.strategies.exchange import NAN, Array, Partition, Request, Search, Training
 from hpc_sweep.strategies.random import Random
 
 

@@ -16,8 +16,9 @@ from hpc_sweep.candidates import Candidate, model_names, plain_text
 from hpc_sweep.errors import Fault
 from hpc_sweep.estimators import NameFault
 from hpc_sweep.spec import ModelSpec, OptunaSpec, SearchSpec, SweepSpec
-from hpc_sweep.strategies.base import NAN, Array, Partition, Request, Search, Strategy
+from hpc_sweep.strategies.base import Strategy
 from hpc_sweep.strategies.distributions import build, is_discrete
+from hpc_sweep.strategies.exchange import NAN, Array, Partition, Request, Search
 from hpc_sweep.strategies.samplers import make_sampler, quiet
 
 PROBED = 12
