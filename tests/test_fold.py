@@ -37,7 +37,7 @@ from hpc_sweep.choices import DONE, EMPTY, FAILED, OUT_OF_MEMORY, PENDING, TIMED
 from hpc_sweep.errors import DiskError, StoreError
 from hpc_sweep.plan import Chunk, Unit
 from hpc_sweep.store import Ledger, PartName, Store, fold, write_part
-from hpc_sweep.store.fold import partition_status
+from hpc_sweep.store.ranks import partition_status
 
 CHUNK = (0, 0)
 

@@ -695,7 +695,7 @@ def test_the_same_in_any_unit_and_batch(
     searched: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     execute(load_spec(searched))
-    monkeypatch.setattr("hpc_sweep.sweep.UNIT_SECONDS", 0.0)  # one partition a part
+    monkeypatch.setattr("hpc_sweep.sweep.execution.UNIT_SECONDS", 0.0)  # one partition a part
     other = {**searched, "output": {"store": str(tmp_path / "other.zarr")}}
     other["cluster"] = {"kind": "local", "workers": 1, "memory": "1GB"}
     outcome = execute(load_spec(other))

@@ -113,7 +113,7 @@ def test_granularity_and_workers_do_not_change_scores(
     spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     execute(load_spec(spec))
-    monkeypatch.setattr("hpc_sweep.sweep.UNIT_SECONDS", 0.0)  # one partition a part
+    monkeypatch.setattr("hpc_sweep.sweep.execution.UNIT_SECONDS", 0.0)  # one partition a part
     other = {**spec, "output": {"store": str(tmp_path / "other.zarr")}}
     other["cluster"] = {"kind": "local", "workers": 1, "memory": "1GB"}
     outcome = execute(load_spec(other))
@@ -229,7 +229,7 @@ def test_random_state_is_derived_from_seed_and_labels(
 ) -> None:
     spec["models"] = [{"estimator": "faulty.Drawn"}]
     first = package.run(spec).load()
-    monkeypatch.setattr("hpc_sweep.sweep.UNIT_SECONDS", 0.0)
+    monkeypatch.setattr("hpc_sweep.sweep.execution.UNIT_SECONDS", 0.0)
     again = package.run(spec, store=tmp_path / "again.zarr").load()
     np.testing.assert_array_equal(first["test_score"], again["test_score"])
     other = package.run(spec, ["search.seed=1"], store=tmp_path / "other.zarr").load()

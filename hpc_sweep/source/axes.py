@@ -158,6 +158,18 @@ def date_part(values: xr.DataArray, part: str) -> xr.DataArray:
     return named
 
 
+def holds_dates(variable: xr.Variable) -> bool:
+    """Return whether a variable holds dates, of NumPy's or of another calendar."""
+    if variable.dtype.kind != "O" or not variable.size:
+        return bool(variable.dtype.kind == "M")
+    return hasattr(first_of(variable), "calendar")
+
+
+def first_of(variable: xr.Variable) -> Any:
+    """Return the first value of a variable as a plain object."""
+    return variable[(0,) * variable.ndim].values.item()
+
+
 def _groups(values: xr.DataArray) -> Axis:
     """Make one label of each value."""
     flat = _plain(values)

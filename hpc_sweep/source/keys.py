@@ -16,7 +16,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from hpc_sweep.errors import Fault, listed, nearest
-from hpc_sweep.source.axes import Refusal, date_part
+from hpc_sweep.source.axes import Refusal, date_part, first_of, holds_dates
 from hpc_sweep.source.samples import Samples
 from hpc_sweep.spec import DataSpec, SearchSpec
 from hpc_sweep.spec.search import ONE_GROUP_OUT
@@ -113,18 +113,7 @@ def named_parts(dataset: xr.Dataset, names: Sequence[str]) -> xr.Dataset:
 
 
 def _has_dates(dataset: xr.Dataset, name: str) -> bool:
-    return name in dataset.variables and _holds_dates(dataset.variables[name])
-
-
-def _holds_dates(variable: xr.Variable) -> bool:
-    """Return whether a variable holds dates, of NumPy's or of another calendar."""
-    if variable.dtype.kind != "O" or not variable.size:
-        return bool(variable.dtype.kind == "M")
-    return hasattr(_first(variable), "calendar")
-
-
-def _first(variable: xr.Variable) -> Any:
-    return variable[(0,) * variable.ndim].values.item()
+    return name in dataset.variables and holds_dates(dataset.variables[name])
 
 
 def key_names(data: DataSpec, search: SearchSpec | None) -> list[str]:
@@ -226,11 +215,11 @@ def _start(start: Any, name: str, variable: xr.Variable) -> Any:
         if isinstance(start, str):
             raise ValueError(f"'{name}' holds numbers, but {start!r} is none")
         return start
-    if _holds_dates(variable):
+    if holds_dates(variable):
         date = _DATE.fullmatch(start) if isinstance(start, str) else None
         try:
             if date is not None:
-                return np.datetime64(start) if kind == "M" else _date(date, _first(variable))
+                return np.datetime64(start) if kind == "M" else _date(date, first_of(variable))
         except ValueError:  # such as 2019-02-30
             pass
         raise ValueError(f"'{name}' holds dates, but {start!r} is none such as 2019-03-25")

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import cftime
 import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
 from hpc_sweep.errors import listed
-from hpc_sweep.source.axes import Refusal
+from hpc_sweep.source.axes import Refusal, holds_dates
 from hpc_sweep.spec import DataSpec, wanted_axes
 
 UNITS = {"W": "weeks", "D": "days", "h": "hours", "min": "minutes", "s": "seconds"}
@@ -70,7 +69,7 @@ def make_shift(name: str, amount: int, unit: str, data: DataSpec, dataset: xr.Da
         known = ", ".join(f"{unit} ({words})" for unit, words in UNITS.items())
         raise Refusal(f"'{unit}' is no unit of a duration; known are {known}; none means steps")
     dims = tuple(map(str, dataset.variables[name].dims))
-    dated = [dim for dim in dims if dim in dataset.indexes and _has_dates(dataset[dim])]
+    dated = [dim for dim in dims if dim in dataset.indexes and holds_dates(dataset[dim].variable)]
     rows = [dim for dim in dims if dim not in dataset.indexes]
     asked = [wanted.name for wanted in wanted_axes(data.partition_by)]
     free = [dim for dim in data.sample_dims or dims if dim in dims and dim not in asked]
@@ -87,7 +86,7 @@ def _partners(
 ) -> NDArray[np.intp]:
     if dim in dataset.indexes:
         groups = np.zeros(int(dataset.sizes[dim]), dtype=np.intp)
-        of = dim if _has_dates(dataset[dim]) else None
+        of = dim if holds_dates(dataset[dim].variable) else None
     else:
         groups = _row_groups(dim, asked, dataset)
         of = _date_variable(dim, dataset, must=bool(unit))
@@ -112,7 +111,7 @@ def _row_groups(dim: str, asked: Sequence[str], dataset: xr.Dataset) -> NDArray[
     groups = np.zeros(int(dataset.sizes[dim]), dtype=np.intp)
     for name in asked:
         labels = dataset.get(name)
-        if labels is not None and labels.dims == (dim,) and not _has_dates(labels):
+        if labels is not None and labels.dims == (dim,) and not holds_dates(labels.variable):
             codes, found = pd.factorize(np.asarray(labels.values))
             groups = groups * (len(found) + 1) + codes
     return groups
@@ -121,19 +120,12 @@ def _row_groups(dim: str, asked: Sequence[str], dataset: xr.Dataset) -> NDArray[
 def _date_variable(dim: str, dataset: xr.Dataset, *, must: bool) -> str | None:
     """Return the one variable with dates along a dimension that has no coordinate."""
     along = [name for name, variable in dataset.variables.items() if variable.dims == (dim,)]
-    found = [str(name) for name in along if _has_dates(dataset[name])]
+    found = [str(name) for name in along if holds_dates(dataset[name].variable)]
     if len(found) == 1:
         return found[0]
     if must:
         raise Refusal(f"one variable with dates along '{dim}' is needed; there are {len(found)}")
     return None
-
-
-def _has_dates(values: xr.DataArray) -> bool:
-    if values.dtype.kind != "O" or not values.size:
-        return values.dtype.kind == "M"
-    first = values[(0,) * values.ndim].values.item()
-    return isinstance(first, cftime.datetime)
 
 
 def _by_step(groups: NDArray[np.intp], order: NDArray[np.intp], amount: int) -> NDArray[np.intp]:

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from hpc_sweep.choices import DONE, PENDING, STATUS_MEANINGS
 from hpc_sweep.errors import StoreError
 from hpc_sweep.plan import WHOLE, Chunk, Share, Unit
-from hpc_sweep.store.fold import Folded, partition_status
+from hpc_sweep.store.fold import Folded
 from hpc_sweep.store.parts import PartName, delete_parts, is_whole, list_parts, read_part
+from hpc_sweep.store.ranks import partition_status
 from hpc_sweep.store.store import Store
 
 

@@ -1,4 +1,4 @@
-"""Means, ranks and best candidates, for many partitions at once.
+"""Means, ranks, best candidates and states, for many partitions at once.
 
 Formulas are those of scikit-learn's ``cv_results_``: unweighted mean and standard deviation
 over splits, ranks by ``scipy.stats.rankdata(-mean, method="min")`` with NaN behind all.
@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
+
+from hpc_sweep.choices import DONE, EMPTY, FAILED, PENDING
 
 
 def mean_and_std(
@@ -74,3 +76,22 @@ def best(ranks: NDArray[np.int32], mean: NDArray[np.float64]) -> NDArray[np.int6
     # beside means below -1e16 a NaN may share a rank: it is still not the best
     index = np.where(np.isnan(mean), np.iinfo(ranks.dtype).max, ranks).argmin(axis=-1)
     return np.where(np.isnan(mean).all(axis=-1), -1, index)
+
+
+def partition_status(status: NDArray[np.int8]) -> NDArray[np.int8]:
+    """Return one state for each partition from those of its candidates.
+
+    Parameters
+    ----------
+    status : ndarray of int8, shape (n_partitions, n_candidates)
+
+    Returns
+    -------
+    ndarray of int8, shape (n_partitions,)
+        Pending if any candidate is; else done if any is; else empty if all are; else the
+        largest of the failures.
+    """
+    worst = np.where(status == EMPTY, FAILED, status).max(axis=1)
+    result = np.where((status == EMPTY).all(axis=1), EMPTY, worst)
+    result = np.where((status == DONE).any(axis=1), DONE, result)
+    return np.where((status == PENDING).any(axis=1), PENDING, result).astype(np.int8)

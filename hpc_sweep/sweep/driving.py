@@ -1,0 +1,257 @@
+"""The driving of one run: what the loop is given, and what is written down of it."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+
+from hpc_sweep.budget import Budget
+from hpc_sweep.clusters import current_queue, dashboard_lines, make_cluster, settings
+from hpc_sweep.drive import Drive, Progress, Record, Tasks
+from hpc_sweep.errors import BudgetError, DiskError, Interrupted, SweepError
+from hpc_sweep.plan import Pace, Plan, Unit
+from hpc_sweep.prepare import Prepared
+from hpc_sweep.source import Copy
+from hpc_sweep.stops import Stops
+from hpc_sweep.store import (
+    Journal,
+    Lease,
+    Ledger,
+    Outage,
+    Receipt,
+    RunFolder,
+    group_access,
+    probe,
+)
+from hpc_sweep.work import (
+    CollectionTasks,
+    Context,
+    DaskMLTasks,
+    SlabJournal,
+    Slabs,
+    SlabTasks,
+)
+
+
+class Driving:
+    """One run of a driver that has the store's lease.
+
+    Parameters
+    ----------
+    prepared : Prepared
+        The sweep.
+    run : RunFolder
+        Of this driver.
+    ledger : Ledger
+        What is done already, and what its share is.
+    lease : Lease
+        Of the store.
+    stops : Stops
+        Tells when to end.
+    context : Context
+        What workers are told.
+    on_progress, say : callable
+        Told how far it is, and what else happens.
+    """
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        run: RunFolder,
+        ledger: Ledger,
+        lease: Lease,
+        stops: Stops,
+        context: Context,
+        on_progress: Callable[[Progress], None],
+        say: Callable[[str], None],
+    ) -> None:
+        self._prepared = prepared
+        self._run = run
+        self._ledger = ledger
+        self._lease = lease
+        self._stops = stops
+        self._context = context
+        self._on_progress = on_progress
+        self._say = say
+        spec, cores = prepared.spec, prepared.cluster.workers
+        # the cores of one job for all are charged whether workers are there or not
+        within = spec.cluster.kind == "local" or spec.cluster.place == "one_job"
+        self._apart = not (lease.holder.job and within)
+        self._own_cores = cores if not self._apart else int(bool(lease.holder.job))
+        self._journal = Journal(run.events)
+        limit = spec.cluster.max_core_hours
+        self._budget = Budget(self._journal, run, limit, self._own_cores, self._apart)
+        self._progress = Progress(ledger.n_cells, ledger.cells_done())
+
+    def drive(self) -> Progress:
+        """Do what is left, and write down how it went.
+
+        Raises
+        ------
+        SweepError
+            Its kinds say why the run ended before all was done.
+        """
+        ledger, plan, progress = self._ledger, self._prepared.plan, self._progress
+        self._write_start()
+        pace = Pace(
+            plan,
+            ledger.n_cells - progress.cells_done,
+            lambda: progress.workers,
+            self._prepared.cluster.worker_memory_bytes(),
+        )
+        memory, for_group = plan.memory_bytes, self._context.for_group
+        record = Record(ledger.store, self._journal, progress, pace, memory, for_group)
+        result = "failed"
+        try:
+            self._do_units(pace, record)
+            result = "complete"
+        except Interrupted as error:
+            result = type(error).__name__
+            if self._budget.is_used_up() and not self._stops.draining():
+                result = BudgetError.__name__
+                raise self._budget.error() from None
+            raise
+        except BaseException as error:
+            result = type(error).__name__
+            raise
+        finally:
+            record.end(result)
+            self._journal.write(
+                "run_ended",
+                result=result,
+                units=progress.units,
+                fits=progress.fits,
+                failed=progress.failed,
+                seconds=round(progress.seconds, 3),
+            )
+        return progress
+
+    def _write_start(self) -> None:
+        holder, ledger, cluster = self._lease.holder, self._ledger, self._prepared.cluster
+        self._journal.write(
+            "run_started",
+            host=holder.host,
+            pid=holder.pid,
+            job=holder.job,
+            cluster=self._prepared.spec.cluster.kind,
+            workers=cluster.workers,
+            cells=ledger.n_cells,
+            cells_done=self._progress.cells_done,
+            chunks_folded=len(ledger.folded),
+            own_cores=self._own_cores,
+            workers_apart=self._apart,
+            **cluster.charge_facts(),
+        )
+
+    def _do_units(self, pace: Pace, record: Record) -> None:
+        """Have the rechunked copy made, and all units done."""
+        ledger, plan, store = self._ledger, self._prepared.plan, self._ledger.store
+        record_version = self._version_recorder()
+
+        def on_receipt(receipt: Receipt) -> None:
+            record.add(receipt)
+            record_version(receipt)
+
+        with self._tasks() as tasks, self._loop() as loop, self._rechunked(loop):
+            loop(
+                ledger=ledger,
+                tasks=tasks,
+                journal=self._journal,
+                progress=self._progress,
+                fits_per_cell=plan.workload.n_fits
+                // int(store.strategy.columns_in_spec.sum() * plan.grid.size),
+                on_progress=self._on_tick,
+                on_receipt=on_receipt,
+            ).run(_units(plan, ledger, pace))
+        if not ledger.is_complete:
+            left = ledger.n_chunks - len(ledger.folded)
+            raise SweepError(f"all units are done, but {left} result chunks are not folded")
+
+    @contextlib.contextmanager
+    def _loop(self) -> Iterator[Callable[..., Drive]]:
+        """Context with the cluster, which gives the driver's loop on it."""
+        section = self._prepared.spec.cluster
+        cluster = make_cluster(section, self._run.path, self._journal.write)
+        for text in cluster.warnings():
+            self._say(f"warning: {text}")
+        with settings(section.dashboard), contextlib.closing(cluster):
+            client = cluster.start()
+            port = cluster.dashboard_port()
+            for text in dashboard_lines(port, current_queue()) if port is not None else ():
+                self._say(text)
+            yield functools.partial(
+                Drive,
+                client=client,
+                cluster=cluster,
+                outage=Outage(lambda: probe(self._ledger.store.run.parts), section.disk_patience),
+                start_timeout_s=section.start_timeout,
+                stopped=self._stops.stopped,
+                draining=lambda: self._stops.draining() or self._budget.is_used_up(),
+                check_lease=self._lease.check,
+            )
+
+    def _on_tick(self, progress: Progress) -> None:
+        self._budget.update(progress.workers)
+        self._on_progress(progress)
+
+    def _tasks(self) -> contextlib.AbstractContextManager[Tasks]:
+        """Return the context with what is done on workers."""
+        if self._prepared.strategy.on_blocks:
+            return CollectionTasks(self._context)
+        if self._prepared.spec.search.engine == "dask-ml":
+            return DaskMLTasks(self._context, self._prepared.cluster.workers)
+        return contextlib.nullcontext(self._context)
+
+    @contextlib.contextmanager
+    def _rechunked(self, loop: Callable[..., Drive]) -> Iterator[None]:
+        """Context in which the sweep's rechunked copy is there, if it wants one; then deleted."""
+        copy = self._prepared.copy
+        if copy is None:
+            yield
+            return
+        if not copy.is_whole:
+            self._say(f"rechunking data into {copy.folder} first")
+            self._rechunk(copy, loop)
+        yield
+        copy.remove()
+
+    def _rechunk(self, copy: Copy, loop: Callable[..., Drive]) -> None:
+        """Copy what is missing of a rechunked copy."""
+        with group_access(self._context.for_group):
+            copy.begin(self._prepared.source.dataset)
+        slabs = Slabs(copy)
+        self._journal.write("rechunking", slabs=slabs.n_open)
+        loop(
+            ledger=slabs,
+            tasks=SlabTasks(self._context, str(copy.folder)),
+            journal=SlabJournal(self._journal.path),
+            progress=Progress(slabs.n_open, 0),
+            on_progress=lambda progress: self._budget.update(progress.workers),
+        ).run(slabs.units())
+        copy.end()
+        self._journal.write("rechunked")
+
+    def _version_recorder(self) -> Callable[[Receipt], None]:
+        """Return a function that records versions of scikit-learn that the store does not know."""
+        store = self._ledger.store
+        known = {store.header.versions.get("scikit-learn"), *store.header.mixed_versions}
+
+        def record(receipt: Receipt) -> None:
+            if receipt.scikit_learn not in known:
+                # what the disk refuses is tried again at the next receipt
+                with contextlib.suppress(DiskError), group_access(self._context.for_group):
+                    store.record_version(receipt.scikit_learn)
+                    self._journal.write("version_mixed", scikit_learn=receipt.scikit_learn)
+                    known.add(receipt.scikit_learn)
+
+        return record
+
+
+def _units(plan: Plan, ledger: Ledger, pace: Pace) -> Iterator[Unit]:
+    """Yield what is left to do, chunk by chunk, cut when it is asked for."""
+    for chunk in ledger.chunks:
+        if chunk not in ledger.folded:
+            for unit in plan.units(chunk, ledger.covered(chunk), pace.partitions):
+                pace.hand_out(unit)
+                yield unit

@@ -1,0 +1,219 @@
+"""One run of a sweep: look, take the lease, make or change the store, drive."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from hpc_sweep.budget import check_budget
+from hpc_sweep.choices import RETRIED
+from hpc_sweep.clusters import QUEUES, Ending, current_queue, has_ended
+from hpc_sweep.drive import Progress
+from hpc_sweep.errors import Fault, SpecError, StoreError, listed
+from hpc_sweep.plan import WHOLE, Share
+from hpc_sweep.prepare import (
+    Prepared,
+    begin,
+    check_versions,
+    group_of,
+    load,
+    prepare,
+    rank_anew,
+    with_memory,
+)
+from hpc_sweep.spec import SweepSpec
+from hpc_sweep.stops import Stops
+from hpc_sweep.store import Ledger, Store, give_all, group_access, hold, run_folder
+from hpc_sweep.sweep.driving import Driving
+from hpc_sweep.versions import installed
+from hpc_sweep.work import Context
+
+UNIT_SECONDS = 60.0
+"""A unit that takes longer leaves a part of what it has; the rest is handed out again."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to.
+
+    Attributes
+    ----------
+    store : Store
+        The finished store.
+    counts : dict
+        Partitions by state.
+    progress : Progress or None
+        Of this run; None when there was nothing to fit.
+    ranked : int
+        Partitions whose candidates were ranked anew without a fit.
+    """
+
+    store: Store
+    counts: Mapping[str, int]
+    progress: Progress | None
+    ranked: int = 0
+
+    @property
+    def n_failed(self) -> int:
+        """Partitions without a result although they have data."""
+        return sum(self.counts[state] for state in ("failed", "timed_out", "out_of_memory"))
+
+
+def execute(
+    spec: SweepSpec,
+    *,
+    origin: str = "the spec",
+    take_over: bool = False,
+    mixed_versions: bool = False,
+    share: Share = WHOLE,
+    retry: Collection[str] = (),
+    on_start: Callable[[Prepared, Ledger], None] = lambda prepared, ledger: None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    say: Callable[[str], None] = lambda text: None,
+) -> Outcome:
+    """Run a sweep, or what is left of it.
+
+    Parameters
+    ----------
+    spec : SweepSpec
+        The spec.
+    origin : str
+        What messages call it.
+    take_over : bool
+        Take the store's lease from whoever has it.
+    mixed_versions : bool
+        Go on although scikit-learn has another minor version than the store, or the workers.
+    share : Share
+        What this driver does, where several work on one store.
+    retry : collection of str
+        Kinds of failure (``failed``, ``timed_out``, ``out_of_memory``) that are done again.
+    on_start, on_progress, say : callable
+        Told what is going to be done, how far it is, and what else happens.
+
+    Raises
+    ------
+    SweepError
+        Its kinds say what went wrong; see `hpc_sweep.errors`.
+    """
+    prepared = prepare(spec, origin, drivers=share.count)
+    if prepared.store is not None:
+        ledger = Ledger.read(prepared.store, share)
+        if ledger.is_complete and prepared.change is None and not retry:
+            return Outcome(prepared.store, ledger.summary(), None)
+        if share != WHOLE and prepared.change is not None:
+            raise StoreError(
+                f"{spec.output.store} has other candidates than the spec; "
+                f"hpc-sweep submit --drivers {share.count} changes it"
+            )
+        check_versions(prepared.store, mixed=mixed_versions)
+        check_budget(spec, prepared.store, prepared.change)
+    elif share != WHOLE:
+        raise StoreError(
+            f"{spec.output.store} does not exist; hpc-sweep submit --drivers {share.count} makes it"
+        )
+    _look_where_this_runs(spec, origin, say)
+    run = run_folder(spec.output.store, share)
+    group = group_of(spec)
+    for_group = bool(group is not None or (prepared.store and prepared.store.spec.output.group))
+    stops = Stops(Ending(current_queue()))
+    with contextlib.ExitStack() as stack:
+        # only while files are made: jobs and workers keep what the user's umask says
+        with group_access(for_group):
+            place = run.make(group).lease
+            held = hold(place, take_over=take_over, rivals=run.rivals, has_ended=has_ended, say=say)
+            lease = stack.enter_context(held)
+            stack.enter_context(stops.signals())
+            store = begin(prepared, share, retry, say)
+            if group is not None:
+                give_all(store.path, group)
+            ledger = Ledger.read(store, share)
+            ledger.remove_superfluous_parts()
+            ranked = rank_anew(ledger, lease.check)
+        if ledger.is_complete:
+            return Outcome(store, ledger.summary(), None, ranked)
+        on_start(prepared, ledger)
+        required = ("hpc-sweep",) if mixed_versions else ("hpc-sweep", "scikit-learn")
+        context = Context(
+            str(store.path),
+            spec.model_dump_json(),
+            lease.holder.nonce,
+            stops.unit_seconds(UNIT_SECONDS),
+            {name: installed(name) for name in required},
+            str(lease.path),
+            for_group,
+            spec.search.timeout,
+            store.header.revision,
+        )
+        driving = Driving(prepared, run, ledger, lease, stops, context, on_progress, say)
+        progress = driving.drive()
+        if share == WHOLE:
+            store.remove_leftovers()
+    return Outcome(store, ledger.summary(), progress, ranked)
+
+
+def run(
+    spec: str | Path | Mapping[str, Any] | SweepSpec,
+    settings: Iterable[str] = (),
+    *,
+    store: str | Path | None = None,
+    take_over: bool = False,
+    mixed_versions: bool = False,
+    retry: Collection[str] = (),
+    memory: str | None = None,
+) -> xr.Dataset:
+    """Run a sweep from Python or a notebook, and return the opened results.
+
+    Parameters
+    ----------
+    spec : path, mapping or SweepSpec
+        The spec, or the file that holds it.
+    settings : iterable of str
+        Overrides such as ``search.cv=3``.
+    store : path, optional
+        Override of ``output.store``.
+    take_over : bool
+        Take the store's lease from whoever has it.
+    mixed_versions : bool
+        Go on although scikit-learn has another minor version than the store, or the workers.
+    retry : collection of str
+        Kinds of failure (``failed``, ``timed_out``, ``out_of_memory``) that are done again.
+    memory : str, optional
+        Of each worker in this run: ``8GB``, or ``2x`` as much as the spec gives it.
+
+    Returns
+    -------
+    xarray.Dataset
+        The results, lazily opened. What is done already is not done again.
+    """
+    unknown = [kind for kind in retry if kind not in RETRIED]
+    if unknown:
+        raise ValueError(f"retry has {listed(unknown)}; there are {listed(RETRIED)}")
+    loaded = load(spec, settings, store=store)
+    done = execute(
+        loaded if memory is None else with_memory(loaded, memory),
+        take_over=take_over,
+        mixed_versions=mixed_versions,
+        retry=retry,
+        say=lambda text: warnings.warn(text, stacklevel=2),
+    )
+    return done.store.dataset()
+
+
+def _look_where_this_runs(spec: SweepSpec, origin: str, say: Callable[[str], None]) -> None:
+    """Warn of a driver outside a job of the queue that it uses, or refuse it."""
+    if spec.cluster.kind not in QUEUES or current_queue() is not None:
+        return
+    if spec.cluster.place == "one_job":
+        message = "one_job runs inside a job, and this is none; use hpc-sweep submit"
+        raise SpecError([Fault("cluster.place", message)], origin)
+    what = "login nodes usually end or forbid long processes; hpc-sweep submit gives it a job"
+    if spec.cluster.outside_jobs == "refuse":
+        message = f"refuses a driver outside a job here: {what}"
+        raise SpecError([Fault("cluster.outside_jobs", message)], origin)
+    say(f"the driver runs outside a job: {what}")
