@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from hpc_sweep.errors import Fault, listed, nearest
@@ -205,9 +205,35 @@ def build_scorers(estimator: Any, scoring: str | Sequence[str] | Mapping[str, st
         found = scoring if scoring is None else _scorer(scoring)
         return check_scoring(estimator, found)
     names = dict(scoring) if isinstance(scoring, Mapping) else {name: name for name in scoring}
+    found = {name: _scorer(which) for name, which in names.items()}
     return check_scoring(
-        estimator, {name: _scorer(which) for name, which in names.items()}, raise_exc=False
+        estimator,
+        {
+            n: each if hasattr(each, "_accept_sample_weight") else Plain(each)
+            for n, each in found.items()
+        },
+        raise_exc=False,
     )
+
+
+class Plain:
+    """A function as one of several scorers: scikit-learn 1.9 asks these whether they take weights.
+
+    Parameters
+    ----------
+    function : callable
+        ``function(estimator, X, y)`` gives a number.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+
+    def __call__(self, *samples: Any, **weights: Any) -> Any:
+        """Return the score of a fitted estimator."""
+        return self.function(*samples, **weights)
+
+    def _accept_sample_weight(self) -> bool:
+        return "sample_weight" in inspect.signature(self.function).parameters
 
 
 def _scorer(name: str) -> Any:

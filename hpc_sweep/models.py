@@ -63,7 +63,7 @@ def load_model(store: str | Path, **labels: Any) -> Any:
         calls = int(results["partial_fit_calls"].isel(place)[best])
         return train_again(bench, partition, estimator, calls)
     (samples,) = bench.source.read(partition[np.newaxis])
-    return refitted(model, params, samples.X, samples.y)
+    return refitted(model, params, samples.given)
 
 
 def _find(bench: Bench, labels: dict[str, Any]) -> NDArray[np.intp]:

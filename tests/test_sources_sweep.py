@@ -92,8 +92,8 @@ def sparse():
 def unequal():
     return [1, 2], [1]
 
-def three():
-    return 1, 2, 3
+def four():
+    return 1, 2, 3, 4
 
 def no_samples():
     return 3, [1]
@@ -157,8 +157,8 @@ def test_sparse_matrices(tmp_path: Path, loader: dict[str, Any], strategy: str) 
 @pytest.mark.parametrize(
     ("name", "keys", "path", "words"),
     [
-        ("unequal", {}, "data.loader", "2 samples in X and 1 in y"),
-        ("three", {}, "data.loader", "3 things"),
+        ("unequal", {}, "data.loader", "2 in X, 1 in y"),
+        ("four", {}, "data.loader", "4 things"),
         ("no_samples", {}, "data.loader", "no samples"),
         ("texts", {"features": ["a"]}, "data.features", "leave it out"),
         ("texts", {"partition_by": ["a"]}, "data.partition_by", "one partition"),

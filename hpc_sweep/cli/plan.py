@@ -57,6 +57,7 @@ def plan_facts(prepared: Prepared, *, calibrate: bool = False) -> dict[str, Any]
         "engine": prepared.spec.search.engine,
         "splits": made.workload.n_splits,
         "holdout": str(held) if (held := prepared.spec.data.held_out) else None,
+        "sample_weight": prepared.spec.data.sample_weight,
         "fits": made.workload.n_fits,
         "units": made.n_units(),
         "partitions_per_unit": made.unit_partitions,
@@ -247,6 +248,7 @@ def plan_text(prepared: Prepared, facts: dict[str, Any]) -> str:
         + (f", in blocks of {facts['samples_per_block']:,}" if strategy.on_blocks else ""),
         f"{strategy.dim}s": f"{candidates:,} ({strategy.by_model()})",
         "held out": facts["holdout"],
+        "weights": facts["sample_weight"],
         "fits": f"{facts['fits']:,} ({facts['splits']} splits), " + _by(strategy, facts["engine"]),
         "units": f"{facts['units']:,} of up to {facts['partitions_per_unit']:,} partitions × "
         f"{facts['candidates_per_unit']:,} {strategy.dim}s",

@@ -18,6 +18,7 @@ from hpc_sweep.clusters import Cluster, make_cluster
 from hpc_sweep.errors import Fault, PlanError, SpecError, StoreError, disk_errors
 from hpc_sweep.plan import BASELINE_BYTES, Plan, Workload, format_bytes, make_plan
 from hpc_sweep.prepare.rechunking import Rechunked, rechunked
+from hpc_sweep.prepare.weighing import weight_faults
 from hpc_sweep.search import unsuited
 from hpc_sweep.source import Copy, PairSource, Source, largest_window, open_source, windows
 from hpc_sweep.spec import SweepSpec, load_spec
@@ -104,6 +105,7 @@ def prepare(spec: SweepSpec, origin: str = "the spec", *, drivers: int = 1) -> P
         faults += _name_faults(strategy, source)
         faults += _fitting_faults(strategy, source)
         faults += _engine_faults(strategy)
+        faults += weight_faults(strategy) if source.has_weights else ()
         faults += _block_faults(strategy, source) if strategy.on_blocks else ()
     if faults or source is None or strategy is None:
         raise SpecError(faults, origin)
@@ -348,7 +350,7 @@ def _workload(strategy: Strategy, source: Source, n_splits: int, store: Store | 
         n_metrics=len(spec.metrics),
         n_samples=held,
         n_features=source.n_features,
-        n_outputs=1 if source.separate else len(source.targets),
+        n_outputs=(1 if source.separate else len(source.targets)) + source.has_weights,
         itemsize=np.dtype(spec.data.dtype).itemsize,
         source_bytes=source.source_bytes,
         partition_bytes=math.ceil(source.partition_bytes * share),

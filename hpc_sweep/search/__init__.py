@@ -9,6 +9,7 @@ from hpc_sweep.search.splits import Split, Splits
 from hpc_sweep.search.tasks import Model, Setting, Task
 from hpc_sweep.search.training import Blocks, Trainer, takes_classes
 from hpc_sweep.search.watch import NOBODY, Watch
+from hpc_sweep.search.weighing import called, weighs, weight_parameter
 
 __all__ = [
     "NOBODY",
@@ -25,8 +26,11 @@ __all__ = [
     "Task",
     "Trainer",
     "Watch",
+    "called",
     "held_out_scores",
     "refitted",
     "takes_classes",
     "unsuited",
+    "weighs",
+    "weight_parameter",
 ]

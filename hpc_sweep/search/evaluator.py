@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,11 @@ from sklearn.utils import _safe_indexing
 from hpc_sweep.choices import OUT_OF_MEMORY
 from hpc_sweep.search.copies import copier, leaves_input
 from hpc_sweep.search.results import Evaluation, Evaluations, brief, numbers
-from hpc_sweep.search.rules import RULES, Data, Fitted, Rule
+from hpc_sweep.search.rules import RULES, Data, Fitted, Rule, Weights
 from hpc_sweep.search.tasks import Model, Setting, Task
 from hpc_sweep.search.warned import recorded_once
 from hpc_sweep.search.watch import NOBODY, Watch
+from hpc_sweep.search.weighing import score, weighs, weight_parameter
 
 
 class Evaluator:
@@ -55,6 +57,7 @@ class Evaluator:
         self.metrics = tuple(metrics)
         self._train_scores = train_scores
         self._watch = NOBODY
+        self._weighed: dict[int, tuple[str | None, bool]] = {}
         self._templates: list[Any] = [_template(models[each.model], each) for each in settings]
         self._valid = [_is_valid(template) for template in self._templates]
         self._copiers = [copier(template) for template in self._templates]
@@ -172,15 +175,12 @@ class Evaluator:
                 self._watch.fits(task, row, column)
                 before = len(warned)
                 # cut anew for each fit, as scikit-learn does: Ridge(copy_X=False) changes its X
-                data = _cut(task, setting.model, column)
+                data = self._cut(row, task, column)
                 start = fitted = time.perf_counter()
                 try:
                     with self._validated(row):
                         estimator = self.made(row, task.seed)
-                        if data.y_train is None:
-                            estimator.fit(data.X_train)
-                        else:
-                            estimator.fit(data.X_train, data.y_train)
+                        data.fit(estimator)
                     fitted = time.perf_counter()
                     with nullcontext() if column == columns[0] else _unvalidated():
                         self._score(model, estimator, data, row, column, result)
@@ -193,6 +193,31 @@ class Evaluator:
                 result.fit_time[row, column] = fitted - start
                 result.score_time[row, column] = time.perf_counter() - fitted
         self._watch.shares()
+
+    def _cut(self, row: int, task: Task, column: int, warned: list[str] | None = None) -> Data:
+        """Return one split of a partition."""
+        train, test = task.splits[self.settings[row].model][column]
+        X, y = task.X, task.y
+        y_train, y_test = (None, None) if y is None else (_rows(y, train), _rows(y, test))
+        weights = None
+        if task.weights is not None:
+            name, _ = self._weighing(row)
+            weights = Weights(_rows(task.weights, train), _rows(task.weights, test), name)
+        warned = [] if warned is None else warned
+        return Data(_rows(X, train), y_train, _rows(X, test), y_test, warned, weights)
+
+    def _weighing(self, row: int) -> tuple[str | None, bool]:
+        """Return by which name a candidate's fit takes weights, and whether its scorer does."""
+        if row not in self._weighed:
+            model, template = self.models[self.settings[row].model], self._templates[row]
+            self._weighed[row] = weight_parameter(template), weighs(model.scorer, template)
+        return self._weighed[row]
+
+    def _check_weights(self, rows: Sequence[int], task: Task) -> None:
+        """Raise where candidates do not all take weights, and by the same name."""
+        names = {self._weighing(row)[0] for row in rows if task.weights is not None}
+        if None in names or len(names) > 1:
+            raise TypeError("not all take sample weights, and by the same name")
 
     def made(self, row: int, seed: int) -> Any:
         """Return a new estimator, or raise what making it raises."""
@@ -215,31 +240,34 @@ class Evaluator:
     def _score(
         self, model: Model, estimator: Any, data: Data, row: int, column: int, result: Evaluation
     ) -> None:
-        scores = _scores(model, estimator, data.X_test, data.y_test)
-        for metric, score in numbers(scores, self.metrics):
-            if isinstance(score, str):
-                last = score.strip().splitlines()[-1]
+        weights = data.weights if self._weighing(row)[1] else None
+        given = None if weights is None else weights.test
+        scores = score(model.scorer, estimator, data.X_test, data.y_test, given)
+        for metric, value in numbers(scores, self.metrics):
+            if isinstance(value, str):
+                last = value.strip().splitlines()[-1]
                 result.fail(row, column, brief(f"scoring {metric}", last))
             else:
-                result.scores[metric][row, column] = score
-                if math.isnan(score):
+                result.scores[metric][row, column] = value
+                if math.isnan(value):
                     result.fail(row, column, f"scoring {metric}: the score is NaN")
         if self._train_scores:
-            found = _scores(model, estimator, data.X_train, data.y_train)
-            for metric, score in numbers(found, self.metrics):
-                if not isinstance(score, str):
-                    result.train_scores[metric][row, column] = score
+            given = None if weights is None else weights.train
+            scores = score(model.scorer, estimator, data.X_train, data.y_train, given)
+            for metric, value in numbers(scores, self.metrics):
+                if not isinstance(value, str):
+                    result.train_scores[metric][row, column] = value
 
     def share(
         self, rule: Rule, rows: Sequence[int], task: Task, column: int, result: Evaluation
     ) -> None:
         """Evaluate candidates on one split by a rule; alone where it fails."""
-        index = self.settings[rows[0]].model
         left = set(rows)
         self._watch.shares()
         with self.recorded() as warned, _unvalidated():
-            data = _cut(task, index, column, warned)
+            data = self._cut(rows[0], task, column, warned)
             try:
+                self._check_weights(rows, task)
                 estimators = [self.unfitted(row, task.seed) for row in rows]
                 for found in rule.fitted(estimators, data):
                     row = rows[found.position]
@@ -298,7 +326,7 @@ class Evaluator:
         X_train = _through(found.steps, data.X_train) if self._train_scores else None
         if len(data.warned) > before:
             return None
-        return Data(X_train, data.y_train, found.X_test, data.y_test)
+        return replace(data, X_train=X_train, X_test=found.X_test, warned=[])
 
     def _assembled(self, row: int, found: Fitted) -> Any:
         """Return the whole pipeline, fitted, for a scorer that may look at its steps."""
@@ -337,10 +365,6 @@ def _unvalidated() -> Any:
     return config_context(skip_parameter_validation=True)
 
 
-def _scores(model: Model, estimator: Any, X: Any, y: Any) -> Any:
-    return model.scorer(estimator, X) if y is None else model.scorer(estimator, X, y)
-
-
 def is_own(scorer: Any) -> bool:
     """Return whether a scorer is scikit-learn's, which sees of an estimator what it predicts."""
     if isinstance(scorer, _MultimetricScorer):
@@ -352,13 +376,6 @@ def _through(steps: Sequence[Any], X: Any) -> Any:
     for step in steps:
         X = X if step is None or isinstance(step, str) else step.transform(X)
     return X
-
-
-def _cut(task: Task, model: int, column: int, warned: list[str] | None = None) -> Data:
-    train, test = task.splits[model][column]
-    X, y = task.X, task.y
-    y_train, y_test = (None, None) if y is None else (_rows(y, train), _rows(y, test))
-    return Data(_rows(X, train), y_train, _rows(X, test), y_test, [] if warned is None else warned)
 
 
 def _rows(values: Any, indices: Any) -> Any:

@@ -10,9 +10,13 @@ from sklearn.base import clone
 from hpc_sweep.search.results import brief, numbers
 from hpc_sweep.search.tasks import Model
 from hpc_sweep.search.warned import recorded_once
+from hpc_sweep.search.weighing import fit, score, weighs, weight_parameter
+
+Samples = tuple[Any, Any, Any]
+"""X, y and weights as estimators take them; the last two may be None."""
 
 
-def refitted(model: Model, params: Mapping[str, Any], X: Any, y: Any) -> Any:
+def refitted(model: Model, params: Mapping[str, Any], samples: Samples) -> Any:
     """Return a model with these parameters, fitted.
 
     Parameters
@@ -21,18 +25,20 @@ def refitted(model: Model, params: Mapping[str, Any], X: Any, y: Any) -> Any:
         Which.
     params : mapping of str to object
         Its parameters, random states too.
-    X, y
-        Its samples, as estimators take them; y may be None.
+    samples : tuple
+        Its samples.
     """
     estimator = clone(model.estimator).set_params(**clone(dict(params), safe=False))
-    return estimator.fit(X) if y is None else estimator.fit(X, y)
+    name = None if samples[2] is None else weight_parameter(estimator)
+    fit(estimator, *samples, name)
+    return estimator
 
 
 def held_out_scores(
     model: Model,
     params: Mapping[str, Any],
-    training: tuple[Any, Any],
-    held_out: tuple[Any, Any],
+    training: Samples,
+    held_out: Samples,
     metrics: Sequence[str],
 ) -> tuple[dict[str, float], str]:
     """Fit a model on some samples, and score it on others.
@@ -42,7 +48,7 @@ def held_out_scores(
     model, params
         As for `refitted`.
     training, held_out : tuple
-        X and y, which may be None.
+        Samples; weights are given to scorers that take them.
     metrics : sequence of str
         Names of the scores.
 
@@ -54,16 +60,17 @@ def held_out_scores(
         Why it failed, or ``""``.
     """
     scores, message = dict.fromkeys(metrics, float("nan")), ""
-    X, y = held_out
+    X, y, weights = held_out
     with recorded_once():
         try:
-            estimator = refitted(model, params, *training)
-            found = model.scorer(estimator, X) if y is None else model.scorer(estimator, X, y)
-            for metric, score in numbers(found, metrics):
-                if isinstance(score, str):
-                    message = message or brief(f"scoring {metric}", score.strip().splitlines()[-1])
+            estimator = refitted(model, params, training)
+            given = weights if weights is not None and weighs(model.scorer, estimator) else None
+            found = score(model.scorer, estimator, X, y, given)
+            for metric, value in numbers(found, metrics):
+                if isinstance(value, str):
+                    message = message or brief(f"scoring {metric}", value.strip().splitlines()[-1])
                 else:
-                    scores[metric] = score
+                    scores[metric] = value
         except (Exception, SystemExit) as error:  # it is the candidate's failure
             message = brief(type(error).__name__, error)
     return scores, message

@@ -69,6 +69,8 @@ class Task:
         What messages call its splits; by their numbers where empty.
     columns : ndarray of intp, shape (n_splits,), optional
         Where its splits stand among those of all partitions; at the beginning where absent.
+    weights : array-like, shape (n_samples,), optional
+        Sample weights.
     """
 
     X: Any
@@ -83,6 +85,7 @@ class Task:
 
     names: Sequence[str] = ()
     columns: NDArray[np.intp] | None = None
+    weights: Any = None
 
     @property
     def n_splits(self) -> int:

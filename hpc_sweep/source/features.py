@@ -153,7 +153,7 @@ def with_made(
     Parameters
     ----------
     data : DataSpec
-        The section; its features and targets are looked at.
+        The section; its features, targets and weights are looked at.
     dataset : xarray.Dataset
         The lazily opened data set.
     stored : Reading
@@ -172,6 +172,7 @@ def with_made(
     recipes: dict[str, tuple[Made, Any]] = {}
     wanted = [(f"data.features.{i}", name) for i, name in enumerate(data.features)]
     wanted += [(f"data.target.{i}", name) for i, name in enumerate(data.target or ())]
+    wanted += [] if data.sample_weight is None else [("data.sample_weight", data.sample_weight)]
     for path, name in wanted:
         try:
             recipe = None if name in dataset.variables else _recipe(name, data, dataset)

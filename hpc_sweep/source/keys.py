@@ -75,12 +75,11 @@ class Keys:
         if self.order is not None:
             order = order[np.argsort(values[self.order][order], kind="stable")]
         groups = None if self.groups is None else _labels(values[self.groups])
-        whole = Samples(samples.X, samples.y, groups)
+        whole = dataclasses.replace(samples, groups=groups)
         if self.held_by is None:
             return whole.take(order)
         held = self.held({self.held_by: values[self.held_by][order]})
-        training = whole.take(order[~held])
-        return Samples(training.X, training.y, training.groups, whole.take(order[held]))
+        return dataclasses.replace(whole.take(order[~held]), held_out=whole.take(order[held]))
 
 
 def _labels(values: NDArray[Any]) -> NDArray[Any]:

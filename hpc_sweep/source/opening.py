@@ -24,7 +24,7 @@ from hpc_sweep.source.tablefiles import file_table, frame_table, is_table
 from hpc_sweep.source.tables import TableReading, open_table
 from hpc_sweep.spec import OWN_NAMES, DataSpec, SearchSpec, wanted_axes
 
-LOADED = "an xarray.Dataset, a data frame or (X, y)"
+LOADED = "an xarray.Dataset, a data frame, (X, y) or (X, y, sample_weight)"
 
 
 def open_source(
@@ -137,6 +137,8 @@ def _wanted(data: DataSpec) -> Iterator[tuple[str, str, str, str]]:
         yield f"data.features.{index}", name, "biuf", "estimators need numbers"
     for index, name in enumerate(data.target or ()):
         yield f"data.target.{index}", name, "biufOSUT", "a target has numbers or texts"
+    if data.sample_weight is not None:
+        yield "data.sample_weight", data.sample_weight, "biuf", "weights are numbers"
     if data.where is not None:
         name = data.where.removeprefix("~")
         yield "data.where", name, "b", "a mask is boolean: true where there are samples"
@@ -213,7 +215,8 @@ def _dimension_faults(source: Source) -> Iterator[Fault]:
             elif key == "target" and known - here:
                 lack = listed(sorted(known - here))
                 yield Fault(path, f"the target '{name}' lacks the dimension {lack}")
-    beyond = {*map(str, dataset[source.mask].dims)} - known if source.mask is not None else ()
-    if beyond:
-        message = f"'{source.mask}' has {listed(sorted(beyond))} besides; no sample has that"
-        yield Fault("data.where", message)
+    for path, other in (("where", source.mask), ("sample_weight", data.sample_weight)):
+        beyond = {*map(str, dataset[other].dims)} - known if other is not None else ()
+        if beyond:
+            message = f"'{other}' has {listed(sorted(beyond))} besides; no sample has that"
+            yield Fault(f"data.{path}", message)

@@ -1,4 +1,4 @@
-"""The whole data set as one partition whose samples a loader returned: ``(X, y)``."""
+"""The whole data set as one partition whose samples a loader returned: ``(X, y)``, maybe with weights."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from sklearn.utils.validation import _num_samples
 
-from hpc_sweep.errors import Fault, SpecError
+from hpc_sweep.errors import Fault, SpecError, listed
 from hpc_sweep.source.keys import key_names
 from hpc_sweep.source.reading import PlainReading
 from hpc_sweep.source.samples import Samples
@@ -21,7 +21,7 @@ from hpc_sweep.source.source import Source
 from hpc_sweep.source.tables import ROW
 from hpc_sweep.spec import DataSpec, SearchSpec
 
-_NAMING = ("features", "target", "partition_by", "sample_dims", "where")
+_NAMING = ("features", "target", "partition_by", "sample_dims", "where", "sample_weight")
 """Keys that name variables, of which there are none."""
 
 
@@ -59,7 +59,12 @@ class PairSource(Source):
     @property
     def source_bytes(self) -> int:
         """Bytes of what the loader returned."""
-        return _nbytes(self.samples.X) + _nbytes(self.samples.y)
+        return sum(map(_nbytes, self.samples.given))
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether the loader returned any."""
+        return self.samples.weights is not None
 
     @property
     def chunk_bytes(self) -> int:
@@ -68,7 +73,8 @@ class PairSource(Source):
 
     def identity(self) -> str:
         """Return a digest of the samples themselves."""
-        return str(joblib.hash((self.samples.X, self.samples.y)))
+        X, y, weights = self.samples.given
+        return str(joblib.hash((X, y) if weights is None else (X, y, weights)))
 
     def read(self, partitions: NDArray[np.intp]) -> Iterator[Samples]:
         """Yield the samples, for each of the partitions, of which there is one."""
@@ -82,7 +88,7 @@ def pair_source(data: DataSpec, search: SearchSpec | None, found: tuple[Any, ...
     Raises
     ------
     SpecError
-        When it is not X and y of equal length, or the spec names variables.
+        When it is not X, y and maybe weights of equal length, or the spec names variables.
     """
     what = f"the (X, y) of '{data.loader}'"
     faults = [
@@ -96,26 +102,29 @@ def pair_source(data: DataSpec, search: SearchSpec | None, found: tuple[Any, ...
     faults += _pair_faults(data, found)
     if faults:
         raise SpecError(faults)
-    X, y = found
+    X, y, *weights = found
     rows = xr.Dataset({"_rows": (ROW, np.zeros(_num_samples(X), dtype=bool))})
-    return PairSource(data, rows, (), (ROW,), PlainReading(rows), samples=Samples(X, y))
+    samples = Samples(X, y, weights=weights[0] if weights else None)
+    return PairSource(data, rows, (), (ROW,), PlainReading(rows), samples=samples)
 
 
 def _pair_faults(data: DataSpec, found: tuple[Any, ...]) -> Iterator[Fault]:
     name = f"'{data.loader}'"
-    if len(found) != 2:
-        yield Fault("data.loader", f"{name} returned {len(found)} things in place of (X, y)")
+    if len(found) not in (2, 3):
+        wanted = "(X, y) or (X, y, sample_weight)"
+        yield Fault("data.loader", f"{name} returned {len(found)} things in place of {wanted}")
         return
-    counts = []
-    for what, values in zip("Xy", found, strict=True):
+    counts = {}
+    for what, values in zip(("X", "y", "sample_weight"), found, strict=False):
         try:
-            counts += [] if values is None and what == "y" else [_num_samples(values)]
+            if values is not None or what == "X":
+                counts[what] = _num_samples(values)
         except TypeError as error:
             yield Fault("data.loader", f"the {what} that {name} returned has no samples: {error}")
-    if len(set(counts)) > 1:
-        message = f"{name} returned {counts[0]} samples in X and {counts[1]} in y"
-        yield Fault("data.loader", message)
-    elif counts and not counts[0]:
+    if len({*counts.values()}) > 1:
+        lengths = listed(f"{count} in {what}" for what, count in counts.items())
+        yield Fault("data.loader", f"{name} returned samples of several lengths: {lengths}")
+    elif 0 in counts.values():
         yield Fault("data.loader", f"{name} returned no samples")
 
 

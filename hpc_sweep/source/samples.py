@@ -21,6 +21,8 @@ class Samples:
         Target or targets.
     groups : ndarray, shape (n_samples,), or None
         Which group each belongs to, where the splits go by that.
+    weights : ndarray, shape (n_samples,), or None
+        Sample weights.
     held_out : Samples or None
         Those that no search sees; None where the spec holds none out.
     """
@@ -28,6 +30,7 @@ class Samples:
     X: Any
     y: Any = None
     groups: NDArray[Any] | None = None
+    weights: Any = None
     held_out: Samples | None = None
 
     def __len__(self) -> int:
@@ -39,11 +42,16 @@ class Samples:
         others = 0 if self.held_out is None else self.held_out.nbytes
         return int(getattr(self.X, "nbytes", 0)) + others
 
+    @property
+    def given(self) -> tuple[Any, Any, Any]:
+        """What estimators are given: X, y and weights, of which the last two may be None."""
+        return self.X, self.y, self.weights
+
     def take(self, indices: NDArray[np.intp]) -> Samples:
         """Return some of the samples, in the order of `indices`; these very ones where all are."""
         if np.array_equal(indices, np.arange(len(self))):
             return self
-        parts = (self.X, self.y, self.groups)
+        parts = (self.X, self.y, self.groups, self.weights)
         return Samples(*(None if part is None else _rows(part, indices) for part in parts))
 
 

@@ -84,8 +84,13 @@ class Source:
     @property
     def variables(self) -> tuple[str, ...]:
         """All variables that are read."""
-        mask = [] if self.mask is None else [self.mask]
-        return tuple(dict.fromkeys([*self.data.features, *self.targets, *mask, *self.keys.names]))
+        more = [name for name in (self.mask, self.data.sample_weight) if name is not None]
+        return tuple(dict.fromkeys([*self.data.features, *self.targets, *more, *self.keys.names]))
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether samples have weights."""
+        return self.data.sample_weight is not None
 
     @property
     def mask(self) -> str | None:
@@ -240,7 +245,9 @@ class Source:
         ]
         known = {name: _stacked(block, [name], pick)[:, :, 0] for name in self.keys.names}
         absent = self._absent(block, pick)
-        lacking = absent | _lacking(X) if self.data.dropna else absent
+        weights = self._weights(block, pick)
+        values = [each for each in (X, weights) if each is not None and self.data.dropna]
+        lacking = np.logical_or.reduce([absent, *map(_lacking, values)])
         lacks = [lacking | _lacking(y) if self.data.dropna else lacking for y in ys] or [lacking]
         for place, which in enumerate(target.tolist()):
             missing = lacks[which][place]
@@ -249,7 +256,15 @@ class Source:
             if y is not None and y.shape[1] == 1:
                 y = y[:, 0]
             keys = {name: values[place][kept] for name, values in known.items()}
-            yield self.keys.applied(Samples(X[place][kept], y), keys)
+            given = None if weights is None else weights[place][kept][:, 0]
+            yield self.keys.applied(Samples(X[place][kept], y, weights=given), keys)
+
+    def _weights(self, block: dict[str, NDArray[Any]], pick: Pick) -> NDArray[Any] | None:
+        """Return sample weights, shape (n_partitions, n_samples, 1)."""
+        name = self.data.sample_weight
+        if name is None:
+            return None
+        return as_estimators_take(_stacked(block, [name], pick), self.data.dtype)
 
     def _absent(self, block: dict[str, NDArray[Any]], pick: Pick) -> NDArray[np.bool_]:
         """Return which samples the mask leaves out, shape (n_partitions, n_samples)."""

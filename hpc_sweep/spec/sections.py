@@ -55,8 +55,9 @@ OWN_NAMES = frozenset(
 )
 """Names in the store that a data set's dimension must not have."""
 
-
-LATER_KEYS = frozenset({"group", "open_options", "loader", "loader_args", "where", "holdout"})
+LATER_KEYS = frozenset(
+    {"group", "open_options", "loader", "loader_args", "where", "holdout", "sample_weight"}
+)
 """Keys of ``data`` that came after the first stores: their absence is not in a digest."""
 
 
@@ -105,7 +106,8 @@ class DataSpec(Section):
         description='{time: "2019-03-25"}: no search sees samples from then on | {mask: name}; '
         "reverse: true turns it round",
     )
-    dropna: bool = Field(True, description="drop samples with a missing feature or target")
+    sample_weight: Name | None = Field(None, description="weighs samples in fits and scores")
+    dropna: bool = Field(True, description="drop samples with a missing feature, target or weight")
     dtype: Dtype = Field("float64", description="what estimators see")
 
     @field_validator("features")

@@ -283,7 +283,7 @@ def task_of(bench: Bench, unit: Unit, partition: Partition) -> tuple[Task, dict[
         except ValueError as error:
             refused[model] = f"{len(samples)} samples cannot be split: {error}"
     names = [] if columns is None or labels is None else list(map(str, labels))
-    return Task(X, y, splits, seed, names, columns), refused
+    return Task(X, y, splits, seed, names, columns, samples.weights), refused
 
 
 def outcome_of(n_samples: int, task: Task, found: Found) -> Outcome:

@@ -122,8 +122,8 @@ def score_held_out(
         scores, message = held_out_scores(
             bench.models[choice.candidate.model],
             bench.params(choice.candidate, bench.seed(partition.index)),
-            (samples.X, samples.y),
-            (others.X, others.y),
+            samples.given,
+            others.given,
             metrics,
         )
     return HeldOut(len(others), choice.index, scores, message)

@@ -1,6 +1,6 @@
 """Sharing rules: one file each, and the list of them."""
 
-from hpc_sweep.search.rules.base import Data, Fitted, Rule
+from hpc_sweep.search.rules.base import Data, Fitted, Rule, Weights
 from hpc_sweep.search.rules.boosters import LightGBM, XGBoost
 from hpc_sweep.search.rules.boosting import AdaBoost, GradientBoosting, HistGradientBoosting
 from hpc_sweep.search.rules.features import Components, Selections
@@ -29,4 +29,4 @@ _PREFIXES = Prefixes(STEP_RULES)
 RULES: tuple[Rule, ...] = (Linear(_PREFIXES), *STEP_RULES, _PREFIXES)
 """All rules; the first one that matches is taken."""
 
-__all__ = ["RULES", "Data", "Fitted", "Rule"]
+__all__ = ["RULES", "Data", "Fitted", "Rule", "Weights"]

@@ -4,13 +4,36 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+
+from hpc_sweep.search.weighing import fit
 
 if TYPE_CHECKING:
     from hpc_sweep.search.evaluator import Evaluator
     from hpc_sweep.search.results import Evaluations
     from hpc_sweep.search.tasks import Task
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Sample weights of one split of one partition.
+
+    Attributes
+    ----------
+    train, test : array-like, shape (n_samples,)
+        Of the training and of the test samples.
+    name : str or None
+        By which ``fit`` takes them; None where it takes none.
+    """
+
+    train: Any
+    test: Any
+    name: str | None
+
+    def of_last_step(self) -> Weights:
+        """Return them as the last step of the pipeline takes them that `name` is of."""
+        return replace(self, name=(self.name or "").partition("__")[2])
 
 
 @dataclass
@@ -25,6 +48,8 @@ class Data:
         Target.
     warned : list of str
         What was warned of since the evaluation of the split began.
+    weights : Weights or None
+        Where samples have weights.
     """
 
     X_train: Any
@@ -32,6 +57,18 @@ class Data:
     X_test: Any
     y_test: Any
     warned: list[str] = field(default_factory=list)
+    weights: Weights | None = None
+
+    def fit(self, estimator: Any) -> None:
+        """Fit an estimator on the training samples.
+
+        Raises
+        ------
+        TypeError
+            When there are weights, and it takes none.
+        """
+        given = (None, None) if self.weights is None else (self.weights.train, self.weights.name)
+        fit(estimator, self.X_train, self.y_train, *given)
 
 
 @dataclass

@@ -146,7 +146,7 @@ class Linear(Rule):
         form, _, _ = forms[0]  # type: ignore[misc]
         index = evaluator.settings[rows[0]].model
         measures = measures_of(evaluator.models[index].scorer, evaluator.metrics, form.kind)
-        if measures is None:
+        if measures is None or any(task.weights is not None for task in tasks):
             self._evaluate_otherwise(evaluator, rows, tasks, results)
             return
         alphas = np.array([found[1] for found in forms if found])

@@ -61,7 +61,7 @@ class Neighbors(Rule):
         start = len(data.warned)
         begin = time.perf_counter()
         largest = max((each for _, each in members), key=lambda each: int(each.n_neighbors))
-        largest.fit(data.X_train, data.y_train)
+        data.fit(largest)
         fitted = time.perf_counter()
         if largest._fit_method == "brute" and is_classifier(largest):
             # majorities are counted without a list of neighbours

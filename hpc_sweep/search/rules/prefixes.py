@@ -74,7 +74,8 @@ class Prefixes(Rule):
             same[member[0] if is_last else identity(member[1][depth])].append(member)
         groups = list(same.values())
         steps = [group[0][1][depth] for group in groups]
-        for found in self._fits(steps, reached, transform=not is_last):
+        data = _of_step(reached.data, is_last=is_last)
+        for found in self._fits(steps, data, transform=not is_last):
             group = groups[found.position]
             share = len(group)
             warned = (*reached.warned, *(found.warned or ()))
@@ -107,7 +108,7 @@ class Prefixes(Rule):
             )
             yield from self._walk(group, depth + 1, after)
 
-    def _fits(self, steps: Sequence[Any], reached: Reached, transform: bool) -> Iterator[Fitted]:
+    def _fits(self, steps: Sequence[Any], data: Data, transform: bool) -> Iterator[Fitted]:
         """Yield steps, fitted, by rules where these apply; those that fail are left out."""
         families: dict[tuple[int | None, Hashable], list[int]] = defaultdict(list)
         for position, step in enumerate(steps):
@@ -116,7 +117,7 @@ class Prefixes(Rule):
             rule = None if index is None else self._rules[index]
             left = set(positions)
             if rule is not None and len(positions) >= rule.least:
-                found = rule.fitted([steps[p] for p in positions], reached.data)
+                found = rule.fitted([steps[p] for p in positions], data)
                 try:
                     for fitted in found:
                         left.discard(positions[fitted.position])
@@ -124,7 +125,7 @@ class Prefixes(Rule):
                 except Exception:  # noqa: S112, what is left fails again alone, and says why
                     continue
             for position in sorted(left):
-                fitted_alone = _fit(steps[position], position, reached.data, transform)
+                fitted_alone = _fit(steps[position], position, data, transform)
                 if fitted_alone is not None:
                     yield fitted_alone
 
@@ -138,7 +139,7 @@ def _fit(step: Any, position: int, data: Data, transform: bool) -> Fitted | None
     transformed = None
     try:
         if not transform:
-            step.fit(X, data.y_train)
+            replace(data, X_train=X).fit(step)
         elif hasattr(step, "fit_transform"):
             transformed = step.fit_transform(X, data.y_train)
         else:
@@ -149,6 +150,13 @@ def _fit(step: Any, position: int, data: Data, transform: bool) -> Fitted | None
     return Fitted(
         position, step, seconds, transformed=transformed, warned=tuple(data.warned[start:])
     )
+
+
+def _of_step(data: Data, *, is_last: bool) -> Data:
+    """Return the split as a step's fit takes it: sample weights go to the last one."""
+    if data.weights is None:
+        return data
+    return replace(data, weights=data.weights.of_last_step() if is_last else None)
 
 
 def _transformed(data: Data, found: Fitted) -> Data:

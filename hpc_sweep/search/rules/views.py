@@ -75,7 +75,7 @@ class Views(Rule):
 
     def fit(self, estimator: Any, data: Data) -> Any:
         """Fit the candidate that the others are made of; return what `cut` is to have of it."""
-        estimator.fit(data.X_train, data.y_train)
+        data.fit(estimator)
 
     @abc.abstractmethod
     def cut(self, view: Any, data: Data, transformed: Any) -> Any:
