@@ -1,4 +1,4 @@
-"""The whole data set as one partition whose samples a loader returned: ``(X, y)``, maybe with weights."""
+"""The whole data set as one partition whose samples a loader returned: ``(X, y)``."""
 
 from __future__ import annotations
 
