@@ -33,6 +33,7 @@ from hpc_sweep.spec import load_spec
 from hpc_sweep.store import Folded, Journal, Ledger, Outage, PartName, Receipt, probe
 
 QUIET = {
+    "distributed.admin.low-level-log-length": 10,
     "distributed.admin.system-monitor.interval": "60s",
     "distributed.admin.tick.interval": "10s",
     "distributed.worker.profile.enabled": False,

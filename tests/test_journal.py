@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -102,6 +103,19 @@ def test_several_threads_of_a_driver(path: Path) -> None:
     for thread in threads:
         thread.join()
     assert sorted(event["n"] for event in read_events(path)) == sorted([*range(100)] * 4)
+
+
+def test_lines_written_together_are_one_visit_to_the_disk(path: Path) -> None:
+    journal = Journal(path)
+    journal.write("first")
+    before = path.read_bytes()
+    with contextlib.suppress(ZeroDivisionError), journal.together():
+        with journal.together():
+            journal.write("second")
+        journal.write("third")
+        assert path.read_bytes() == before
+        raise ZeroDivisionError
+    assert kinds(path) == ["first", "second", "third"]
 
 
 def test_a_full_disk_delays_lines(tmp_path: Path) -> None:

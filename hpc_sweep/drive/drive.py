@@ -6,6 +6,7 @@ It knows no search: what a task does is handed in.
 from __future__ import annotations
 
 import contextlib
+import gc
 import queue
 import time
 from collections import Counter, deque
@@ -151,11 +152,13 @@ class Drive:
         waiting = iter(units)
         for chunk in list(self.ledger.complete()):
             self._fold(chunk)
+        gc.freeze()  # else looked through again and again: half of the time with 256 workers
         try:
             while True:
                 self._tick()
                 self._workers.look()
-                self._hand_out(waiting)
+                with self.journal.together():
+                    self._hand_out(waiting)
                 if self._flying:
                     self._collect()
                 elif self.outage.error is not None:
@@ -168,6 +171,7 @@ class Drive:
                 elif self.progress.workers or self.ledger.is_complete:
                     return
         finally:
+            gc.unfreeze()
             for future in self._flying:
                 future.cancel()
 
@@ -224,8 +228,9 @@ class Drive:
         """Take the finished tasks, or nothing within a tick."""
         finished = [each for each in self._finished() if each in self._flying]
         together = self._gather([each for each in finished if isinstance(each, Future)])
-        for future in finished:
-            self._take(future, together)
+        with self.journal.together():
+            for future in finished:
+                self._take(future, together)
 
     def _finished(self) -> Iterator[Any]:
         with contextlib.suppress(queue.Empty):

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from distributed import Client
+from distributed.comm import get_address_host
 
 from hpc_sweep.clusters import Cluster
 from hpc_sweep.drive.progress import Progress
@@ -96,8 +97,14 @@ class Workers:
         self._top_up(now)
 
     def _check_package(self) -> None:
-        """Raise when workers lack this package: they would break at the first task."""
-        answers = self.client.run(importlib.metadata.version, "hpc-sweep", on_error="return")
+        """Raise when a host lacks this package: its workers would break at the first task."""
+        one_a_host = {get_address_host(worker): worker for worker in self.client.nthreads()}
+        answers = self.client.run(
+            importlib.metadata.version,
+            "hpc-sweep",
+            workers=list(one_a_host.values()),
+            on_error="return",
+        )
         for worker, answer in answers.items():
             if isinstance(answer, importlib.metadata.PackageNotFoundError):
                 raise ClusterError(

@@ -29,6 +29,7 @@ class Journal:
         self.path = path
         self._whole = False
         self._kept = b""
+        self._together = 0
         self._lock = threading.Lock()
 
     def write(self, event: str, **facts: Any) -> None:
@@ -39,10 +40,28 @@ class Journal:
         moment = time.time()
         clock = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(moment))
         line = {"time": f"{clock}.{int(moment % 1 * 1000):03d}Z", "event": event, **facts}
-        with self._lock, contextlib.suppress(OSError):
+        with self._lock:
             if len(self._kept) < MOST_KEPT_BYTES:
                 self._kept += json.dumps(line).encode() + b"\n"
-            whole, self._whole = self._whole, False
+            if not self._together:
+                self._append()
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Keep what is written inside, and append it at the end: one visit to a shared disk."""
+        with self._lock:
+            self._together += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._together -= 1
+                if self._kept and not self._together:
+                    self._append()
+
+    def _append(self) -> None:
+        whole, self._whole = self._whole, False
+        with contextlib.suppress(OSError):
             with self.path.open("ab+") as file:
                 file.write(self._kept if whole else _gap(file) + self._kept)
             self._whole, self._kept = True, b""
