@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_plan import planned, workload
 
+from hpc_sweep.partitions import Axis, Cut, Reads
+from hpc_sweep.partitions.reads import Layout
 from hpc_sweep.plan import Pace, Plan, Unit
 from hpc_sweep.plan.pace import GROWTH, LONGEST_S, SHORTEST_S
 
@@ -40,6 +44,11 @@ class Run:
         self.left = pace.cells
 
     def _units(self, plan: Plan, pace: Pace) -> Iterator[Unit]:
+        if plan.is_sliced:
+            for unit in plan.slices(dict.fromkeys(plan.result_chunks()), pace.columns):
+                pace.hand_out(unit)
+                yield unit
+            return
         for chunk in plan.result_chunks():
             for unit in plan.units(chunk, None, pace.partitions):
                 pace.hand_out(unit)
@@ -132,3 +141,69 @@ def test_whatever_the_times_every_cell_is_handed_out_once(
     assert covered_once(plan, run.units)
     assert run.left == 0
     assert all(unit.stop - unit.start >= 1 for unit in run.units)
+
+
+# few partitions: slices of their candidates
+
+
+def uneven(sizes: list[int], n_candidates: int, workers: int, **facts: Any) -> Plan:
+    """Return the plan of partitions of these sizes."""
+    codes = np.repeat(np.arange(len(sizes)), sizes)
+    cut = Cut((Axis("a", len(sizes), ("time",), codes),), {"time": sum(sizes)})
+    reads = Reads(cut, (Layout(8, {"time": sum(sizes)}, {"time": 1}),))
+    work = workload((len(sizes),), (1,), n_candidates=n_candidates)
+    return planned(replace(work, known_reads=reads, **facts), workers=workers)
+
+
+@pytest.mark.parametrize("sizes", [[1000], [10, 1000, 200], [1] * 7])
+@pytest.mark.parametrize("workers", [3, 16])
+@pytest.mark.parametrize("cell_s", [0.001, 0.5, 20.0])
+def test_slices_keep_all_workers_busy_to_the_end(
+    sizes: list[int], workers: int, cell_s: float
+) -> None:
+    plan = uneven(sizes, 400, workers)
+    assert plan.is_sliced
+    each = [cell_s * size * len(sizes) / sum(sizes) for size in sizes]
+    run = Run(plan, lambda unit: each[unit.chunk[0]] * (unit.last - unit.first), workers)
+    assert covered_once(plan, run.units)
+    assert run.left == pytest.approx(0, abs=1e-6)
+    order = [sizes[unit.chunk[0]] for unit in run.units]
+    assert order == sorted(order, reverse=True)
+    whole_s = sum(run.seconds) / workers
+    assert run.ends[-1] - run.ends[0] <= SHORTEST_S + max(each) + whole_s / 20
+    first, last = run.units[0], run.units[-1]
+    if whole_s > 60:
+        assert last.last - last.first <= (first.last - first.first) / 4
+
+
+def test_slices_shrink_before_any_time_is_known() -> None:
+    plan = uneven([1000], 900, 3)
+    pace = Pace(plan, plan.workload.n_cells, lambda: 3)
+    lengths = []
+    for unit in plan.slices({(0,): None}, pace.columns):
+        pace.hand_out(unit)
+        lengths.append(unit.last - unit.first)
+    assert lengths[0] == 100
+    assert lengths == sorted(lengths, reverse=True)
+    assert lengths[-1] == 1
+
+
+@given(
+    n_columns=st.integers(1, 30),
+    borders=st.sets(st.integers(1, 30)),
+    covered=st.sets(st.integers(0, 29)),
+    sizes=st.lists(st.integers(0, 9), min_size=1),
+)
+def test_slices_end_at_borders_only(
+    n_columns: int, borders: set[int], covered: set[int], sizes: list[int]
+) -> None:
+    plan = uneven([4, 8], n_columns, 20, known_borders=tuple(sorted({*borders, n_columns})))
+    done = np.zeros((1, n_columns), dtype=bool)
+    done[0, [n for n in covered if n < n_columns]] = True
+    cells = np.stack([done[0], np.zeros(n_columns, dtype=bool)]).astype(int)
+    size = itertools.cycle(sizes)
+    for unit in plan.slices({(0,): done, (1,): None}, lambda share: next(size)):
+        cells[unit.chunk[0], unit.first : unit.last] += 1
+        is_border = unit.last in {n_columns, *borders}
+        assert is_border or (unit.chunk == (0,) and done[0, unit.last])
+    assert (cells == 1).all()

@@ -20,6 +20,7 @@ from hpc_sweep.prepare import Prepared, create, prepare
 from hpc_sweep.spec import load_spec
 from hpc_sweep.work.bench import open_bench
 from hpc_sweep.work.evaluation import Partition, partitions_of
+from hpc_sweep.work.remains import Loss
 
 SIZES = {"y": 24, "x": 20, "time": 60}
 CHUNKS = {"y": 6, "x": 4, "time": 30}
@@ -90,7 +91,7 @@ def counted_reads(made: Prepared, monkeypatch: pytest.MonkeyPatch) -> Counter[st
         return await get(self, key, *more, **options)
 
     monkeypatch.setattr(zarr.storage.LocalStore, "get", counting)
-    assert not any(isinstance(each.samples, Exception) for each in all_read(made))
+    assert not any(isinstance(each.samples, Loss) for each in all_read(made))
     monkeypatch.undo()
     return keys
 
@@ -197,8 +198,8 @@ def test_a_damaged_chunk_fails_those_that_need_it(
     create(made)
     found = {}
     for each in all_read(made):
-        if isinstance(each.samples, Exception):
-            found[tuple(each.index.tolist())] = str(each.samples)
+        if isinstance(each.samples, Loss):
+            found[tuple(each.index.tolist())] = each.samples.reason
     assert set(found) == damaged
     name, _, index = victim.partition("/c/")
     words = f"chunk {index.replace('/', '.')} of '{name}' is damaged"

@@ -9,6 +9,7 @@ import click
 from hpc_sweep.cli.options import as_json, core_hours_text, loaded_spec, spec_options
 
 if TYPE_CHECKING:
+    from hpc_sweep.plan import Plan
     from hpc_sweep.prepare import Prepared
     from hpc_sweep.source import Source
     from hpc_sweep.strategies import Strategy
@@ -73,6 +74,7 @@ def plan_facts(prepared: Prepared, *, calibrate: bool = False) -> dict[str, Any]
         "source_bytes": made.workload.source_bytes,
         "read_bytes": made.read_bytes,
         "read_factor": round(made.read_factor, 3),
+        "kept_partitions": made.persisted,
         "copy": _copy_facts(prepared),
         "labels": label_facts(prepared.source),
         **hours,
@@ -205,6 +207,15 @@ def _copy_text(facts: dict[str, Any] | None) -> str:
     )
 
 
+def _kept_text(made: Plan) -> str:
+    """Return what becomes of a partition between the slices of its candidates."""
+    if not (made.is_sliced and made.workload.may_persist):
+        return ""
+    if made.persisted:
+        return "each partition stays on workers until the last slice of its candidates is done"
+    return "nothing: a worker has no memory for it, so each slice of candidates reads anew"
+
+
 def _time_text(facts: dict[str, Any]) -> str:
     from hpc_sweep.cli.progress import duration
 
@@ -254,6 +265,7 @@ def plan_text(prepared: Prepared, facts: dict[str, Any]) -> str:
         f"{facts['candidates_per_unit']:,} {strategy.dim}s",
         "memory": f"{format_bytes(memory)} projected per worker{measured}, of {of}",
         "to read": f"{read}, {times}",
+        "kept": _kept_text(prepared.plan),
         "rechunk": _copy_text(facts["copy"]),
         "labels": _labels_text(facts["labels"]),
         "files": f"{facts['files']:,} of at most {facts['max_files']:,}",

@@ -181,6 +181,14 @@ class Cut:
         """Samples of a partition at the most."""
         return math.prod(joint.most for joint in self.joints)
 
+    def counts(self, partitions: NDArray[np.intp]) -> NDArray[np.int64]:
+        """Return how many samples partitions have, before any is dropped."""
+        found = np.ones(len(partitions), dtype=np.int64)
+        for joint in self.joints:
+            first, last = joint.ranges(partitions)
+            found *= last - first
+        return found
+
     def bounds(self, partitions: NDArray[np.intp]) -> Bounds:
         """Return where partitions lie along the dimensions that are cut; if nowhere, at 0 to 0."""
         bounds: dict[str, tuple[NDArray[np.intp], NDArray[np.intp]]] = {}

@@ -1,7 +1,7 @@
 """How a sweep is cut: pure arithmetic, pure data."""
 
 from hpc_sweep.plan.pace import RECENT_PER_WORKER, Pace
-from hpc_sweep.plan.plan import BASELINE_BYTES, BATCH_BYTES, Plan, make_plan
+from hpc_sweep.plan.plan import BASELINE_BYTES, BATCH_BYTES, UNITS_PER_WORKER, Plan, make_plan
 from hpc_sweep.plan.sizes import format_bytes
 from hpc_sweep.plan.units import WHOLE, Chunk, Share, Unit
 from hpc_sweep.plan.workload import Workload
@@ -10,6 +10,7 @@ __all__ = [
     "BASELINE_BYTES",
     "BATCH_BYTES",
     "RECENT_PER_WORKER",
+    "UNITS_PER_WORKER",
     "WHOLE",
     "Chunk",
     "Pace",

@@ -49,11 +49,35 @@ def pieces(lengths: Sequence[int], size: Callable[[], int]) -> Iterator[tuple[in
         start = stop
 
 
+def slices(
+    first: int, last: int, borders: Sequence[int], size: Callable[[], int]
+) -> Iterator[tuple[int, int]]:
+    """Yield ranges of columns that end at borders.
+
+    Parameters
+    ----------
+    first, last : int
+        What is cut; `last` is a border too.
+    borders : sequence of int
+        Where ranges may end, ascending: columns between two of them share their work.
+    size : callable
+        How many columns the next range shall have, asked before each; where more share their
+        work, it has these.
+    """
+    while first < last:
+        following = bisect.bisect_right(borders, first)
+        reached = bisect.bisect_right(borders, first + max(1, size())) - 1
+        place = max(following, reached)
+        stop = min(last, borders[place]) if place < len(borders) else last
+        yield first, stop
+        first = stop
+
+
 def uncovered(unit: Unit, covered: NDArray[np.bool_]) -> Iterator[Unit]:
     """Yield the rectangles of a unit that are not covered."""
     open_cells = ~covered[unit.start : unit.stop, unit.first : unit.last]
     for start, stop in _equal_rows(open_cells):
-        for first, last in _true_runs(open_cells[start]):
+        for first, last in true_runs(open_cells[start]):
             yield Unit(
                 unit.chunk,
                 unit.start + start,
@@ -69,6 +93,7 @@ def _equal_rows(cells: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
     yield from itertools.pairwise(edges)
 
 
-def _true_runs(row: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
+def true_runs(row: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
+    """Yield where runs of true values begin and end."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], row, [False]]).astype(np.int8)))
     yield from zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)

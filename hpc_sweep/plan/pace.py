@@ -38,8 +38,9 @@ class Pace:
     ----------
     plan : Plan
         Says the first size, and the limits.
-    cells : int
-        (partition, column) pairs that are not handed out.
+    cells : float
+        (partition, column) pairs that are not handed out, those of a partition of average size
+        counting 1.
     workers : callable
         How many workers there are at present.
     memory_bytes : int or None
@@ -47,16 +48,16 @@ class Pace:
     """
 
     plan: Plan
-    cells: int
+    cells: float
     workers: Callable[[], int]
     memory_bytes: int | None = None
-    _recent: deque[tuple[int, int, float]] = field(default_factory=deque)
+    _recent: deque[tuple[int, float, float]] = field(default_factory=deque)
     _peak: int = 0
     _most: float = math.inf
 
     def hand_out(self, unit: Unit) -> None:
         """Count a unit that is handed out for the first time."""
-        self.cells -= unit.n_cells
+        self.cells -= self.plan.weight(unit)
 
     def done(self, unit: Unit, seconds: float, peak_bytes: int = 0) -> None:
         """Learn from a unit that is done.
@@ -73,7 +74,8 @@ class Pace:
         partitions = unit.stop - unit.start
         if self.memory_bytes and peak_bytes > max(self._peak, FULL * self.memory_bytes):
             self._peak, self._most = peak_bytes, min(self._most, max(1, partitions // 2))
-        self._recent.append((partitions, unit.n_cells, seconds))
+        length = unit.last - unit.first if self.plan.is_sliced else partitions
+        self._recent.append((length, self.plan.weight(unit), seconds))
         while len(self._recent) > RECENT_PER_WORKER * max(1, self.workers()):
             self._recent.popleft()
 
@@ -82,12 +84,31 @@ class Pace:
         plan = self.plan
         if not self._recent:
             return plan.unit_partitions
+        wanted = min(self._cells() / plan.unit_columns, self._largest(), plan.most_partitions)
+        return int(min(self._most, max(plan.least_partitions, wanted)))
+
+    def columns(self, share: float) -> int:
+        """Return how many columns the next slice of a partition has.
+
+        Parameters
+        ----------
+        share : float
+            Its samples, by the average.
+        """
+        if not self._recent:
+            wanted = self.cells / (SHARES * max(1, self.workers())) / share
+        else:
+            wanted = min(self._cells() / share, self._largest())
+        return max(1, int(wanted))
+
+    def _cells(self) -> float:
+        """Return how many cells the next unit shall have, by their times."""
         cell_s = max(self.cell_seconds(), 1e-9)
         share_s = self.cells * cell_s / max(1, self.workers())
-        seconds = min(LONGEST_S, max(SHORTEST_S, share_s / SHARES), share_s)
-        largest = GROWTH * max(partitions for partitions, _, _ in self._recent)
-        wanted = min(seconds / (cell_s * plan.unit_columns), largest, plan.most_partitions)
-        return int(min(self._most, max(plan.least_partitions, wanted)))
+        return min(LONGEST_S, max(SHORTEST_S, share_s / SHARES), share_s) / cell_s
+
+    def _largest(self) -> int:
+        return GROWTH * max(length for length, _, _ in self._recent)
 
     def cell_seconds(self) -> float:
         """Return the seconds of a (partition, column) pair, by the last units; NaN without any."""

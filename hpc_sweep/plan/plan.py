@@ -7,9 +7,10 @@ times a range of candidates.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from hpc_sweep.errors import PlanError
 from hpc_sweep.partitions import PartitionGrid
-from hpc_sweep.plan.cutting import pieces, runs, uncovered
+from hpc_sweep.plan.cutting import pieces, runs, slices, true_runs, uncovered
 from hpc_sweep.plan.reading import Reading
 from hpc_sweep.plan.sizes import format_bytes
 from hpc_sweep.plan.units import Chunk, Unit
@@ -34,6 +35,10 @@ UNIT_FITS = 1000
 
 UNITS_PER_WORKER = 4
 """Fewer units than this per worker would leave workers idle at the end."""
+
+KEPT_AT_ONCE = 3
+"""Persisted partitions on a worker: one at work, one that others still work at, and one that it
+has read for the next."""
 
 CHUNK_BYTES = 128_000_000
 """A fold holds all arrays of one result chunk in memory."""
@@ -58,6 +63,9 @@ class Plan:
         Projected for a worker.
     read_factor : float
         How often a chunk of the source is read on average.
+    persisted : int
+        How many partitions are read at once to be kept on workers, where their candidates are
+        cut into slices; 0: each slice reads its own.
     """
 
     workload: Workload
@@ -68,6 +76,7 @@ class Plan:
     most_partitions: int
     memory_bytes: int
     read_factor: float
+    persisted: int = 0
 
     @property
     def grid(self) -> PartitionGrid:
@@ -111,16 +120,77 @@ class Plan:
             How many partitions the next one may have; by default `unit_partitions`.
         """
         for start, stop in self._ranges(chunk, size or self._first_size):
-            for first in range(0, self.workload.n_columns, self.unit_columns):
-                last = min(first + self.unit_columns, self.workload.n_columns)
+            for first, last in self._slices():
                 unit = Unit(chunk, start, stop, first, last)
                 yield from [unit] if covered is None else uncovered(unit, covered)
 
+    @property
+    def is_sliced(self) -> bool:
+        """Whether candidates are cut into slices, since partitions are fewer than units wanted."""
+        return self.unit_columns < self.workload.n_columns
+
+    def slices(
+        self,
+        covered: Mapping[Chunk, NDArray[np.bool_] | None],
+        size: Callable[[float], int],
+    ) -> Iterator[Unit]:
+        """Yield slices of one partition after the other, the largest first.
+
+        Those that are read together follow each other.
+
+        Parameters
+        ----------
+        covered : mapping of tuple of int to ndarray of bool or None
+            Result chunks, and which of their cells need no more work.
+        size : callable
+            How many columns the next slice shall have, of a partition of so many times the
+            average samples; asked before each.
+        """
+        groups = [
+            (float(self._shares[chunk][start:stop].max()), chunk, start, stop)
+            for chunk in covered
+            for start, stop in self._ranges(chunk, lambda: max(1, self.persisted))
+        ]
+        for _, chunk, start, stop in sorted(groups, key=lambda each: -each[0]):
+            order = np.argsort(-self._shares[chunk][start:stop], kind="stable")
+            for position in (start + order).tolist():
+                cells = covered[chunk]
+                done = np.zeros(self.workload.n_columns, bool) if cells is None else cells[position]
+                of_this = functools.partial(size, float(self._shares[chunk][position]))
+                for run in true_runs(~done):
+                    for first, last in slices(*run, self.workload.borders, of_this):
+                        yield Unit(chunk, position, position + 1, first, last)
+
+    def weight(self, unit: Unit) -> float:
+        """Return the work of a unit, in cells of a partition of average size."""
+        if not self.is_sliced:
+            return unit.n_cells
+        shares = self._shares[unit.chunk][unit.start : unit.stop]
+        return float(shares.sum()) * (unit.last - unit.first)
+
+    def persisted_range(self, unit: Unit) -> tuple[int, int]:
+        """Return which partitions are read together with the first one of a unit."""
+        ranges = self._ranges(unit.chunk, lambda: self.persisted)
+        return next(each for each in ranges if each[1] > unit.start)
+
     def n_units(self) -> int:
         """Return how many units a whole run has, if they keep their size."""
-        slices = -(-self.workload.n_columns // self.unit_columns)
         ranges = (self._ranges(chunk, self._first_size) for chunk in self.result_chunks())
-        return slices * sum(1 for each in ranges for _ in each)
+        return sum(1 for each in ranges for _ in each) * sum(1 for _ in self._slices())
+
+    def _slices(self) -> Iterator[tuple[int, int]]:
+        n_columns, borders = self.workload.n_columns, self.workload.borders
+        return slices(0, n_columns, borders, lambda: self.unit_columns)
+
+    @functools.cached_property
+    def _shares(self) -> Mapping[Chunk, NDArray[np.float64]]:
+        """Samples of partitions in reading order, by their average; of no work at least 1e-3."""
+        counts = {
+            chunk: self.workload.reads.cut.counts(self.grid.reading_order(self.chunks, chunk))
+            for chunk in self.result_chunks()
+        }
+        average = max(1.0, sum(int(each.sum()) for each in counts.values()) / self.grid.size)
+        return {chunk: np.maximum(each / average, 1e-3) for chunk, each in counts.items()}
 
     def _first_size(self) -> int:
         return self.unit_partitions
@@ -165,22 +235,23 @@ def make_plan(
         chunks = _result_chunks(workload, max_files, least_chunks)
     partitions, columns = _unit_size(workload, workers)
     reading = Reading(workload, chunks)
+    limit = math.inf if worker_memory_bytes is None else worker_memory_bytes
     memory = _memory(reading, partitions)
-    if worker_memory_bytes is not None:
-        while memory > worker_memory_bytes and partitions > 1:
-            partitions = -(-partitions // 2)
-            memory = _memory(reading, partitions)
-        if memory > worker_memory_bytes:
-            raise PlanError(_too_large(workload, memory, worker_memory_bytes))
+    while memory > limit and partitions > 1:
+        partitions = -(-partitions // 2)
+        memory = _memory(reading, partitions)
+    if worker_memory_bytes is not None and memory > limit:
+        raise PlanError(_too_large(workload, memory, worker_memory_bytes))
     most = partitions
-    while most < math.prod(chunks) and not (
-        worker_memory_bytes is not None and _memory(reading, 2 * most) > worker_memory_bytes
-    ):
+    while most < math.prod(chunks) and _memory(reading, 2 * most) <= limit:
         most *= 2
-    slices = -(-workload.n_columns // columns)
-    reads = slices + (workload.refits and (slices > 1 or workload.refits_apart))
-    if workload.stays:
-        reads = 1
+    persisted = 0
+    if workload.may_persist and columns < workload.n_columns:
+        persisted = min(workload.grid.read_block, math.prod(chunks))
+        while persisted and _memory(reading, 1, persisted) > limit:
+            persisted //= 2
+        memory = _memory(reading, partitions, persisted)
+    n_slices = sum(1 for _ in slices(0, workload.n_columns, workload.borders, lambda: columns))
     return Plan(
         workload=workload,
         chunks=chunks,
@@ -189,8 +260,21 @@ def make_plan(
         least_partitions=min(partitions, workload.grid.read_block),
         most_partitions=most,
         memory_bytes=memory,
-        read_factor=reads * reading.factor(partitions),
+        read_factor=_read_factor(reading, partitions, n_slices, persisted),
+        persisted=persisted,
     )
+
+
+def _read_factor(reading: Reading, partitions: int, n_slices: int, persisted: int) -> float:
+    """Return how often a chunk of the source is read, by units, and by refits in units apart."""
+    workload = reading.workload
+    refits = workload.refits and (n_slices > 1 or workload.refits_apart)
+    if workload.stays:
+        return reading.factor(partitions)
+    if persisted:
+        refits &= workload.grid.size > 1  # the last partition is still there
+        return reading.factor(persisted) + refits * reading.factor(partitions)
+    return (n_slices + refits) * reading.factor(partitions)
 
 
 def _result_chunks(workload: Workload, max_files: int, least: int) -> tuple[int, ...]:
@@ -238,14 +322,17 @@ def _unit_size(workload: Workload, workers: int) -> tuple[int, int]:
     share = max(1, grid.size // wanted)
     if share < partitions:
         partitions = share - share % block if share > block else share
-    slices = min(workload.n_columns, -(-wanted // grid.size))
-    return partitions, -(-workload.n_columns // slices)
+    n_slices = min(len(workload.borders), -(-wanted // grid.size))
+    return partitions, -(-workload.n_columns // n_slices)
 
 
-def _memory(reading: Reading, partitions: int) -> int:
-    """Project the memory of a worker: what is read at once, one batch at work."""
+def _memory(reading: Reading, partitions: int, persisted: int = 0) -> int:
+    """Project the memory of a worker: what is read at once, and kept, and one batch at work."""
     workload = reading.workload
-    held = reading.held_bytes(partitions)
+    held = reading.held_bytes(max(partitions, persisted))
+    if persisted:
+        kept = min(workload.grid.size, max(persisted, KEPT_AT_ONCE))
+        held += (kept - 1) * workload.arrays_bytes
     results = partitions * workload.cell_bytes
     together = max(workload.arrays_bytes, min(BATCH_BYTES, partitions * workload.arrays_bytes))
     indices = together * workload.splits_bytes // max(1, workload.arrays_bytes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -35,6 +36,10 @@ class Workload:
         What reading partitions costs, where not each index of the source is one.
     stays : bool
         Whether a partition, once read, stays on the workers for all its units.
+    may_persist : bool
+        Whether a partition of several units may be kept on the workers that need it.
+    known_borders : tuple of int, optional
+        Columns at which a slice of a partition's may end, ascending; None: at any.
     refits, refits_apart : bool
         Whether the best candidates are fitted again, for samples held out; and whether in units of
         their own even where one unit has all candidates.
@@ -58,6 +63,8 @@ class Workload:
     n_other_files: int
     known_reads: Reads | None = None
     stays: bool = False
+    may_persist: bool = False
+    known_borders: tuple[int, ...] | None = None
     refits: bool = False
     refits_apart: bool = False
 
@@ -65,6 +72,12 @@ class Workload:
     def reads(self) -> Reads:
         """What reading partitions costs."""
         return self.known_reads or Reads.of_grid(self.grid, self.partition_bytes)
+
+    @property
+    def borders(self) -> Sequence[int]:
+        """Columns at which a slice may end."""
+        every = range(1, self.n_columns + 1)
+        return every if self.known_borders is None else self.known_borders
 
     @property
     def n_fits(self) -> int:

@@ -16,10 +16,17 @@ from hpc_sweep import estimators, strategies
 from hpc_sweep.candidates import parameter_names
 from hpc_sweep.clusters import Cluster, make_cluster
 from hpc_sweep.errors import Fault, PlanError, SpecError, StoreError, disk_errors
-from hpc_sweep.plan import BASELINE_BYTES, Plan, Workload, format_bytes, make_plan
+from hpc_sweep.plan import (
+    BASELINE_BYTES,
+    UNITS_PER_WORKER,
+    Plan,
+    Workload,
+    format_bytes,
+    make_plan,
+)
 from hpc_sweep.prepare.rechunking import Rechunked, rechunked
 from hpc_sweep.prepare.weighing import weight_faults
-from hpc_sweep.search import unsuited
+from hpc_sweep.search import Evaluator, build_models, setting_of, unsuited
 from hpc_sweep.source import Copy, PairSource, Source, largest_window, open_source, windows
 from hpc_sweep.spec import SweepSpec, load_spec
 from hpc_sweep.store import (
@@ -124,13 +131,14 @@ def prepare(spec: SweepSpec, origin: str = "the spec", *, drivers: int = 1) -> P
         chunks=None if store is None else store.header.chunks,
         least_chunks=drivers,
     )
-    plan = plan_of(_workload(strategy, source, n_splits, store))
+    plan = plan_of(_workload(strategy, source, n_splits, store, cluster.workers))
     copied = None
     if spec.cluster.rechunk == "auto" and drivers == 1 and not strategy.on_blocks:
         memory = cluster.worker_memory_bytes()
         copied = rechunked(spec, source, folder.copy, plan.read_factor, memory, store)
     if copied is not None:
-        source, plan = copied.source, plan_of(_workload(strategy, copied.source, n_splits, store))
+        source = copied.source
+        plan = plan_of(_workload(strategy, source, n_splits, store, cluster.workers))
     if store is not None and change is not None:
         _check_change(store, change, plan, n_splits, cluster.worker_memory_bytes())
     return Prepared(spec, source, strategy, n_splits, cluster, plan, store, change, copied)
@@ -329,12 +337,25 @@ def _n_splits(spec: SweepSpec, source: Source) -> int:
     return max(counts)
 
 
-def _workload(strategy: Strategy, source: Source, n_splits: int, store: Store | None) -> Workload:
+def _borders(strategy: Strategy) -> tuple[int, ...]:
+    """Return at which candidates a slice may end."""
+    models = build_models(strategy.spec)
+    rows = np.flatnonzero(strategy.in_spec)
+    settings = [setting_of(models, strategy.candidates[row]) for row in rows]
+    found = Evaluator(models, settings, strategy.spec.metrics).borders()
+    return tuple(int(rows[border - 1]) + 1 for border in found)
+
+
+def _workload(
+    strategy: Strategy, source: Source, n_splits: int, store: Store | None, workers: int
+) -> Workload:
     spec, arrays = strategy.spec, result_arrays(strategy)
     held = source.n_samples
     if strategy.on_blocks:  # no worker holds more at a time
         held = largest_window(windows(source, strategy.block_samples))
     share = held / source.n_samples
+    shared = spec.search.engine == "shared" and not strategy.on_blocks and strategy.is_parted
+    sliced = shared and source.grid.size < UNITS_PER_WORKER * workers
     along = sum(strategy.dim in array.dims for array in arrays)
     blocks = 1 if store is None else -(-strategy.n_rows // store.header.block)
     fixed = len(source.kept_coordinates.variables) + len(strategy.parameters) * 2 + FIXED_FILES
@@ -342,6 +363,8 @@ def _workload(strategy: Strategy, source: Source, n_splits: int, store: Store | 
         grid=source.grid,
         known_reads=None if strategy.on_blocks else source.reads,
         stays=strategy.on_blocks,
+        may_persist=shared and not isinstance(source, PairSource),
+        known_borders=_borders(strategy) if sliced else None,
         n_candidates=strategy.n_rows,
         n_columns=strategy.n_columns,
         n_results=math.prod(strategy.lengths.values()),

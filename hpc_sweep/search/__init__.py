@@ -1,5 +1,6 @@
 """Evaluate the candidates of partitions, in process, with scikit-learn's numbers."""
 
+from hpc_sweep.search.building import build_models, setting_of
 from hpc_sweep.search.collective import Collective
 from hpc_sweep.search.daskml import DaskML, unsuited
 from hpc_sweep.search.evaluator import Evaluator
@@ -26,9 +27,11 @@ __all__ = [
     "Task",
     "Trainer",
     "Watch",
+    "build_models",
     "called",
     "held_out_scores",
     "refitted",
+    "setting_of",
     "takes_classes",
     "unsuited",
     "weighs",

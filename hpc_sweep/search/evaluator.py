@@ -87,6 +87,22 @@ class Evaluator:
                 found.append((rule_or_none, rows))
         return found
 
+    def borders(self) -> tuple[int, ...]:
+        """Return behind which candidates a slice may end: not among those that share their work.
+
+        Groups whose members lie among those of others are cut: a slice is a range of candidates.
+        """
+        inside: set[int] = set()
+        for rule, rows in self.groups:
+            together: dict[Hashable, list[int]] = {}
+            for row in rows:
+                common = None if rule is None else rule.together(self._templates[row])
+                together.setdefault(row if common is None else (common,), []).append(row)
+            for members in together.values():
+                if members[-1] - members[0] == len(members) - 1:
+                    inside.update(members[1:])
+        return tuple(n for n in range(1, len(self.settings) + 1) if n not in inside)
+
     def evaluate(self, tasks: Sequence[Task], watch: Watch = NOBODY) -> Evaluations:
         """Fit and score every candidate on every split of every partition.
 

@@ -38,9 +38,9 @@ class Samples:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all features where they tell; 0 where they do not."""
+        """Bytes of features and targets where they tell; 0 where they do not."""
         others = 0 if self.held_out is None else self.held_out.nbytes
-        return int(getattr(self.X, "nbytes", 0)) + others
+        return int(getattr(self.X, "nbytes", 0)) + int(getattr(self.y, "nbytes", 0)) + others
 
     @property
     def given(self) -> tuple[Any, Any, Any]:

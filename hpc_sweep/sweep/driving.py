@@ -28,6 +28,7 @@ from hpc_sweep.work import (
     CollectionTasks,
     Context,
     DaskMLTasks,
+    PersistingTasks,
     SlabJournal,
     Slabs,
     SlabTasks,
@@ -201,6 +202,8 @@ class Driving:
             return CollectionTasks(self._context)
         if self._prepared.spec.search.engine == "dask-ml":
             return DaskMLTasks(self._context, self._prepared.cluster.workers)
+        if self._prepared.plan.persisted:
+            return contextlib.nullcontext(PersistingTasks(self._context, self._prepared.plan))
         return contextlib.nullcontext(self._context)
 
     @contextlib.contextmanager
@@ -249,9 +252,16 @@ class Driving:
 
 
 def _units(plan: Plan, ledger: Ledger, pace: Pace) -> Iterator[Unit]:
-    """Yield what is left to do, chunk by chunk, cut when it is asked for."""
-    for chunk in ledger.chunks:
-        if chunk not in ledger.folded:
-            for unit in plan.units(chunk, ledger.covered(chunk), pace.partitions):
-                pace.hand_out(unit)
-                yield unit
+    """Yield what is left to do, cut when it is asked for."""
+    chunks = (chunk for chunk in ledger.chunks if chunk not in ledger.folded)
+    if plan.is_sliced:
+        units = plan.slices({chunk: ledger.covered(chunk) for chunk in chunks}, pace.columns)
+    else:
+        units = (
+            unit
+            for chunk in chunks
+            for unit in plan.units(chunk, ledger.covered(chunk), pace.partitions)
+        )
+    for unit in units:
+        pace.hand_out(unit)
+        yield unit

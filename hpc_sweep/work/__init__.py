@@ -5,6 +5,7 @@ from hpc_sweep.work.collections import CollectionTasks, train_again
 from hpc_sweep.work.copying import SlabJournal, Slabs, SlabTasks
 from hpc_sweep.work.engine import DaskMLTasks
 from hpc_sweep.work.evaluation import evaluate_partitions
+from hpc_sweep.work.persisting import PersistingTasks
 from hpc_sweep.work.tasks import Context
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "CollectionTasks",
     "Context",
     "DaskMLTasks",
+    "PersistingTasks",
     "SlabJournal",
     "SlabTasks",
     "Slabs",

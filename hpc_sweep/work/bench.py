@@ -5,25 +5,18 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import clone
 
 from hpc_sweep.candidates import Candidate
 from hpc_sweep.errors import StoreError
-from hpc_sweep.estimators import (
-    build_estimator,
-    build_scorers,
-    build_splitter,
-    is_classifier,
-    parameter_value,
-)
+from hpc_sweep.estimators import is_classifier
 from hpc_sweep.partitions import Label, partition_labels
-from hpc_sweep.search import Evaluator, Model, Setting, Splits
+from hpc_sweep.search import Evaluator, Model, Splits, build_models, setting_of
 from hpc_sweep.source import Source, find_copy, open_source
 from hpc_sweep.spec import SweepSpec
 from hpc_sweep.store import Store
@@ -84,7 +77,7 @@ class Bench:
 
     def params(self, candidate: Candidate, seed: int) -> dict[str, Any]:
         """Return the parameters of a candidate, open random states filled with a seed."""
-        setting = self._setting(candidate)
+        setting = setting_of(self.models, candidate)
         return {**setting.params, **dict.fromkeys(setting.seeded, seed)}
 
     def evaluator(self, request: Request) -> Evaluator:
@@ -92,19 +85,10 @@ class Bench:
         if request.key not in self._evaluators:
             if len(self._evaluators) >= MOST_EVALUATORS:
                 self._evaluators.clear()
-            settings = [self._setting(candidate) for candidate in request.candidates]
+            settings = [setting_of(self.models, candidate) for candidate in request.candidates]
             metrics = self.store.spec.metrics
             self._evaluators[request.key] = Evaluator(self.models, settings, metrics)
         return self._evaluators[request.key]
-
-    def _setting(self, candidate: Candidate) -> Setting:
-        estimator = self.models[candidate.model].estimator
-        defaults = estimator.get_params(deep=True)
-        params = {
-            name: parameter_value(value, defaults.get(name))
-            for name, value in candidate.params.items()
-        }
-        return Setting(candidate.model, params, _open_random_states(estimator, params))
 
 
 @functools.lru_cache(maxsize=2)
@@ -133,26 +117,3 @@ def open_bench(store: str, spec_text: str, revision: int = 0) -> Bench:
     if source.identity() != opened.header.source:
         raise StoreError(f"{spec.data.origin} is not the data that {opened.path} was made of")
     return Bench(opened, source, models, splits, groups)
-
-
-def build_models(spec: SweepSpec) -> tuple[Model, ...]:
-    """Build the models of a spec with their splitters and scorers."""
-    models = []
-    for model in spec.models:
-        estimator = build_estimator(model.estimator, model.pipeline)
-        splitter = build_splitter(spec.search.splitter, is_classifier(estimator))
-        models.append(Model(estimator, splitter, build_scorers(estimator, spec.search.scoring)))
-    return tuple(models)
-
-
-def _open_random_states(estimator: Any, params: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the names of ``random_state`` parameters that nobody has set."""
-    try:
-        set_up = clone(estimator).set_params(**clone(params, safe=False))
-    except Exception:  # the candidate fails when it is fitted, with this as its reason
-        return ()
-    return tuple(
-        name
-        for name, value in set_up.get_params(deep=True).items()
-        if name.rpartition("__")[2] == "random_state" and value is None and name not in params
-    )

@@ -66,13 +66,18 @@ class Partition:
         In the reading order of the result chunk.
     index : ndarray of intp, shape (n_dims,)
         Which one it is.
-    samples : Samples, exception or Loss
+    samples : Samples or Loss
         Its samples, or why there are none.
     """
 
     position: int
     index: NDArray[np.intp]
-    samples: Samples | Exception | Loss
+    samples: Samples | Loss
+
+    def __sizeof__(self) -> int:
+        # by which Dask knows what it holds
+        held = self.samples.nbytes if isinstance(self.samples, Samples) else 0
+        return object.__sizeof__(self) + held
 
 
 def evaluate_partitions(
@@ -84,6 +89,7 @@ def evaluate_partitions(
     attendant: Attendant = NOBODY,
     remains: Remains | None = None,
     choices: Mapping[int, Choice] | None = None,
+    kept: Sequence[Partition] = (),
 ) -> Iterator[list[Outcome]]:
     """Evaluate the partitions of a unit in order, until time is up; yield batch by batch.
 
@@ -105,9 +111,11 @@ def evaluate_partitions(
         What is known already.
     choices : mapping of int to Choice, optional
         Of a unit without candidates: the best ones, by position.
+    kept : sequence of Partition
+        What has been read already.
     """
     remains = remains or Remains()
-    partitions = partitions_of(bench, unit, attendant, remains)
+    partitions = partitions_of(bench, unit, attendant, remains, kept)
     careful = remains.one_by_one > 0
     size = max(1, remains.one_by_one)
     while batch := list(itertools.islice(partitions, size)):
@@ -148,16 +156,28 @@ def _next_size(batch: Sequence[Partition], spent_s: float, room_s: float) -> int
 
 
 def partitions_of(
-    bench: Bench, unit: Unit, attendant: Attendant = NOBODY, remains: Remains | None = None
+    bench: Bench,
+    unit: Unit,
+    attendant: Attendant = NOBODY,
+    remains: Remains | None = None,
+    kept: Sequence[Partition] = (),
 ) -> Iterator[Partition]:
     """Yield each partition of a unit with its samples, or with why there are none."""
     order = bench.store.grid.reading_order(bench.store.header.chunks, unit.chunk)
     lost = {} if remains is None else remains.partitions
+    known = {each.position: each for each in kept}
     for group in groups_of(bench, unit, lost):
         if group[0] in lost:
-            yield from (Partition(p, order[p], lost[p]) for p in group)
-            continue
-        yield from _read(bench, order, group, attendant)
+            yield from (_lost(bench, p, order[p], lost[p]) for p in group)
+        elif known.keys() >= {*group}:
+            yield from (known[p] for p in group)
+        else:
+            yield from _read(bench, order, group, attendant)
+
+
+def _lost(bench: Bench, position: int, index: NDArray[np.intp], loss: Loss) -> Partition:
+    reason = f"{describe(bench.labels(index))}: {loss.reason}"
+    return Partition(position, index, Loss(loss.status, reason))
 
 
 def _read(
@@ -185,26 +205,24 @@ def _read(
                 ):
                     yield from _read(bench, order, [position for _, position in some], attendant)
             else:
-                yield from (Partition(p, order[p], error) for p in group[count:])
+                text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+                loss = Loss(FAILED, f"reading failed: {text}")
+                yield from (Partition(p, order[p], loss) for p in group[count:])
             return
         yield Partition(position, order[position], found)
 
 
 def without_samples(bench: Bench, unit: Unit, partition: Partition) -> Outcome | None:
     """Return the outcome of a partition that has nothing to fit; None for any other."""
-    loss = _loss_of(bench, partition)
+    loss = _loss_of(partition)
     return None if loss is None else without_fits(bench, unit, loss)
 
 
-def _loss_of(bench: Bench, partition: Partition) -> Loss | None:
+def _loss_of(partition: Partition) -> Loss | None:
     """Return why a partition has nothing to fit; None if it has."""
     samples = partition.samples
     if isinstance(samples, Loss):
-        reason = f"{describe(bench.labels(partition.index))}: {samples.reason}"
-        return Loss(samples.status, reason)
-    if isinstance(samples, Exception):
-        text = f"{type(samples).__name__}: {' '.join(str(samples).split())}"
-        return Loss(FAILED, f"reading failed: {text}")
+        return samples
     return None if len(samples) else Loss(EMPTY, "")
 
 
@@ -254,7 +272,7 @@ def _with_held_out(
         choice = (choices or {}).get(each.position)
         if chooses:
             choice = choice_of(bench.strategy, unit, outcome.found)
-        loss = _loss_of(bench, each)
+        loss = _loss_of(each)
         if isinstance(each.samples, Samples):
             scored = score_held_out(bench, each, each.samples, choice, attendant, remains)
         elif loss is not None and choice is not None:

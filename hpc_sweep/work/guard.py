@@ -13,7 +13,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.sharedctypes import RawArray
 from typing import Any
@@ -25,7 +25,7 @@ from hpc_sweep.errors import ClusterError
 from hpc_sweep.plan import Unit, format_bytes
 from hpc_sweep.processes import start_child
 from hpc_sweep.store import Choice
-from hpc_sweep.work.evaluation import BATCH_S, Outcome
+from hpc_sweep.work.evaluation import BATCH_S, Outcome, Partition
 from hpc_sweep.work.guarded import Batch, Finished, Request, Saved, serve
 from hpc_sweep.work.place import FITS, READS, REFITS, SHARES, SIZE, SPLITS, STARTS, Board, Place
 from hpc_sweep.work.remains import Loss, Remains
@@ -196,6 +196,7 @@ class Guard:
         until: float,
         choices: Mapping[int, Choice] | None = None,
         revision: int = 0,
+        kept: Sequence[Partition] = (),
     ) -> list[Outcome]:
         """Return the outcomes of partitions in order, until time is up.
 
@@ -214,7 +215,7 @@ class Guard:
             seconds = until - time.perf_counter()
             if rest.start == rest.stop or (outcomes and seconds < 0 and not remains.one_by_one):
                 return outcomes
-            request = Request(store, spec, rest, seconds, batch_s, remains, choices, revision)
+            request = Request(store, spec, rest, seconds, batch_s, remains, choices, revision, kept)
             try:
                 for answer in self._child.answers(request, self._limits):
                     if isinstance(answer, Saved):

@@ -22,7 +22,7 @@ from hpc_sweep.processes import end_with_parent
 from hpc_sweep.search import Evaluation, Task
 from hpc_sweep.store import Choice
 from hpc_sweep.work.bench import open_bench
-from hpc_sweep.work.evaluation import Outcome, evaluate_partitions
+from hpc_sweep.work.evaluation import Outcome, Partition, evaluate_partitions
 from hpc_sweep.work.place import FITS, READS, REFITS, SHARES, SPLITS, STARTS, Board
 from hpc_sweep.work.remains import Asked, Attendant, Remains, token
 
@@ -42,6 +42,7 @@ class Request:
     remains: Remains
     choices: Mapping[int, Choice] | None = None
     revision: int = 0
+    kept: Sequence[Partition] = ()
 
 
 @dataclass(frozen=True)
@@ -164,6 +165,7 @@ def _answer(request: Request, reporter: Reporter, connection: Connection) -> Non
         attendant=reporter,
         remains=request.remains,
         choices=request.choices,
+        kept=request.kept,
     ):
         connection.send(Batch(outcomes))
 

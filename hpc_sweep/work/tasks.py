@@ -39,7 +39,7 @@ from hpc_sweep.store import (
 )
 from hpc_sweep.versions import differences, installed
 from hpc_sweep.work.bench import Bench, open_bench
-from hpc_sweep.work.evaluation import Outcome, evaluate_partitions, part_of
+from hpc_sweep.work.evaluation import Outcome, Partition, evaluate_partitions, part_of
 from hpc_sweep.work.guard import USABLE, Child, Guard, Limits
 
 
@@ -79,18 +79,40 @@ class Context:
     timeout: float | None = None
     revision: int = 0
 
-    def evaluate(self, client: Client, unit: Unit, *, guarded: bool) -> Future:
-        """Submit a unit; fits are guarded if there is a timeout in any case."""
+    def evaluate(
+        self, client: Client, unit: Unit, *, guarded: bool, kept: Future | None = None
+    ) -> Future:
+        """Submit a unit; fits are guarded if there is a timeout in any case.
+
+        Parameters
+        ----------
+        client : distributed.Client
+            Connected to the cluster.
+        unit : Unit
+            Which partitions and candidates.
+        guarded : bool
+            Whether fits are done in a process of their own.
+        kept : Future, optional
+            The unit's one partition, read already.
+        """
         key = key_of("unit", unit.key)
         guarded = guarded or self.timeout is not None
-        return self._submit(client, key, 0, evaluate_unit, unit, guarded)
+        return self.submit(client, key, 0, evaluate_unit, unit, guarded, (), kept)
 
-    def score(self, client: Client, unit: Unit, parts: list[PartName], *, guarded: bool) -> Future:
+    def score(
+        self,
+        client: Client,
+        unit: Unit,
+        parts: list[PartName],
+        *,
+        guarded: bool,
+        kept: Future | None = None,
+    ) -> Future:
         """Submit a unit without candidates: the best ones, by these parts, are scored."""
         key = key_of("score", unit.key)
         guarded = guarded or self.timeout is not None
-        names = tuple(parts)
-        return client.submit(evaluate_unit, self, unit, guarded, names, key=key, pure=False)
+        arguments = self, unit, guarded, tuple(parts), kept
+        return client.submit(evaluate_unit, *arguments, key=key, pure=False)
 
     def begun(self, client: Client) -> set[str]:
         """Return the keys of tasks that are at work."""
@@ -99,9 +121,9 @@ class Context:
     def fold(self, client: Client, chunk: Chunk, parts: list[PartName]) -> Future:
         """Submit a fold; before all units, since it frees files."""
         key = key_of("fold", ".".join(map(str, chunk)))
-        return self._submit(client, key, 1, fold_chunk, chunk, tuple(parts))
+        return self.submit(client, key, 1, fold_chunk, chunk, tuple(parts))
 
-    def _submit(
+    def submit(
         self, client: Client, key: str, priority: int, task: Callable[..., Any], *about: Any
     ) -> Future:
         """Submit a task that waits in the scheduler until a worker has nothing to do.
@@ -164,7 +186,11 @@ def check_versions(context: Context) -> None:
 
 
 def evaluate_unit(
-    context: Context, unit: Unit, guarded: bool = False, parts: tuple[PartName, ...] = ()
+    context: Context,
+    unit: Unit,
+    guarded: bool = False,
+    parts: tuple[PartName, ...] = (),
+    kept: Partition | None = None,
 ) -> Receipt:
     """Evaluate a unit and leave its part.
 
@@ -178,6 +204,8 @@ def evaluate_unit(
         Whether fits are done in a process of their own.
     parts : tuple of PartName
         Of a unit without candidates: they say which are the best ones.
+    kept : Partition, optional
+        The unit's one partition, where it has been read already.
 
     Returns
     -------
@@ -197,10 +225,11 @@ def evaluate_unit(
     check_strategy(context.spec)
     bench = bench_of(context)
     best = None if unit.n_cells else choices(bench.store, unit, parts)
+    read = () if kept is None else (kept,)
     if guarded:
-        outcomes = _guarded(context, unit, until, best)
+        outcomes = _guarded(context, unit, until, best, read)
     else:
-        batches = evaluate_partitions(bench, unit, until, choices=best)
+        batches = evaluate_partitions(bench, unit, until, choices=best, kept=read)
         outcomes = [each for batch in batches for each in batch]
     unit = replace(unit, stop=unit.start + len(outcomes))
     return leave(context, bench, unit, part_of(bench, outcomes), begin, get_worker().address)
@@ -211,7 +240,11 @@ _child = functools.cache(Child)
 
 
 def _guarded(
-    context: Context, unit: Unit, until: float, best: Mapping[int, Choice] | None
+    context: Context,
+    unit: Unit,
+    until: float,
+    best: Mapping[int, Choice] | None,
+    kept: tuple[Partition, ...],
 ) -> list[Outcome]:
     memory_bytes = get_worker().memory_manager.memory_limit
     limits = Limits(
@@ -220,7 +253,7 @@ def _guarded(
     )
     try:
         return Guard(_child(), limits).evaluate(
-            context.store, context.spec, unit, until, best, context.revision
+            context.store, context.spec, unit, until, best, context.revision, kept
         )
     finally:
         if context.timeout is None:  # the next unit may do without it, and need its memory

@@ -132,6 +132,13 @@ class Rule(abc.ABC):
             None where the rule does not apply.
         """
 
+    def together(self, estimator: Any) -> Hashable | None:
+        """Return what estimators have in common that cost about as much as one of them.
+
+        No two workers are given some each of these. None where there is nothing like that.
+        """
+        return self.matches(estimator)
+
     @abc.abstractmethod
     def fitted(self, estimators: Sequence[Any], data: Data) -> Iterator[Fitted]:
         """Yield each of several candidates, fitted, in any order.

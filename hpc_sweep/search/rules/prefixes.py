@@ -54,6 +54,14 @@ class Prefixes(Rule):
         names = tuple(name for name, _ in estimator.steps)
         return (names, self._family(estimator.steps[0][1]))
 
+    def together(self, estimator: Any) -> Hashable | None:
+        """Return all first steps, and what the last one may be shared by: that costs most."""
+        if self.matches(estimator) is None:
+            return None
+        *first, last = (step for _, step in estimator.steps)
+        family = self._family(last)
+        return None if family[0] is None else (*map(identity, first), family)
+
     def fitted(self, estimators: Sequence[Any], data: Data) -> Iterator[Fitted]:
         """Yield pipelines' last steps, fitted, with the test samples as they see them."""
         members = [(i, [step for _, step in each.steps]) for i, each in enumerate(estimators)]

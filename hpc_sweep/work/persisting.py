@@ -1,0 +1,114 @@
+"""Partitions whose candidates are cut into slices: read once, and kept on the workers.
+
+Where one is, the slices' tasks take it as an argument: Dask brings it from worker to worker, and
+nothing of it comes to the driver. When a worker dies that had the only copy, Dask reads anew.
+"""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass, field
+
+from distributed import Client, Future
+
+from hpc_sweep.plan import Chunk, Plan, Unit
+from hpc_sweep.store import PartName
+from hpc_sweep.work.evaluation import Partition, partitions_of
+from hpc_sweep.work.tasks import Context, bench_of, check_versions, key_of
+
+Place = tuple[Chunk, int]
+"""A result chunk, and a position in its reading order."""
+
+
+@dataclass
+class PersistingTasks:
+    """The tasks of a run in which each partition is searched by several workers.
+
+    A partition is kept as long as a task needs it that is handed out, and until another one is
+    asked for.
+
+    Parameters
+    ----------
+    context : Context
+        What every task is told.
+    plan : Plan
+        Says which partitions are read together.
+    """
+
+    context: Context
+    plan: Plan
+    _kept: weakref.WeakValueDictionary[Place, Future] = field(
+        default_factory=weakref.WeakValueDictionary
+    )
+    _needed: dict[str, Future] = field(default_factory=dict)
+    _last: dict[Place, Future] = field(default_factory=dict)
+
+    def evaluate(self, client: Client, unit: Unit, *, guarded: bool) -> Future:
+        """Submit a unit.
+
+        One whose workers died twice reads for itself, in the process that is guarded: it may be
+        the reading that they died of.
+        """
+        is_slice = unit.stop - unit.start == 1 and unit.n_cells < self.plan.workload.n_columns
+        if guarded or not is_slice:
+            return self.context.evaluate(client, unit, guarded=guarded)
+        place = unit.chunk, unit.start
+        kept = self._known(place) or self._read(client, unit)[place]
+        task = self.context.evaluate(client, unit, guarded=False, kept=kept)
+        self._needed[task.key] = kept
+        task.add_done_callback(lambda done: self._needed.pop(done.key, None))
+        return task
+
+    def score(self, client: Client, unit: Unit, parts: list[PartName], *, guarded: bool) -> Future:
+        """Submit a unit without candidates, with what is still there of its partition."""
+        alone = unit.stop - unit.start == 1 and not guarded
+        kept = self._known((unit.chunk, unit.start)) if alone else None
+        return self.context.score(client, unit, parts, guarded=guarded, kept=kept)
+
+    def begun(self, client: Client) -> set[str]:
+        """Return the keys of tasks that are at work."""
+        return self.context.begun(client)
+
+    def fold(self, client: Client, chunk: Chunk, parts: list[PartName]) -> Future:
+        """Submit a fold."""
+        return self.context.fold(client, chunk, parts)
+
+    def _known(self, place: Place) -> Future | None:
+        """Return a partition that is on the workers, or is going to be."""
+        kept = self._kept.get(place)
+        return kept if kept is not None and kept.status in ("pending", "finished") else None
+
+    def _read(self, client: Client, unit: Unit) -> dict[Place, Future]:
+        """Have the partitions read that are read together with that of a unit."""
+        start, stop = self.plan.persisted_range(unit)
+        whole = Unit(unit.chunk, start, stop, 0, self.plan.workload.n_columns)
+        key = key_of("read", whole.key)
+        read = self.context.submit(client, key, 0, read_partitions, whole)
+        self._last = {
+            (unit.chunk, position): client.submit(
+                one_of, read, position - start, key=f"{key}-{position}", pure=False
+            )
+            for position in range(start, stop)
+        }
+        self._kept.update(self._last)
+        return self._last
+
+
+# on workers
+
+
+def read_partitions(context: Context, unit: Unit) -> list[Partition]:
+    """Read the partitions of a unit, to be kept.
+
+    Raises
+    ------
+    DiskError
+        When the disk refuses.
+    """
+    check_versions(context)
+    return list(partitions_of(bench_of(context), unit))
+
+
+def one_of(read: list[Partition], number: int) -> Partition:
+    """Return one of the partitions that were read together."""
+    return read[number]
