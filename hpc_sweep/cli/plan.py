@@ -89,15 +89,17 @@ def plan_facts(prepared: Prepared, *, calibrate: bool = False) -> dict[str, Any]
 
 def label_facts(source: Source) -> dict[str, dict[str, Any]]:
     """Return how axes of labels that follow no rule are read, and how much has no label."""
-    blocks = source.grid.read_chunks[: len(source.axes)]
+    direct = source.direct
+    blocks = direct.grid.read_chunks[: len(direct.axes)]
     return {
         axis.name: {
             "one_by_one": block == 1 < axis.size,
-            "one_by_one_factor": round(source.reads.alone(blocks, place), 3),
+            "one_by_one_factor": round(direct.reads.alone(blocks, place), 3),
+            "brought_together": direct is not source,
             "without_label": axis.n_missing,
             "of": axis.codes.size,
         }
-        for place, (axis, block) in enumerate(zip(source.axes, blocks, strict=True))
+        for place, (axis, block) in enumerate(zip(direct.axes, blocks, strict=True))
         if axis.width is None
     }
 
@@ -107,6 +109,8 @@ def _labels_text(facts: dict[str, dict[str, Any]]) -> str:
     texts = []
     for name, fact in facts.items():
         how = "read one by one" if fact["one_by_one"] else "read at once as far as a unit has them"
+        if fact["brought_together"]:
+            how = "brought together by the copy"
         factor = fact["one_by_one_factor"]
         text = f"{name} {how} (one by one reads {factor:.3g} times as much as all at once)"
         if fact["without_label"]:
@@ -181,12 +185,13 @@ def _copy_facts(prepared: Prepared) -> dict[str, Any] | None:
     made = prepared.rechunked
     if made is None:
         return None
-    names = list(made.copy.tiling.lengths)
+    names = list(made.copy.tiling.names)
+    direct = made.source.direct.dataset
     return {
         "variables": names,
-        "bytes": sum(int(prepared.source.dataset[name].nbytes) for name in names),
+        "bytes": sum(int(direct[name].nbytes) for name in names),
         "folder": str(made.copy.folder),
-        "is_whole": made.copy.is_whole,
+        "is_whole": made.is_whole,
         "read_factor_without": round(made.read_factor_directly, 3),
         "seconds": round(made.seconds, 1),
         "seconds_without": round(made.seconds_directly, 1),

@@ -131,14 +131,23 @@ def prepare(spec: SweepSpec, origin: str = "the spec", *, drivers: int = 1) -> P
         chunks=None if store is None else store.header.chunks,
         least_chunks=drivers,
     )
-    plan = plan_of(_workload(strategy, source, n_splits, store, cluster.workers))
+
+    def planned(data: Source) -> Plan:
+        return plan_of(_workload(strategy, data, n_splits, store, cluster.workers))
+
+    def factor_of(data: Source) -> float:
+        try:
+            return planned(data).read_factor
+        except PlanError:
+            return math.inf
+
     copied = None
     if spec.cluster.rechunk == "auto" and drivers == 1 and not strategy.on_blocks:
         memory = cluster.worker_memory_bytes()
-        copied = rechunked(spec, source, folder.copy, plan.read_factor, memory, store)
+        copied = rechunked(source, folder.copy, factor_of, memory)
     if copied is not None:
         source = copied.source
-        plan = plan_of(_workload(strategy, source, n_splits, store, cluster.workers))
+    plan = planned(source)
     if store is not None and change is not None:
         _check_change(store, change, plan, n_splits, cluster.worker_memory_bytes())
     return Prepared(spec, source, strategy, n_splits, cluster, plan, store, change, copied)

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from hpc_sweep.plan import BASELINE_BYTES
 from hpc_sweep.source import (
     SLAB_BYTES,
+    CopiedSource,
     Copy,
     Source,
+    copied_source,
     copying_s,
-    open_source,
+    find_copy,
     reading_s,
     tiling_for,
 )
-from hpc_sweep.spec import SweepSpec
-from hpc_sweep.store import Store
 
 LEAST_SAVED_S = 2.0
 """A copy that saves less is not made."""
+
+MOST_BYTES = 512_000_000
+"""A chunk that is larger is not copied where nobody knows what memory a worker has."""
 
 
 @dataclass(frozen=True)
@@ -30,57 +34,56 @@ class Rechunked:
     ----------
     copy : Copy
         Perhaps not made yet.
-    source : Source
-        With the copy's chunks.
+    source : CopiedSource
+        Reads it.
     seconds : float
         That one process takes to copy and read it, about.
     read_factor_directly, seconds_directly : float
-        Without it: how often each chunk would be read, and how long that would take.
+        Without it: how often each chunk would be read, and how long that would take; infinite
+        where no worker could hold what a partition's box has.
     """
 
     copy: Copy
-    source: Source
+    source: CopiedSource
     seconds: float
     read_factor_directly: float
     seconds_directly: float
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether that very copy is there."""
+        return self.copy.is_whole and find_copy(self.copy.folder) == self.copy
+
 
 def rechunked(
-    spec: SweepSpec,
     source: Source,
     folder: Path,
-    read_factor: float,
+    read_factor: Callable[[Source], float],
     worker_memory_bytes: int | None,
-    store: Store | None,
 ) -> Rechunked | None:
-    """Return data as a copy would have it, where that is faster or the store was begun with it.
+    """Return data as a copy would have it, where that is faster or the copy is there already.
 
     Parameters
     ----------
-    spec : SweepSpec
-        The sweep.
     source : Source
-        Its data as it is.
+        The data as it is.
     folder : Path
         Where the copy is, or would be.
-    read_factor : float
-        How often each chunk would be read without it.
+    read_factor : callable
+        Returns how often each chunk of a source would be read; infinite: it cannot be.
     worker_memory_bytes : int or None
         What a worker has.
-    store : Store or None
-        What exists already.
     """
-    room = float(SLAB_BYTES)
+    room = float(MOST_BYTES)
     if worker_memory_bytes is not None:
-        room = min(room, (worker_memory_bytes - BASELINE_BYTES) / 6)
-    tiling = tiling_for(source, room)
+        room = (worker_memory_bytes - BASELINE_BYTES) / 6
+    tiling = tiling_for(source, min(SLAB_BYTES, room), room)
     if tiling is None:
         return None
     copy = Copy(folder, tiling, source.identity())
-    other = open_source(spec.data, spec.search, copy)
-    directly_s, copied_s = read_factor * reading_s(source), copying_s(source, tiling)
-    if store is not None:
-        wanted = other.grid.read_chunks == store.header.read_chunks
-    else:
-        wanted = directly_s - copied_s > LEAST_SAVED_S
-    return Rechunked(copy, other, copied_s, read_factor, directly_s) if wanted else None
+    other = copied_source(source, copy)
+    factor = read_factor(source)
+    directly_s = factor * reading_s(source)
+    copied_s = copying_s(source, tiling, read_factor(other))
+    made = Rechunked(copy, other, copied_s, factor, directly_s)
+    return made if made.is_whole or directly_s - copied_s > LEAST_SAVED_S else None

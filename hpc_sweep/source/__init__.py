@@ -1,7 +1,8 @@
 """The input data set, opened lazily, read block by block."""
 
 from hpc_sweep.source.copy import Copy, find_copy
-from hpc_sweep.source.opening import open_source, stored_data
+from hpc_sweep.source.gathering import CopiedSource, copied_source
+from hpc_sweep.source.opening import open_source
 from hpc_sweep.source.pairs import PairSource
 from hpc_sweep.source.samples import Samples
 from hpc_sweep.source.source import Source
@@ -10,18 +11,19 @@ from hpc_sweep.source.windows import Window, largest_window, windows, within
 
 __all__ = [
     "SLAB_BYTES",
+    "CopiedSource",
     "Copy",
     "PairSource",
     "Samples",
     "Slab",
     "Source",
     "Window",
+    "copied_source",
     "copying_s",
     "find_copy",
     "largest_window",
     "open_source",
     "reading_s",
-    "stored_data",
     "tiling_for",
     "windows",
     "within",

@@ -1,30 +1,38 @@
-"""A rechunked copy of some variables, written slab by slab, which any stop leaves usable."""
+"""A copy of some variables in another layout, written slab by slab; any stop leaves it usable."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import xarray as xr
 import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from hpc_sweep.errors import StoreError, disk_errors
+from hpc_sweep.source.reading import Reading
+from hpc_sweep.source.streams import Stream
 from hpc_sweep.source.tiling import Slab, Tiling
+
+RUNS = 4
+"""What a slab has of a tile is read as about so many chunks; so hardly more is read than that."""
+
+LEAST_CHUNK = 4096
+"""Values of a chunk at the least, where a slab has as many."""
 
 
 @dataclass(frozen=True)
 class Copy:
     """A copy in a folder of its own, perhaps not begun.
 
-    Each slab is one file (a zarr shard), which is there whole or not at all: so the folder tells
-    what is done.
+    Each slab of a variable is one file (a zarr shard), which is there whole or not at all: so the
+    folder tells what is done.
 
     Attributes
     ----------
@@ -49,7 +57,7 @@ class Copy:
     def _mark(self) -> Path:
         return self.folder.with_name(self.folder.name + ".whole")
 
-    def begin(self, dataset: xr.Dataset) -> None:
+    def begin(self, streams: Mapping[str, Stream]) -> None:
         """Make the folder, unless it is there for the same data and tiling.
 
         Raises
@@ -65,31 +73,53 @@ class Copy:
             shutil.rmtree(temporary, ignore_errors=True)
             attributes = {"tiling": self._description()}
             group = zarr.create_group(temporary, zarr_format=3, attributes=attributes)
-            for name in self.tiling.lengths:
-                _create(group, dataset[name], self.tiling)
+            for name, stream in streams.items():
+                _create(group, name, stream)
             temporary.rename(self.folder)
 
     def open_slabs(self) -> Iterator[Slab]:
         """Yield the slabs that are not there."""
         with disk_errors(self.folder, "read"):
-            yield from (slab for slab in self.tiling.slabs() if not self._file(slab).exists())
+            yield from (slab for slab in self.tiling.slabs() if not self.has(slab))
 
-    def write(self, slab: Slab, dataset: xr.Dataset) -> None:
-        """Copy a slab; its chunks of the source are read once.
+    def has(self, slab: Slab) -> bool:
+        """Return whether a slab is there."""
+        return all(self.file(name, slab.row).exists() for name in slab.names)
+
+    def write(self, slab: Slab, streams: Mapping[str, Stream], reading: Reading) -> None:
+        """Copy a slab; its chunks of the source are read once, or not if nothing there is wanted.
+
+        Parameters
+        ----------
+        slab : Slab
+            Which one.
+        streams : mapping of str to Stream
+            The order of the copy.
+        reading : Reading
+            Reads the data as it lies in its files.
 
         Raises
         ------
         DiskError
             When the disk refuses.
         """
-        part = {self.tiling.dim: slice(slab.start, slab.stop)}
-        values = dataset[slab.variable].isel(part).values
-        place = dataset[slab.variable].get_axis_num(self.tiling.dim)
-        where = (*(slice(None) for _ in range(int(place))), slice(slab.start, slab.stop))
-        with disk_errors(self.folder), zarr.config.set({"array.write_empty_chunks": True}):
-            zarr.open_array(self.folder / slab.variable, mode="r+")[where] = values
-            with self._file(slab).open("rb") as file:
-                os.fsync(file.fileno())
+        some = streams[slab.names[0]]
+        number = some.slab(slab.row)
+        empty = some.is_empty(number)
+        found = {} if empty else reading.read(slab.names, slab.box)
+        for name in slab.names:
+            array = self.array(name, "r+")
+            values = np.zeros(array.shape[1], dtype=array.dtype)
+            if not empty:
+                variable = found.pop(name)
+                stream = streams[name].written(
+                    number, variable.values, list(map(str, variable.dims)), dict(slab.box)
+                )
+                values[: stream.size] = stream.view(array.dtype)
+            with disk_errors(self.folder), zarr.config.set({"array.write_empty_chunks": True}):
+                array[slab.row] = values
+                with self.file(name, slab.row).open("rb") as file:
+                    os.fsync(file.fileno())
 
     def end(self) -> None:
         """Note that all slabs are there.
@@ -101,7 +131,7 @@ class Copy:
         """
         missing = next(self.open_slabs(), None)
         if missing is not None:
-            raise StoreError(f"{self._file(missing)} is missing; run the same command again")
+            raise StoreError(f"{missing} is missing in {self.folder}; run the same command again")
         with disk_errors(self.folder):
             self._mark.touch()
 
@@ -112,28 +142,16 @@ class Copy:
             if self.folder.exists():
                 shutil.rmtree(self.folder)
 
-    def applied(self, dataset: xr.Dataset) -> xr.Dataset:
-        """Return a data set that reads the copy if it is whole, and has its chunks in any case."""
-        if not self.is_whole:
-            return self.tiling.announced(dataset)
-        copied = xr.open_zarr(
-            self.folder, chunks=None, consolidated=False, mask_and_scale=False, decode_cf=False
-        )
-        chosen = {
-            name: copied[name].variable._replace(attrs=dataset[name].attrs)
-            for name in self.tiling.lengths
-        }
-        return dataset.assign(chosen)
+    def array(self, name: str, mode: Any = "r") -> zarr.Array[Any]:
+        """Open what it has of a variable, shape (n_slabs, n_values)."""
+        return zarr.open_array(self.folder / name, mode=mode)
+
+    def file(self, name: str, row: int) -> Path:
+        """Return the file of a variable's slab."""
+        return self.folder / name / f"c.{row}.0"
 
     def _description(self) -> str:
         return json.dumps({"identity": self.identity, **asdict(self.tiling)}, sort_keys=True)
-
-    def _file(self, slab: Slab) -> Path:
-        metadata = json.loads((self.folder / slab.variable / "zarr.json").read_text())
-        place = metadata["dimension_names"].index(self.tiling.dim)
-        index = [0] * len(metadata["shape"])
-        index[place] = slab.index
-        return self.folder / slab.variable / ".".join(["c", *map(str, index)])
 
 
 def find_copy(folder: Path) -> Copy | None:
@@ -141,26 +159,25 @@ def find_copy(folder: Path) -> Copy | None:
     try:
         attributes = json.loads((folder / "zarr.json").read_text())["attributes"]
         described = json.loads(attributes["tiling"])
-        return Copy(folder, identity=described.pop("identity"), tiling=Tiling(**described))
+        return Copy(folder, identity=described["identity"], tiling=Tiling.described(described))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _create(group: zarr.Group, array: xr.DataArray, tiling: Tiling) -> Any:
-    """Create a variable of which each shard is a slab."""
-    chunks = tiling.chunks(array)
-    shards = {
-        dim: chunks[dim] if dim == tiling.dim else -(-size // chunks[dim]) * chunks[dim]
-        for dim, size in ((str(d), int(n)) for d, n in array.sizes.items())
-    }
-    return group.create_array(
-        str(array.name),
-        shape=array.shape,
-        chunks=tuple(chunks.values()),
-        shards=tuple(shards.values()),
-        dtype=array.dtype,
-        fill_value=np.zeros((), array.dtype)[()],
-        dimension_names=[str(dim) for dim in array.dims],
+def _create(group: zarr.Group, name: str, stream: Stream) -> None:
+    """Create what a copy has of a variable; each shard is a slab."""
+    tiles = math.prod(-(-int(np.count_nonzero(each)) // len(each)) for each in stream.counts)
+    chunk = max(1, min(stream.longest, max(LEAST_CHUNK, stream.longest // (max(1, tiles) * RUNS))))
+    longest = -(-max(1, stream.longest) // chunk) * chunk
+    dtype = np.dtype("int64") if stream.dtype.kind in "mM" else stream.dtype
+    rows = math.prod(stream.n_slabs)
+    group.create_array(
+        name,
+        shape=(rows, longest),
+        chunks=(1, chunk),
+        shards=(1, longest),
+        dtype=dtype,
+        fill_value=np.zeros((), dtype)[()],
         compressors=[ZstdCodec(level=1), Crc32cCodec()],
         chunk_key_encoding={"name": "default", "separator": "."},
     )

@@ -121,6 +121,11 @@ class MadeReading:
         return found
 
 
+def stored_reading(reading: Reading) -> Reading:
+    """Return what reads the stored variables."""
+    return reading.stored if isinstance(reading, MadeReading) else reading
+
+
 class _Lazy(BackendArray):
     """A made variable, read when it is indexed."""
 
@@ -183,6 +188,24 @@ def with_made(
             recipes[name] = recipe
     if not recipes:
         return dataset, stored, faults
+    made, reading = with_recipes(dataset, stored, recipes)
+    return made, reading, faults
+
+
+def with_recipes(
+    dataset: xr.Dataset, stored: Reading, recipes: Mapping[str, tuple[Made, Any]]
+) -> tuple[xr.Dataset, Reading]:
+    """Add made variables to a data set.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        Has what they are made of.
+    stored : Reading
+        Reads it.
+    recipes : mapping of str to (Made, dtype)
+        How each is made, and its dtype.
+    """
     sizes = {str(dim): int(size) for dim, size in dataset.sizes.items()}
     reading = MadeReading(stored, sizes, {name: made for name, (made, _) in recipes.items()})
     variables = {}
@@ -192,7 +215,7 @@ def with_made(
         chunks = like.encoding.get("preferred_chunks")
         encoding = {"preferred_chunks": chunks} if chunks else {}
         variables[name] = xr.Variable(like.dims, values, like.attrs, encoding)
-    return dataset.assign(variables), reading, faults
+    return dataset.assign(variables), reading
 
 
 def _recipe(name: str, data: DataSpec, dataset: xr.Dataset) -> tuple[Made, Any] | None:

@@ -14,6 +14,7 @@ from hpc_sweep.partitions import Axis
 from hpc_sweep.source.axes import make_axes
 from hpc_sweep.source.copy import Copy
 from hpc_sweep.source.features import with_made
+from hpc_sweep.source.gathering import copied_source
 from hpc_sweep.source.keys import key_names, make_keys, named_parts
 from hpc_sweep.source.loader import call_loader
 from hpc_sweep.source.pairs import pair_source
@@ -39,7 +40,7 @@ def open_source(
     search : SearchSpec, optional
         Its splits may name what groups or sorts samples.
     copy : Copy, optional
-        Stands in for variables that are chunked the wrong way.
+        What is read in place of the data.
 
     Raises
     ------
@@ -52,8 +53,7 @@ def open_source(
     if isinstance(found, tuple):
         return pair_source(data, search, found)
     stored = _opened(data, found)
-    dataset = stored.dataset if copy is None else copy.applied(stored.dataset)
-    dataset = named_parts(dataset, key_names(data, search))
+    dataset = named_parts(stored.dataset, key_names(data, search))
     stored = dataclasses.replace(stored, dataset=dataset)
     dataset, reading, faults = with_made(data, dataset, stored)
     refused = {fault.path for fault in faults}
@@ -69,20 +69,7 @@ def open_source(
     faults += _shape_faults(source)
     if faults:
         raise SpecError(faults)
-    return source
-
-
-def stored_data(data: DataSpec) -> xr.Dataset:
-    """Open the data as it is, whatever it is wanted for.
-
-    Raises
-    ------
-    SpecError
-        When there is none, or nothing that can be opened.
-    DiskError
-        When its disk fails.
-    """
-    return _opened(data, None if data.loader is None else call_loader(data)).dataset
+    return source if copy is None else copied_source(source, copy)
 
 
 def _opened(data: DataSpec, found: Any) -> PlainReading | TableReading:

@@ -101,13 +101,22 @@ class Source:
     def grid(self) -> PartitionGrid:
         """The partitions."""
         sizes = tuple(axis.size for axis in self.axes)
-        grid = PartitionGrid(self.dims, sizes, read_chunks(self.reads, self.partition_bytes))
+        grid = PartitionGrid(self.dims, sizes, self._read_chunks())
         if not self.separate:
             return grid
         count = len(self.targets)
         return PartitionGrid(
             (*grid.dims, "target"), (*grid.shape, count), (*grid.read_chunks, count)
         )
+
+    def _read_chunks(self) -> tuple[int, ...]:
+        """Return how many labels of each axis are read as a whole."""
+        return read_chunks(self.reads, self.partition_bytes)
+
+    @property
+    def direct(self) -> Source:
+        """The data as it is, where this is a copy of it."""
+        return self
 
     @cached_property
     def reads(self) -> Reads:

@@ -7,6 +7,7 @@ a range of rows, and of each piece only its rows are kept while the piece is rea
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -74,6 +75,19 @@ class Table:
         """Return how many pieces some rows are in."""
         found = np.searchsorted(self.starts, rows, side="right")
         return int(np.count_nonzero(np.bincount(found)))
+
+    def runs(self, n_rows: int) -> tuple[int, ...]:
+        """Return where runs of whole pieces begin that have about so many rows.
+
+        A piece that has more is cut, and read for each run that has some of it.
+        """
+        starts = [0]
+        for first, last in itertools.pairwise(self.starts.tolist()):
+            if last - starts[-1] > n_rows and first > starts[-1]:
+                starts.append(first)
+            while last - starts[-1] > n_rows:
+                starts.append(starts[-1] + n_rows)
+        return tuple(starts)
 
     def read(self, columns: Sequence[str], rows: NDArray[np.intp]) -> dict[str, NDArray[Any]]:
         """Read some columns of some rows; each piece that has any is read once.
@@ -188,6 +202,15 @@ class TableReading:
             values = self.table.read(columns, self.order[box.get(ROW, slice(None))])
             found |= {name: xr.Variable((ROW,), column) for name, column in values.items()}
         return found
+
+    def as_it_is(self) -> TableReading:
+        """Return the same with all columns to be read, rows as they lie in the files."""
+        order = np.arange(self.table.n_rows)
+        variables = {
+            name: xr.Variable((ROW,), indexing.LazilyIndexedArray(_Column(self.table, name, order)))
+            for name in self.table.dtypes
+        }
+        return TableReading(xr.Dataset(variables), self.table, order)
 
 
 class _Column(BackendArray):

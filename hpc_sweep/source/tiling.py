@@ -1,7 +1,8 @@
-"""Another layout for data that is chunked the wrong way: many maps, each a chunk of its own."""
+"""Another layout for data whose chunks are cut the wrong way, or whose labels are scattered."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,15 +10,18 @@ from typing import Any
 
 import xarray as xr
 
+from hpc_sweep.partitions import Joint
+from hpc_sweep.source.features import stored_reading
 from hpc_sweep.source.source import Source
+from hpc_sweep.source.tables import ROW, TableReading
 
 SLAB_BYTES = 128_000_000
-"""So much of a variable is copied at once, or a chunk of it along its slabs."""
+"""So much of a variable is copied at once, or a chunk of it."""
 
-TILE_BYTES = (1_000_000, 16_000_000)
+TILE_BYTES = (1_000_000, 64_000_000)
 """What all variables of a tile, with all its samples, have at the least and at the most."""
 
-TILES = 64
+TILES = 1024
 """So many tiles there are, where their size allows it."""
 
 CHUNK_S = 0.0005
@@ -26,69 +30,99 @@ CHUNK_S = 0.0005
 BYTES_PER_S = 200e6
 """Of reading and decoding, or encoding and writing, by one process."""
 
+KINDS = "biufmM"
+"""Kinds of dtype that are copied: what has a fixed size."""
+
 
 @dataclass(frozen=True)
 class Slab:
-    """A piece of a variable that is copied by one task.
+    """A piece of the data that is copied by one task.
 
     Attributes
     ----------
-    variable : str
-        Which one.
-    index : int
-        Which of its slabs.
-    start, stop : int
-        Indices along the dimension of slabs.
+    names : tuple of str
+        Of the variables.
+    row : int
+        Which of their slabs.
+    box : dict of str to slice
+        Which indices along each of their dimensions.
     """
 
-    variable: str
-    index: int
-    start: int
-    stop: int
+    names: tuple[str, ...]
+    row: int
+    box: Mapping[str, slice]
+
+    def __str__(self) -> str:
+        parts = [f"{dim} {part.start} to {part.stop - 1}" for dim, part in self.box.items()]
+        return f"{', '.join(parts)} of '{', '.join(self.names)}'"
+
+
+@dataclass(frozen=True)
+class Slabs:
+    """How variables that are copied together are cut into slabs.
+
+    Attributes
+    ----------
+    names : tuple of str
+        The variables.
+    dims : tuple of str
+        Their dimensions; those that are stacked in the copy follow each other.
+    sizes : tuple of int
+        How long these are.
+    starts : tuple of tuple of int
+        The first index of each slab along each of them.
+    """
+
+    names: tuple[str, ...]
+    dims: tuple[str, ...]
+    sizes: tuple[int, ...]
+    starts: tuple[tuple[int, ...], ...]
+
+    def __iter__(self) -> Iterator[Slab]:
+        ends = [(*starts, size) for starts, size in zip(self.starts, self.sizes, strict=True)]
+        parts = [[slice(*pair) for pair in itertools.pairwise(each)] for each in ends]
+        for row, box in enumerate(itertools.product(*parts)):
+            yield Slab(self.names, row, dict(zip(self.dims, box, strict=True)))
 
 
 @dataclass(frozen=True)
 class Tiling:
-    """How some variables are laid out anew: slabs of samples, cut into tiles of partitions.
+    """How some variables are laid out anew.
 
     Attributes
     ----------
-    dim : str
-        Dimension along samples, which slabs are cut from.
-    size : int
-        Its length.
-    lengths : mapping of str to int
-        By variable: how long its slabs are; whole chunks of the source.
+    pieces : tuple of Slabs
+        What is copied.
     tiles : mapping of str to int
-        By dimension: how long a tile is.
+        By dimension of the copy: how long a tile is; absent: as long as the dimension.
     """
 
-    dim: str
-    size: int
-    lengths: Mapping[str, int]
+    pieces: tuple[Slabs, ...]
     tiles: Mapping[str, int]
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of all variables that are copied."""
+        return tuple(name for piece in self.pieces for name in piece.names)
+
     def slabs(self) -> Iterator[Slab]:
-        """Yield what is copied, variable by variable, in an order that everybody agrees on."""
-        for name, length in sorted(self.lengths.items()):
-            starts = range(0, self.size, length)
-            for index, start in enumerate(starts):
-                yield Slab(name, index, start, min(start + length, self.size))
+        """Yield what is copied."""
+        for piece in self.pieces:
+            yield from piece
 
-    def chunks(self, array: xr.DataArray) -> dict[str, int]:
-        """Return the chunks of a variable's copy, by dimension."""
-        own = {self.dim: self.lengths[str(array.name)], **self.tiles}
-        return {str(d): min(n, own.get(str(d), n)) for d, n in array.sizes.items()}
-
-    def announced(self, dataset: xr.Dataset) -> xr.Dataset:
-        """Return a data set that says it has these chunks, though it is read as it is."""
-        told = dataset.copy()
-        for name in self.lengths:
-            told[name].encoding = {
-                **dataset[name].encoding,
-                "preferred_chunks": self.chunks(dataset[name]),
-            }
-        return told
+    @classmethod
+    def described(cls, facts: Mapping[str, Any]) -> Tiling:
+        """Return the tiling that ``dataclasses.asdict`` made these facts of."""
+        pieces = tuple(
+            Slabs(
+                tuple(each["names"]),
+                tuple(each["dims"]),
+                tuple(each["sizes"]),
+                tuple(map(tuple, each["starts"])),
+            )
+            for each in facts["pieces"]
+        )
+        return cls(pieces, facts["tiles"])
 
 
 def reading_s(source: Source) -> float:
@@ -99,64 +133,150 @@ def reading_s(source: Source) -> float:
     return float(source.source_bytes / BYTES_PER_S + CHUNK_S * chunks)
 
 
-def copying_s(source: Source, tiling: Tiling) -> float:
-    """Return how long it takes one process to copy variables, and read the copy, about."""
-    copied = sum(source.dataset[name].nbytes for name in tiling.lengths)
-    return reading_s(source) + 2 * float(copied) / BYTES_PER_S
+def copying_s(source: Source, tiling: Tiling, read_factor: float) -> float:
+    """Return how long it takes one process to copy variables, and read the copy, about.
+
+    Parameters
+    ----------
+    source : Source
+        The data as it is.
+    tiling : Tiling
+        Of the copy.
+    read_factor : float
+        How often the copy is read.
+    """
+    copied = sum(source.dataset[name].nbytes for name in tiling.names)
+    return reading_s(source) + (1 + read_factor) * float(copied) / BYTES_PER_S
 
 
-def tiling_for(source: Source, most_bytes: float) -> Tiling | None:
+def table_of(source: Source) -> TableReading | None:
+    """Return what reads a table, if the data is one."""
+    stored = stored_reading(source.reading)
+    return stored if isinstance(stored, TableReading) else None
+
+
+def gathered_joints(source: Source) -> list[Joint]:
+    """Return what is cut by labels that follow no rule, so that these are brought together."""
+    from_table = table_of(source) is not None
+    return [
+        joint
+        for joint in source.cut.joints
+        if joint.axes
+        and (from_table or any(source.axes[axis].width is None for axis in joint.axes))
+    ]
+
+
+def tiling_for(source: Source, slab_bytes: float, most_bytes: float) -> Tiling | None:
     """Return a layout in which partitions that lie together are read alone.
 
     Parameters
     ----------
     source : Source
         Whose variables are asked.
+    slab_bytes : float
+        That a slab should have at the most.
     most_bytes : float
-        That a slab may have.
+        That a slab may have if a chunk is so large.
 
     Returns
     -------
     Tiling or None
-        None where no variable has its chunks along samples, or a slab would be too large.
+        None where no variable is chunked the wrong way and no label follows no rule, a slab would
+        be too large, or texts would have to be copied.
     """
-    dataset = source.dataset
-    cut = [axis for axis in source.axes if axis.width is not None]
-    dims = {axis.dims[0] for axis in cut}
-    wrong = [
-        name
-        for name in source.reading.sources(source.variables)
-        if dims & {*dataset[name].dims}
-        and dataset[name].dtype.kind in "biuf"
-        and _cut_samples(source, name)
-    ]
-    if not wrong or not cut:
+    table = table_of(source)
+    if not any(axis.dims for axis in source.axes) or (table and source.data.loader is not None):
         return None
-    dim = max(_cut_samples(source, wrong[0]), key=lambda each: _chunks_along(dataset, wrong, each))
-    lengths = {}
-    for name in wrong:
-        array = dataset[name]
-        if dim not in array.dims:
-            continue
-        chunk = _chunks(array)[dim]
-        one = math.ceil(array.nbytes / array.sizes[dim]) * chunk
-        if one > most_bytes:
-            return None
-        lengths[name] = min(array.sizes[dim], chunk * max(1, int(most_bytes // one)))
-    return Tiling(dim, int(dataset.sizes[dim]), lengths, _tiles(source, cut))
+    gathered = gathered_joints(source)
+    names = _copied(source, {dim for joint in gathered for dim in joint.dims})
+    if not names or any(source.dataset[name].dtype.kind not in KINDS for name in names):
+        return None
+    if table is not None:
+        width = sum(source.dataset[name].dtype.itemsize for name in names)
+        starts = table.table.runs(max(1, int(slab_bytes // width)))
+        pieces = [Slabs(tuple(names), (ROW,), (table.table.n_rows,), (starts,))]
+    else:
+        pieces = []
+        for name in names:
+            found = _slabs(source, name, gathered, slab_bytes, most_bytes)
+            if found is None:
+                return None
+            pieces.append(found)
+    return Tiling(tuple(pieces), _tiles(source, names, gathered))
 
 
-def _tiles(source: Source, cut: Sequence[Any]) -> dict[str, int]:
-    """Return a tile's length along each cut dimension: some labels of each axis, about as many."""
+def _copied(source: Source, scattered: set[str]) -> list[str]:
+    """Return the stored variables that are copied."""
+    cut = {dim for axis in source.axes for dim in axis.dims}
+    table = table_of(source)
+    held = frozenset() if table is None else table.held
+    names = []
+    for name in source.reading.sources(source.variables):
+        variable = source.dataset.variables[name]
+        dims = set(map(str, variable.dims))
+        in_memory = variable._in_memory or name in held
+        partly = not scattered or not dims & scattered or _whole(source, dims)
+        if cut & dims and not in_memory and partly and (scattered or _cut_samples(source, name)):
+            names.append(name)
+    return names
+
+
+def _whole(source: Source, dims: set[str]) -> bool:
+    """Return whether a variable has all dimensions of each joint that it has any of."""
+    return all({*joint.dims} <= dims for joint in gathered_joints(source) if {*joint.dims} & dims)
+
+
+def _slabs(
+    source: Source, name: str, gathered: Sequence[Joint], slab_bytes: float, most_bytes: float
+) -> Slabs | None:
+    """Return boxes of whole chunks of a variable; None where one chunk is too large."""
+    array = source.dataset[name]
+    sizes = {str(dim): int(n) for dim, n in array.sizes.items()}
+    chunks = _chunks(array)
+    lengths = {dim: min(n, chunks.get(dim, n) if chunks else 1) for dim, n in sizes.items()}
+    held = math.prod(lengths.values()) * array.dtype.itemsize
+    if held > most_bytes:
+        return None
+    cut = {dim for axis in source.axes for dim in axis.dims}
+    for dim in sorted(sizes, key=lambda each: each in cut):
+        times = int(slab_bytes // held)
+        if times > 1:
+            longer = min(sizes[dim], lengths[dim] * times)
+            held = held // lengths[dim] * longer
+            lengths[dim] = longer
+    stacked = {dim: joint.dims for joint in gathered for dim in joint.dims}
+    dims = tuple(dict.fromkeys(each for dim in sizes for each in stacked.get(dim, (dim,))))
+    starts = tuple(tuple(range(0, sizes[dim], lengths[dim])) for dim in dims)
+    return Slabs((name,), dims, tuple(sizes[dim] for dim in dims), starts)
+
+
+def _tiles(source: Source, names: Sequence[str], gathered: Sequence[Joint]) -> dict[str, int]:
+    """Return a tile's length along each dimension of the copy that is cut."""
     least, most = TILE_BYTES
-    wanted = min(most, max(least, source.source_bytes // TILES))
+    nbytes = sum(int(source.dataset[name].nbytes) for name in names)
+    wanted = min(most, max(least, nbytes // TILES))
     labels = max(1, wanted // max(1, source.partition_bytes))
+    joints = [joint for joint in source.cut.joints if joint.axes]
     tiles = {}
-    for left, axis in zip(range(len(cut), 0, -1), sorted(cut, key=lambda a: a.size), strict=True):
-        count = min(axis.size, math.ceil(labels ** (1 / left)))
-        tiles[axis.dims[0]] = count * axis.width
+    for left, joint in zip(
+        range(len(joints), 0, -1),
+        sorted(joints, key=lambda each: math.prod(each.sizes)),
+        strict=True,
+    ):
+        size = math.prod(joint.sizes)
+        count = min(size, math.ceil(labels ** (1 / left)))
         labels = max(1, labels // count)
+        name = line_name(joint.dims)
+        if any(joint is each for each in gathered):
+            tiles[name] = max(1, -(-joint.members.size * count // size))
+        else:
+            tiles[name] = count * max(int(source.axes[axis].width or 1) for axis in joint.axes)
     return tiles
+
+
+def line_name(dims: Sequence[str]) -> str:
+    """Return the name of the dimension that some dimensions are stacked to."""
+    return "+".join(dims)
 
 
 def _cut_samples(source: Source, name: str) -> list[str]:
@@ -169,11 +289,6 @@ def _cut_samples(source: Source, name: str) -> list[str]:
     tiled = {axis.dims[0] for axis in source.axes if axis.width is not None}
     along = [dim for dim in source.sample_dims if dim in chunks and dim not in tiled]
     return [dim for dim in along if chunks[dim] < array.sizes[dim]]
-
-
-def _chunks_along(dataset: xr.Dataset, names: Sequence[str], dim: str) -> int:
-    having = [dataset[name] for name in names if dim in dataset[name].dims]
-    return sum(-(-array.sizes[dim] // _chunks(array).get(dim, 1)) for array in having)
 
 
 def _chunks(array: xr.DataArray) -> dict[str, int]:

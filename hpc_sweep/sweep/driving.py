@@ -12,7 +12,7 @@ from hpc_sweep.drive import Drive, Progress, Record, Tasks
 from hpc_sweep.errors import BudgetError, DiskError, Interrupted, SweepError
 from hpc_sweep.plan import Pace, Plan, Unit
 from hpc_sweep.prepare import Prepared
-from hpc_sweep.source import Copy
+from hpc_sweep.source import CopiedSource
 from hpc_sweep.stops import Stops
 from hpc_sweep.store import (
     Journal,
@@ -209,20 +209,21 @@ class Driving:
     @contextlib.contextmanager
     def _rechunked(self, loop: Callable[..., Drive]) -> Iterator[None]:
         """Context in which the sweep's rechunked copy is there, if it wants one; then deleted."""
-        copy = self._prepared.copy
-        if copy is None:
+        made = self._prepared.rechunked
+        if made is None:
             yield
             return
-        if not copy.is_whole:
-            self._say(f"rechunking data into {copy.folder} first")
-            self._rechunk(copy, loop)
+        if not made.is_whole:
+            self._say(f"rechunking data into {made.copy.folder} first")
+            self._rechunk(made.source, loop)
         yield
-        copy.remove()
+        made.copy.remove()
 
-    def _rechunk(self, copy: Copy, loop: Callable[..., Drive]) -> None:
+    def _rechunk(self, source: CopiedSource, loop: Callable[..., Drive]) -> None:
         """Copy what is missing of a rechunked copy."""
+        copy = source.copy
         with group_access(self._context.for_group):
-            copy.begin(self._prepared.source.dataset)
+            copy.begin(source.streams)
         slabs = Slabs(copy)
         self._journal.write("rechunking", slabs=slabs.n_open)
         loop(

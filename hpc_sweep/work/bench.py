@@ -114,6 +114,6 @@ def open_bench(store: str, spec_text: str, revision: int = 0) -> Bench:
     copy = find_copy(opened.run.copy)
     whole = copy if copy is not None and copy.is_whole else None
     source = open_source(spec.data, spec.search, whole)
-    if source.identity() != opened.header.source:
+    if source.identity() != opened.header.source or (whole and whole.identity != source.identity()):
         raise StoreError(f"{spec.data.origin} is not the data that {opened.path} was made of")
     return Bench(opened, source, models, splits, groups)

@@ -13,7 +13,7 @@ from distributed import Client, Future, get_worker
 
 from hpc_sweep.errors import StoreError, SweepError, disk_cause, disk_error
 from hpc_sweep.plan import Chunk, Unit
-from hpc_sweep.source import Copy, find_copy, stored_data
+from hpc_sweep.source import CopiedSource, Copy, find_copy, open_source
 from hpc_sweep.spec import SweepSpec
 from hpc_sweep.store import Folded, Journal, PartName, Receipt, group_access
 from hpc_sweep.versions import installed
@@ -104,8 +104,14 @@ class SlabJournal(Journal):
 
 
 @functools.lru_cache(maxsize=1)
-def _data(spec_text: str) -> Any:
-    return stored_data(SweepSpec.model_validate_json(spec_text).data)
+def _source(spec_text: str, folder: str) -> CopiedSource:
+    spec, copy = SweepSpec.model_validate_json(spec_text), find_copy(Path(folder))
+    if copy is None:
+        raise StoreError(f"{folder} is gone, the rechunked copy; run the same command again")
+    source = open_source(spec.data, spec.search, copy)
+    if not isinstance(source, CopiedSource) or source.identity() != copy.identity:
+        raise StoreError(f"{spec.data.origin} is not the data that {folder} is a copy of")
+    return source
 
 
 def copy_slab(context: Context, folder: str, unit: Unit) -> Receipt:
@@ -120,25 +126,21 @@ def copy_slab(context: Context, folder: str, unit: Unit) -> Receipt:
     """
     begin = time.perf_counter()
     check_versions(context)
-    copy = find_copy(Path(folder))
-    if copy is None:
-        raise StoreError(f"{folder} is gone, the rechunked copy; run the same command again")
-    slab = list(copy.tiling.slabs())[unit.start]
-    dataset = _data(context.spec)
+    source = _source(context.spec, folder)
+    slab = list(source.copy.tiling.slabs())[unit.start]
     try:
         with group_access(context.for_group):
-            copy.write(slab, dataset)
+            source.copy_slab(slab)
     except SweepError:
         raise
     except Exception as error:  # decoders of damaged chunks raise all kinds
         cause = disk_cause(error)
         if cause is not None:
-            dataset.close()
-            _data.cache_clear()
-            raise disk_error(cause, slab.variable, "read") from error
-        where = f"{copy.tiling.dim} {slab.start} to {slab.stop - 1} of '{slab.variable}'"
+            source.origin.dataset.close()
+            _source.cache_clear()
+            raise disk_error(cause, slab.names[0], "read") from error
         raise StoreError(
-            f"{where} cannot be read, and all partitions need it: {type(error).__name__}: {error}; "
+            f"{slab} cannot be read, and all partitions need it: {type(error).__name__}: {error}; "
             "mend the data, or leave that part out of it"
         ) from error
     return Receipt(
