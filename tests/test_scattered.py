@@ -72,7 +72,7 @@ def copied(source: Source, folder: Path, slab_bytes: int = 1500) -> CopiedSource
     assert tiling is not None
     made = copied_source(source, Copy(folder / "copy.zarr", tiling, source.identity()))
     made.copy.begin(made.streams)
-    for slab in list(made.copy.open_slabs()):
+    for _, slab in list(made.copy.open_slabs()):
         made.copy_slab(slab)
     made.copy.end()
     return made

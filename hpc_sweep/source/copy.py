@@ -77,14 +77,12 @@ class Copy:
                 _create(group, name, stream)
             temporary.rename(self.folder)
 
-    def open_slabs(self) -> Iterator[Slab]:
-        """Yield the slabs that are not there."""
+    def open_slabs(self) -> Iterator[tuple[int, Slab]]:
+        """Yield the slabs that are not there, with their numbers."""
         with disk_errors(self.folder, "read"):
-            yield from (slab for slab in self.tiling.slabs() if not self.has(slab))
-
-    def has(self, slab: Slab) -> bool:
-        """Return whether a slab is there."""
-        return all(self.file(name, slab.row).exists() for name in slab.names)
+            for number, slab in enumerate(self.tiling.slabs()):
+                if not all(self.file(name, slab.row).exists() for name in slab.names):
+                    yield number, slab
 
     def write(self, slab: Slab, streams: Mapping[str, Stream], reading: Reading) -> None:
         """Copy a slab; its chunks of the source are read once, or not if nothing there is wanted.
@@ -131,7 +129,7 @@ class Copy:
         """
         missing = next(self.open_slabs(), None)
         if missing is not None:
-            raise StoreError(f"{missing} is missing in {self.folder}; run the same command again")
+            raise StoreError(f"{missing[1]} is missing in {self.folder}; run the same command again")
         with disk_errors(self.folder):
             self._mark.touch()
 

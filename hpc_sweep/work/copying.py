@@ -35,8 +35,7 @@ class Slabs:
     _open: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        missing = set(self.copy.open_slabs())
-        self._open = {i for i, slab in enumerate(self.copy.tiling.slabs()) if slab in missing}
+        self._open = {number for number, _ in self.copy.open_slabs()}
 
     @property
     def is_complete(self) -> bool:
