@@ -57,13 +57,25 @@ def members(cut: Cut, partition: NDArray[np.intp]) -> list[tuple[int, ...]]:
 
 
 def smallest_box(cut: Cut, partitions: NDArray[np.intp]) -> dict[str, slice]:
-    """Return the hull of what the labels of each partition have in common."""
+    """Return the hull of what the labels of each partition have in common.
+
+    Of several that lie on one dimension alone it is the hull of the very elements.
+    """
+    alone = [
+        dim
+        for dim in cut.lengths
+        if all(axis.dims == (dim,) for axis in cut.axes if dim in axis.dims)
+        and sum(dim in axis.dims for axis in cut.axes) > 1
+    ]
     boxes = []
     for partition in partitions.tolist():
         sides = {dim: set(range(length)) for dim, length in cut.lengths.items()}
         for axis, label in zip(cut.axes, partition, strict=True):
             for dim, where in zip(axis.dims, np.nonzero(axis.codes == label), strict=True):
-                sides[dim] &= set(range(where.min(), where.max() + 1)) if where.size else set()
+                if dim in alone:
+                    sides[dim] &= set(where.tolist())
+                else:
+                    sides[dim] &= set(range(where.min(), where.max() + 1)) if where.size else set()
         if all(sides.values()):
             boxes.append(sides)
     found = {}

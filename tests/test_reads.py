@@ -157,7 +157,13 @@ def test_the_plan_says_how_labels_are_read_and_why(store: str, tmp_path: Path) -
     scattered = prepared(store, tmp_path, "scattered")
     facts = plan_facts(scattered)
     assert facts["labels"] == {
-        "scattered": {"one_by_one": False, "one_by_one_factor": 6.0, "without_label": 0, "of": 480}
+        "scattered": {
+            "one_by_one": False,
+            "one_by_one_factor": 6.0,
+            "brought_together": False,
+            "without_label": 0,
+            "of": 480,
+        }
     }
     text = plan_text(scattered, facts)
     assert "scattered read at once as far as a unit has them" in text

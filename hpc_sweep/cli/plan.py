@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -192,10 +193,14 @@ def _copy_facts(prepared: Prepared) -> dict[str, Any] | None:
         "bytes": sum(int(direct[name].nbytes) for name in names),
         "folder": str(made.copy.folder),
         "is_whole": made.is_whole,
-        "read_factor_without": round(made.read_factor_directly, 3),
+        "read_factor_without": _finite(made.read_factor_directly, 3),
         "seconds": round(made.seconds, 1),
-        "seconds_without": round(made.seconds_directly, 1),
+        "seconds_without": _finite(made.seconds_directly, 1),
     }
+
+
+def _finite(number: float, digits: int) -> float | None:
+    return round(number, digits) if math.isfinite(number) else None
 
 
 def _copy_text(facts: dict[str, Any] | None) -> str:
@@ -204,11 +209,14 @@ def _copy_text(facts: dict[str, Any] | None) -> str:
 
     if facts is None:
         return ""
+    directly = "directly no worker could hold what lies between the samples of a partition"
+    if facts["seconds_without"] is not None:
+        times, took = facts["read_factor_without"], duration(facts["seconds_without"])
+        directly = f"directly each chunk would be read {times:,.3g} times, in about {took}"
     return (
         f"{format_bytes(facts['bytes'])} of {len(facts['variables'])} variables are copied into "
-        f"the run folder first, by one worker in about {duration(facts['seconds'])}; directly each "
-        f"chunk would be read {facts['read_factor_without']:,.3g} times, in about "
-        f"{duration(facts['seconds_without'])} (cluster.rechunk)"
+        f"the run folder first, by one worker in about {duration(facts['seconds'])}; {directly} "
+        "(cluster.rechunk)"
     )
 
 

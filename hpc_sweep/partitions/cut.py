@@ -73,6 +73,17 @@ class Joint:
             combined = combined * size + partitions[:, axis]
         return np.searchsorted(self.keys, combined), np.searchsorted(self.keys, combined, "right")
 
+    def bounds(self, partitions: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Return the first member of some partitions, and the place behind the last one.
+
+        Where a combination of labels has none, both are 0.
+        """
+        first, last = self.ranges(partitions)
+        low, high = np.zeros_like(first), np.zeros_like(last)
+        some = first < last
+        low[some], high[some] = self.members[first[some]], self.members[last[some] - 1] + 1
+        return low, high
+
     def inside(self, members: NDArray[np.intp], box: Box) -> NDArray[np.intp]:
         """Return elements as indices into the flattened part of the dimensions in a box."""
         part = [box.get(dim, slice(0, n)) for dim, n in zip(self.dims, self.shape, strict=True)]
@@ -198,6 +209,9 @@ class Cut:
                 if dim in bounds:
                     low, high = np.maximum(low, bounds[dim][0]), np.minimum(high, bounds[dim][1])
                 bounds[dim] = low, high
+        for joint in self.joints:
+            if len(joint.dims) == 1 < len(joint.axes):  # labels on one line: known exactly
+                bounds[joint.dims[0]] = joint.bounds(partitions)
         some = np.ones(len(partitions), dtype=bool)
         for low, high in bounds.values():
             some &= low < high

@@ -106,7 +106,8 @@ class Copy:
         empty = some.is_empty(number)
         found = {} if empty else reading.read(slab.names, slab.box)
         for name in slab.names:
-            array = self.array(name, "r+")
+            with disk_errors(self.folder), zarr.config.set({"array.write_empty_chunks": True}):
+                array = self.array(name, "r+")
             values = np.zeros(array.shape[1], dtype=array.dtype)
             if not empty:
                 variable = found.pop(name)
@@ -114,7 +115,7 @@ class Copy:
                     number, variable.values, list(map(str, variable.dims)), dict(slab.box)
                 )
                 values[: stream.size] = stream.view(array.dtype)
-            with disk_errors(self.folder), zarr.config.set({"array.write_empty_chunks": True}):
+            with disk_errors(self.folder):
                 array[slab.row] = values
                 with self.file(name, slab.row).open("rb") as file:
                     os.fsync(file.fileno())
@@ -129,7 +130,8 @@ class Copy:
         """
         missing = next(self.open_slabs(), None)
         if missing is not None:
-            raise StoreError(f"{missing[1]} is missing in {self.folder}; run the same command again")
+            where = f"{missing[1]} is missing in {self.folder}"
+            raise StoreError(f"{where}; run the same command again")
         with disk_errors(self.folder):
             self._mark.touch()
 

@@ -25,6 +25,11 @@ from hpc_sweep.source.source import Source
 from hpc_sweep.source.streams import Line, Stream
 from hpc_sweep.source.tiling import Slab, Tiling, gathered_joints, line_name, table_of
 
+MOST_TILES = 8
+"""So many tiles are read at once, where they have no more than `BLOCK_BYTES`."""
+
+BLOCK_BYTES = 16_000_000
+
 
 @dataclass(frozen=True)
 class Gathered:
@@ -129,11 +134,13 @@ class CopiedSource(Source):
         return Cut(self.axes, lengths)
 
     def _read_chunks(self) -> tuple[int, ...]:
-        """Return how many labels of each axis a tile has."""
+        """Return how many labels of each axis some tiles have, which are shared at their ends."""
         found = list(super()._read_chunks())
         for each in self.gathered:
-            tile = self.copy.tiling.tiles.get(each.name, each.elements.size)
-            labels = math.prod(each.joint.sizes) * tile // max(1, each.elements.size)
+            size = max(1, each.elements.size)
+            tile = min(size, self.copy.tiling.tiles[each.name])
+            tiles = 1 + int(BLOCK_BYTES * size // max(1, self.source_bytes * tile))
+            labels = math.prod(each.joint.sizes) * min(tiles, MOST_TILES) * tile // size
             for axis in reversed(each.joint.axes):
                 found[axis] = max(1, min(self.axes[axis].size, labels))
                 labels //= self.axes[axis].size

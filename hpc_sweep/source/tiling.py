@@ -18,7 +18,7 @@ from hpc_sweep.source.tables import ROW, TableReading
 SLAB_BYTES = 128_000_000
 """So much of a variable is copied at once, or a chunk of it."""
 
-TILE_BYTES = (1_000_000, 64_000_000)
+TILE_BYTES = (500_000, 64_000_000)
 """What all variables of a tile, with all its samples, have at the least and at the most."""
 
 TILES = 1024
