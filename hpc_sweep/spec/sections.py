@@ -273,8 +273,8 @@ class ClusterSpec(Section):
     )
     rechunk: Rechunk = Field(
         "auto",
-        description="copy data that is chunked the wrong way into the run folder first, where that "
-        "saves time, or never",
+        description="copy data that is chunked the wrong way, or whose labels are scattered, into "
+        "the run folder first, where that saves time, or never",
     )
     chain: bool = Field(True, description="whether submit --chain is allowed here")
     outside_jobs: OutsideJobs = Field(
