@@ -95,6 +95,9 @@ def unequal():
 def four():
     return 1, 2, 3, 4
 
+def nothing():
+    pass
+
 def no_samples():
     return 3, [1]
 
@@ -160,6 +163,7 @@ def test_sparse_matrices(tmp_path: Path, loader: dict[str, Any], strategy: str) 
         ("unequal", {}, "data.loader", "2 in X, 1 in y"),
         ("four", {}, "data.loader", "4 things"),
         ("no_samples", {}, "data.loader", "no samples"),
+        ("nothing", {}, "data.loader", "returned NoneType"),
         ("texts", {"features": ["a"]}, "data.features", "leave it out"),
         ("texts", {"partition_by": ["a"]}, "data.partition_by", "one partition"),
         ("texts", {"holdout": {"time": "2020"}}, "data.holdout", "names a variable"),
@@ -178,7 +182,7 @@ def test_refusals(
 def test_samples_that_differ_each_time_are_refused(tmp_path: Path, loader: dict[str, Any]) -> None:
     model = {"estimator": "sklearn.linear_model.Ridge"}
     data = {**loader, "loader": "mine:drawn"}
-    with pytest.raises(Exception, match="is not the data that"):
+    with pytest.raises(Exception, match="is not the data that.*returns the same each time"):
         hpc_sweep.run(sweep(tmp_path, data, model))
     with pytest.raises(StoreError, match="other data"):
         hpc_sweep.run(sweep(tmp_path, data, model))

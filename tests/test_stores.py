@@ -73,6 +73,13 @@ def test_groups_of_netcdf(tmp_path: Path) -> None:
     assert "did you mean 'deep/er'" in fault(path, group="deep/re", key="data.group")
 
 
+def test_urls_of_local_files(tmp_path: Path) -> None:
+    data = hours(0, 9)
+    data.to_netcdf(tmp_path / "in.nc")
+    assert_is(opened(f"file://{tmp_path}/in.nc"), data)
+    assert "'/absent.nc' does not exist" in fault("file:///absent.nc")
+
+
 def test_options_are_those_of_xarray(tmp_path: Path) -> None:
     data = hours(0, 9)
     data.to_netcdf(tmp_path / "in", engine="scipy")
@@ -152,6 +159,15 @@ def test_pieces_are_what_xarray_combines(pieces: list[Path], whole: xr.Dataset) 
         (slice(0, 0),),
     ):
         np.testing.assert_array_equal(found[key].values, whole["a"].variable[key].values)
+
+
+@pytest.mark.parametrize("step", [-1, 1])
+def test_pieces_along_numbers(tmp_path: Path, step: int) -> None:
+    whole = hours(0, 9).isel(y=slice(None, None, step))
+    for name, part in {"e": slice(2, None), "w": slice(0, 2)}.items():
+        whole[["a"]].isel(y=part).to_zarr(tmp_path / f"{name}.zarr")
+    whole[["b"]].to_netcdf(tmp_path / "b.nc")
+    assert_is(opened(*(tmp_path / name for name in ("e.zarr", "w.zarr", "b.nc"))), whole)
 
 
 def test_patterns(pieces: list[Path], whole: xr.Dataset, tmp_path: Path) -> None:

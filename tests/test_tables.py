@@ -75,6 +75,13 @@ def csvs(frame: pd.DataFrame, folder: Path) -> list[Path]:
     return [folder / "1.csv", folder / "2.csv.gz"]
 
 
+def csv_folder(frame: pd.DataFrame, folder: Path) -> list[Path]:
+    (folder / "in").mkdir()
+    (folder / "in/README.txt").write_text("what the columns are")
+    csvs(frame, folder / "in")
+    return [folder / "in"]
+
+
 def url(frame: pd.DataFrame, folder: Path) -> list[Path]:
     (path,) = parquet(frame, folder)
     return [f"file://{path}"]  # type: ignore[list-item]
@@ -117,7 +124,7 @@ def assert_reads(
         )
 
 
-@pytest.mark.parametrize("save", [parquet, parquets, pattern, hive, csv, csvs, url])
+@pytest.mark.parametrize("save", [parquet, parquets, pattern, hive, csv, csvs, csv_folder, url])
 def test_partitions_are_what_pandas_groups(frame: pd.DataFrame, tmp_path: Path, save: Save) -> None:
     places = save(frame, tmp_path)
     source = opened(*places)

@@ -277,7 +277,9 @@ def plan_text(prepared: Prepared, facts: dict[str, Any]) -> str:
         "units": f"{facts['units']:,} of up to {facts['partitions_per_unit']:,} partitions × "
         f"{facts['candidates_per_unit']:,} {strategy.dim}s",
         "memory": f"{format_bytes(memory)} projected per worker{measured}, of {of}",
-        "to read": f"{read}, {times}",
+        "to read": f"{read}, {times}"
+        if facts["read_bytes"]
+        else f"{format_bytes(facts['source_bytes'])}, by the loader, once in each worker",
         "kept": _kept_text(prepared.plan),
         "rechunk": _copy_text(facts["copy"]),
         "labels": _labels_text(facts["labels"]),

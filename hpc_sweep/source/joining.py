@@ -161,7 +161,7 @@ def _in_order(group: Mapping[str, xr.Dataset], dim: str) -> dict[str, xr.Dataset
     first = next(iter(indexes.values()))
     texts = not pd.api.types.is_numeric_dtype(first) and isinstance(first[0], str)
     try:
-        falling = len(first) > 1 and first[0] > first[-1]
+        falling = any(index[0] > index[-1] for index in indexes.values())
         order = (
             list(indexes)
             if texts

@@ -91,11 +91,10 @@ def _stored(data: DataSpec) -> PlainReading | TableReading:
 
 
 def _loaded(data: DataSpec, found: Any) -> PlainReading | TableReading:
-    if not data.features:
-        raise SpecError([Fault("data.features", "is missing")])
     if isinstance(found, xr.DataArray) and found.name is not None:
         found = found.to_dataset()
     if isinstance(found, xr.Dataset):
+        _check_features(data)
         return PlainReading(found)
     try:
         table = frame_table(found)
@@ -103,9 +102,16 @@ def _loaded(data: DataSpec, found: Any) -> PlainReading | TableReading:
         message = f"the data frame of '{data.loader}' is no table: {error}"
         raise SpecError([Fault("data.loader", message)]) from error
     if table is not None:
+        _check_features(data)
         return open_table(data, table)
     message = f"'{data.loader}' returned {type(found).__name__}; a loader returns {LOADED}"
     raise SpecError([Fault("data.loader", message)])
+
+
+def _check_features(data: DataSpec) -> None:
+    """Check that some of the variables of what a loader returned are named."""
+    if not data.features:
+        raise SpecError([Fault("data.features", "is missing")])
 
 
 def _variable_faults(data: DataSpec, dataset: xr.Dataset) -> Iterator[Fault]:
@@ -121,7 +127,7 @@ def _variable_faults(data: DataSpec, dataset: xr.Dataset) -> Iterator[Fault]:
 def _wanted(data: DataSpec) -> Iterator[tuple[str, str, str, str]]:
     """Yield each variable with its key, the kinds of dtype it may have, and these in words."""
     for index, name in enumerate(data.features):
-        yield f"data.features.{index}", name, "biuf", "estimators need numbers"
+        yield f"data.features.{index}", name, "biuf", "estimators need numbers: make it some"
     for index, name in enumerate(data.target or ()):
         yield f"data.target.{index}", name, "biufOSUT", "a target has numbers or texts"
     if data.sample_weight is not None:

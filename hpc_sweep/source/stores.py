@@ -27,7 +27,8 @@ def expanded_places(data: DataSpec) -> list[str]:
         When a pattern fits nothing, or a path does not exist.
     """
     places: list[str] = []
-    for place in data.stores:
+    for named in data.stores:
+        place = named.removeprefix("file://")  # not all of xarray's engines know it
         if not any(sign in place for sign in "*?["):
             _check_existence(place)
             places.append(place)

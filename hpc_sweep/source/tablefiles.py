@@ -33,7 +33,7 @@ def is_table(place: str) -> bool:
     folder = Path(place)
     if "://" in place or not folder.is_dir() or any((folder / name).exists() for name in _ZARR):
         return False
-    return any(next(folder.rglob(f"*{suffix}"), None) for suffix in _PARQUET)
+    return _holds(folder, _PARQUET) or _holds(folder, _CSV)
 
 
 def file_table(data: DataSpec, places: Sequence[str]) -> Table:
@@ -44,7 +44,7 @@ def file_table(data: DataSpec, places: Sequence[str]) -> Table:
     data : DataSpec
         Its `open_options` go to `pyarrow.csv.ParseOptions`.
     places : sequence of str
-        Parquet files or folders of them, or CSV files.
+        Parquet or CSV files, or folders of either.
 
     Raises
     ------
@@ -54,6 +54,7 @@ def file_table(data: DataSpec, places: Sequence[str]) -> Table:
         When a disk fails.
     """
     try:
+        places = [file for place in places for file in _csv_files(place)]
         kinds = {place.rstrip("/").lower().endswith(_CSV) for place in places}
         if len(kinds) > 1:
             raise SpecError([Fault("data.store", "are parquet and CSV files; use one of them")])
@@ -67,6 +68,18 @@ def file_table(data: DataSpec, places: Sequence[str]) -> Table:
         text = " ".join(str(error).split())[:300]
         message = f"'{data.origin}' cannot be read as a table ({text})"
         raise SpecError([Fault("data.store", message)]) from error
+
+
+def _holds(folder: Path, suffixes: Sequence[str]) -> bool:
+    return any(next(folder.rglob(f"*{suffix}"), None) for suffix in suffixes)
+
+
+def _csv_files(place: str) -> list[str]:
+    """Return the CSV files in a folder that has no parquet files; any other place as it is."""
+    folder = Path(place)
+    if "://" in place or not folder.is_dir() or _holds(folder, _PARQUET):
+        return [place]
+    return sorted(str(file) for suffix in _CSV for file in folder.rglob(f"*{suffix}"))
 
 
 def frame_table(frame: Any) -> Table | None:

@@ -115,5 +115,7 @@ def open_bench(store: str, spec_text: str, revision: int = 0) -> Bench:
     whole = copy if copy is not None and copy.is_whole else None
     source = open_source(spec.data, spec.search, whole)
     if source.identity() != opened.header.source or (whole and whole.identity != source.identity()):
-        raise StoreError(f"{spec.data.origin} is not the data that {opened.path} was made of")
+        message = f"{spec.data.origin} is not the data that {opened.path} was made of"
+        hint = "; a loader returns the same each time" if spec.data.loader else ""
+        raise StoreError(message + hint)
     return Bench(opened, source, models, splits, groups)
