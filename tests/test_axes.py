@@ -118,6 +118,17 @@ def binned(values: xr.DataArray, edges: list[Any], names: list[Any]) -> xr.DataA
     return xr.DataArray(found, dims=values.dims)
 
 
+def periods(frequency: str) -> Labels:
+    def labels(data: xr.Dataset) -> xr.DataArray:
+        time = data["time"].values
+        firsts = time.copy()
+        for first, part in data["time"].sortby("time").resample(time=frequency):
+            firsts[np.isin(time, part.values)] = first
+        return xr.DataArray(firsts, dims="time")
+
+    return labels
+
+
 PERIODS = ["2019-01-20", "2019-02-10", "2019-03-05"]
 CASES: dict[str, tuple[Any, dict[str, Labels]]] = {
     "pixels": (["x", "y"], {"y": lambda d: d["y"], "x": lambda d: d["x"]}),
@@ -129,6 +140,8 @@ CASES: dict[str, tuple[Any, dict[str, Labels]]] = {
     "a part of a date by name": ("time.month", {"month": lambda d: d["time"].dt.month}),
     "days": ({"time": "date"}, {"date": lambda d: d["time"].dt.floor("D")}),
     "weeks": ({"time": "week"}, {"week": lambda d: d["time"].dt.isocalendar().week}),
+    "ten days": ({"time": "10D"}, {"time": periods("10D")}),
+    "from month to month": (["zone", {"time": "MS"}], {"zone": zone, "time": periods("MS")}),
     "texts": ("regime", {"regime": texts}),
     "booleans": ("is_day", {"is_day": lambda d: d["is_day"]}),
     "numbers": ("rank", {"rank": lambda d: d["rank"]}),
@@ -369,6 +382,8 @@ FAULTS: dict[str, tuple[Any, str]] = {
         {"time": "seasn"},
         "data.partition_by.0.time: 'seasn' is no part of a date; did you mean 'season'?",
     ),
+    "no frequency": ({"time": "10X"}, "'10X' is no part of a date; known are"),
+    "a frequency of no dates": ({"zone": "10D"}, "'zone' has no year"),
     "parts of no dates": ({"zone": "season"}, "'zone' has no season"),
     "tiles of no dimension": ({"zone": 4}, "tiles are cut along dimensions, and 'zone' is none"),
     "twice": (["y", {"y": 4}], "two axes of the results would be named 'y'"),

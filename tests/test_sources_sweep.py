@@ -182,7 +182,7 @@ def test_refusals(
 def test_samples_that_differ_each_time_are_refused(tmp_path: Path, loader: dict[str, Any]) -> None:
     model = {"estimator": "sklearn.linear_model.Ridge"}
     data = {**loader, "loader": "mine:drawn"}
-    with pytest.raises(Exception, match="is not the data that.*returns the same each time"):
+    with pytest.raises(Exception, match=r"is not the data that.*returns the same each time"):
         hpc_sweep.run(sweep(tmp_path, data, model))
     with pytest.raises(StoreError, match="other data"):
         hpc_sweep.run(sweep(tmp_path, data, model))

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
+from xarray.groupers import TimeResampler
 
 from hpc_sweep.errors import Fault, listed, nearest
 from hpc_sweep.partitions import Axis, plain_label
@@ -89,7 +90,7 @@ def _axis(wanted: Wanted, dataset: xr.Dataset) -> Axis:
         return _tiles(name, how, dataset)
     values = _values(name, dataset)
     if isinstance(how, str):
-        values = date_part(values, how)
+        values = _dates_grouped(values, how)
     if not 1 <= values.ndim <= MOST_DIMS:
         raise Refusal(f"'{name}' has {values.ndim} dimensions; labels lie on one or {MOST_DIMS}")
     if isinstance(how, BinsSpec):
@@ -130,6 +131,30 @@ def _tiles(name: str, length: int, dataset: xr.Dataset) -> Axis:
     return Axis(name, -(-size // length), (name,), codes, labels, attributes)
 
 
+def _dates_grouped(values: xr.DataArray, how: str) -> xr.DataArray:
+    """Return a part of dates, or the periods they lie in where a frequency is named."""
+    if how in DATE_PARTS:
+        return date_part(values, how)
+    date_part(values, "year")  # says so where they are no dates
+    there = ~np.asarray(pd.isnull(values.values))
+    dates = np.unique(values.values[there])
+    along = xr.DataArray(dates, {"dates": dates}, "dates", "dates")
+    try:
+        periods = TimeResampler(freq=how).factorize(along)
+    except (ValueError, IndexError):
+        raise Refusal(f"{_no_part(how)}, nor is it a frequency such as 10D, 6h or MS") from None
+    firsts = np.asarray(periods.full_index)[periods.codes.values]
+    found = values.values.copy()
+    found[there] = firsts[np.searchsorted(dates, values.values[there])]
+    attributes = {"long_name": f"{how} periods of {values.name}"}
+    return xr.DataArray(found, dims=values.dims, name=values.name, attrs=attributes)
+
+
+def _no_part(part: str) -> str:
+    hint = nearest(part, DATE_PARTS) or f"; known are {listed(DATE_PARTS)}"
+    return f"'{part}' is no part of a date{hint}"
+
+
 def date_part(values: xr.DataArray, part: str) -> xr.DataArray:
     """Return a part of dates, named by it.
 
@@ -139,8 +164,7 @@ def date_part(values: xr.DataArray, part: str) -> xr.DataArray:
         When there is none such.
     """
     if part not in DATE_PARTS:
-        hint = nearest(part, DATE_PARTS) or f"; known are {listed(DATE_PARTS)}"
-        raise Refusal(f"'{part}' is no part of a date{hint}")
+        raise Refusal(_no_part(part))
     try:
         dates = values.dt
         found = (
