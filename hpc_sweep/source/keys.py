@@ -39,9 +39,12 @@ class Keys:
     held_by, groups, order : str or None
         Variables of the data set.
     start : object
-        First value that is held out, as `held_by` has it; None where that is a mask.
+        First value that is held out, as `held_by` has it; None where there are `values`, or where
+        that is a mask.
     reverse : bool
         Whether the other samples are held out.
+    values : tuple
+        What is held out, as `held_by` has it.
     """
 
     held_by: str | None = None
@@ -49,6 +52,7 @@ class Keys:
     order: str | None = None
     start: Any = None
     reverse: bool = False
+    values: tuple[Any, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -61,6 +65,9 @@ class Keys:
         if self.held_by is None:
             return np.zeros(next(iter(values.values())).shape, dtype=bool)
         found = values[self.held_by]
+        if self.values:
+            there = np.asarray(pd.Series(_labels(found).ravel()).isin(self.values))
+            return there.reshape(found.shape) ^ self.reverse
         there = found if self.start is None else np.asarray(found >= self.start, dtype=bool)
         return there ^ self.reverse
 
@@ -132,13 +139,15 @@ def make_keys(
 ) -> tuple[Keys, list[Fault]]:
     """Return by what samples are held out, grouped and sorted, and what is wrong with it."""
     faults: list[Fault] = []
-    held, held_by, start = data.held_out, None, None
+    held, held_by, start, wanted = data.held_out, None, None, ()
     if held is not None:
         faults += _name_faults("data.holdout", held.name, dataset, dims, sample_dims)
         if not faults:
             held_by = held.name
             try:
-                start = _start(held.start, held_by, dataset.variables[held_by])
+                variable = dataset.variables[held_by]
+                wanted = tuple(_like(value, held_by, variable) for value in held.values)
+                start = None if wanted else _start(held.start, held_by, variable)
             except ValueError as error:
                 faults.append(Fault("data.holdout", str(error)))
     groups = search.groups if search is not None else None
@@ -154,7 +163,8 @@ def make_keys(
         faults += _name_faults("search.cv.sorted_by", order, dataset, dims, sample_dims)
     if faults:
         return Keys(), faults
-    return Keys(held_by, groups, order, start, held is not None and held.reverse), faults
+    reverse = held is not None and held.reverse
+    return Keys(held_by, groups, order, start, reverse, wanted), faults
 
 
 def _name_faults(
@@ -195,7 +205,7 @@ def _own_order(dataset: xr.Dataset, sample_dims: Sequence[str]) -> tuple[str | N
 
 
 def _start(start: Any, name: str, variable: xr.Variable) -> Any:
-    """Return the first value that is held out in the variable's own type.
+    """Return the first value that is held out in the variable's own type; None of a mask.
 
     Raises
     ------
@@ -210,21 +220,32 @@ def _start(start: Any, name: str, variable: xr.Variable) -> Any:
                 "held out"
             )
         return None
+    if kind in "iuf" or holds_dates(variable):
+        return _like(start, name, variable)
+    raise ValueError(
+        f"'{name}' is of dtype {variable.dtype}; samples are held out by a mask, from a number or "
+        f"a date on, or by a list of values: {{{name}: [{start}]}}"
+    )
+
+
+def _like(value: Any, name: str, variable: xr.Variable) -> Any:
+    """Return a value of a spec in a variable's own type, or raise a `ValueError`."""
+    kind = variable.dtype.kind
     if kind in "iuf":
-        if isinstance(start, str):
-            raise ValueError(f"'{name}' holds numbers, but {start!r} is none")
-        return start
+        if isinstance(value, str):
+            raise ValueError(f"'{name}' holds numbers, but {value!r} is none")
+        return value
     if holds_dates(variable):
-        date = _DATE.fullmatch(start) if isinstance(start, str) else None
+        date = _DATE.fullmatch(value) if isinstance(value, str) else None
         try:
             if date is not None:
-                return np.datetime64(start) if kind == "M" else _date(date, first_of(variable))
+                return np.datetime64(value) if kind == "M" else _date(date, first_of(variable))
         except ValueError:  # such as 2019-02-30
             pass
-        raise ValueError(f"'{name}' holds dates, but {start!r} is none such as 2019-03-25")
-    raise ValueError(
-        f"'{name}' is of dtype {variable.dtype}; samples are held out by a number, a date or a mask"
-    )
+        raise ValueError(f"'{name}' holds dates, but {value!r} is none such as 2019-03-25")
+    if kind in "OSUT" and isinstance(value, str):
+        return value
+    raise ValueError(f"'{name}' is of dtype {variable.dtype}, and {value!r} is not")
 
 
 def _date(match: re.Match[str], like: Any) -> Any:
@@ -278,14 +299,18 @@ def holdout_faults(dataset: xr.Dataset, keys: Keys) -> Iterator[Fault]:
         seen |= set(np.unique(keys.held(values)).tolist())
         if seen == {True, False}:
             return
-        if values[keys.held_by].size:
+        if keys.start is not None and values[keys.held_by].size:
             lows.append(values[keys.held_by].min())
             highs.append(values[keys.held_by].max())
     what = "leaves no training samples" if True in seen else "holds nothing out"
     if not seen:
         why = f"'{keys.held_by}' has no values"
+    elif keys.values:
+        alike = "no value but" if (True in seen) ^ keys.reverse else "none of the values"
+        why = f"'{keys.held_by}' has {alike} {listed(map(_text, keys.values))}"
     elif keys.start is None:
-        why = f"'{keys.held_by}' is {str(highs[0]).lower()} everywhere"
+        alike = "true" if (True in seen) ^ keys.reverse else "false"
+        why = f"'{keys.held_by}' is {alike} everywhere"
     else:
         ends = " to ".join(_text(each) for each in (min(lows), max(highs)))
         why = f"'{keys.held_by}' goes from {ends}, and {_text(keys.start)} is where the cut is"

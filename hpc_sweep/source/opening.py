@@ -199,7 +199,8 @@ def _dimension_faults(source: Source) -> Iterator[Fault]:
             here, path = {str(dim) for dim in dataset[name].dims}, f"data.{key}.{index}"
             if not here & {*source.sample_dims}:
                 wanted = listed(source.sample_dims)
-                yield Fault(path, f"'{name}' lacks the sample dimension {wanted}")
+                same = "it is the same for all samples of a partition"
+                yield Fault(path, f"'{name}' lacks the sample dimension {wanted}: {same}")
             elif here - known:
                 more = listed(sorted(here - known))
                 yield Fault(
