@@ -103,7 +103,8 @@ class DataSpec(Section):
     )
     holdout: HoldoutWords | None = Field(
         None,
-        description='{time: "2019-03-25"}: no search sees samples from then on | {mask: name}; '
+        description='{time: "2019-03-25"}: no search sees samples from then on | '
+        "{time.year: [2017, 2019]}: these values | {mask: name}; "
         "reverse: true turns it round",
     )
     sample_weight: Name | None = Field(None, description="weighs samples in fits and scores")
