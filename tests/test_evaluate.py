@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -422,7 +423,10 @@ def test_a_scorer_that_gives_no_number(score: Any) -> None:
     assert all(text.startswith("split 0: ") for text in found.messages)
 
 
-@pytest.mark.parametrize("score", [1, np.float32(0.5), np.int64(3), np.array(0.25), np.inf])
+NUMBERS = [1, np.float32(0.5), np.int64(3), np.array(0.25), np.array([0.5]), np.inf]
+
+
+@pytest.mark.parametrize("score", [*NUMBERS, True, np.bool_(False), Fraction(1, 4)])
 def test_a_scorer_that_gives_some_number(score: Any) -> None:
     found = evaluate_with(lambda estimator, X, y: score, ["score"])
     assert not found.failed.any()

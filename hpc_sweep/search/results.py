@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from numbers import Number
 from typing import Any, overload
 
 import numpy as np
@@ -162,7 +164,8 @@ def numbers(scores: Any, metrics: Sequence[str]) -> Iterator[tuple[str, float | 
             yield metric, score
             continue
         if hasattr(score, "item"):
-            score = score.item()
-        if isinstance(score, bool) or not isinstance(score, (int, float)):
+            with contextlib.suppress(ValueError):  # of several elements
+                score = score.item()
+        if not isinstance(score, Number) or isinstance(score, complex):
             raise ValueError(f"the scorer gave {score!r} ({type(score).__name__}), not a number")
-        yield metric, float(score)
+        yield metric, float(score)  # type: ignore[arg-type]
