@@ -430,7 +430,7 @@ NUMBERS = [1, np.float32(0.5), np.int64(3), np.array(0.25), np.array([0.5]), np.
 def test_a_scorer_that_gives_some_number(score: Any) -> None:
     found = evaluate_with(lambda estimator, X, y: score, ["score"])
     assert not found.failed.any()
-    assert (found.scores["score"] == float(score)).all()
+    assert (found.scores["score"] == float(np.asarray(score).item())).all()
 
 
 def test_a_scorer_that_forgets_a_metric() -> None:
