@@ -6,7 +6,9 @@ from typing import Literal, get_args
 
 Outputs = Literal["joint", "separate"]
 Dtype = Literal["float64", "float32"]
-Strategy = Literal["grid", "random", "halving", "optuna", "incremental", "hyperband"]
+Strategy = Literal[
+    "grid", "random", "halving", "halving_random", "optuna", "incremental", "hyperband"
+]
 Engine = Literal["shared", "dask-ml"]
 Models = Literal["none", "on_demand"]
 JobPlace = Literal["worker_jobs", "one_job"]

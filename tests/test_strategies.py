@@ -24,6 +24,7 @@ from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import (
     HalvingGridSearchCV,
+    HalvingRandomSearchCV,
     KFold,
     ParameterGrid,
     ParameterSampler,
@@ -224,7 +225,8 @@ def test_a_grid_in_place_of_distributions(ours: Spec) -> None:
         (
             "rnadom",
             "strategy",
-            "one of grid, random, halving, optuna, incremental, hyperband; did you mean 'random'?",
+            "one of grid, random, halving, halving_random, optuna, incremental, hyperband; "
+            "did you mean 'random'?",
         ),
     ],
 )
@@ -307,6 +309,36 @@ def test_halving_numbers_are_those_of_scikit_learn(ours: Spec, data: Path, case:
             warnings.simplefilter("ignore")  # of one test sample there is no R²
             oracle.fit(X, y)
         compare(found, oracle, list(ParameterGrid(grid)), exact=estimator != RIDGE)
+
+
+def test_halving_of_drawn_candidates(ours: Spec, data: Path) -> None:
+    """They are scikit-learn's of the sweep's seed; it subsamples with the partition's."""
+    space = {"max_depth": {"scipy.stats.randint": [1, 9]}, "min_samples_leaf": [1, 2, 5]}
+    tree = {TREE: {"random_state": 0}}
+    ours["models"] = [{"estimator": tree, "param_distributions": space}]
+    ours["search"] |= {"strategy": "halving_random", "n_candidates": 7, "factor": 2, "seed": 5}
+    outcome = execute(load_spec(ours))
+    results = outcome.store.dataset().load()
+    bench = open_bench(str(outcome.store.path), load_spec(ours).model_dump_json())
+    candidates = [dict(candidate.params) for candidate in outcome.store.candidates]
+    model = DecisionTreeRegressor(random_state=0)
+    space["max_depth"] = randint(1, 9)
+    random = HalvingRandomSearchCV(model, space, n_candidates=7, factor=2, random_state=5)
+    for found, X, y in pixels(results, data):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of one test sample there is no R²
+            random.fit(X, y)
+        assert random.cv_results_["params"][: random.n_candidates_[0]] == candidates
+        place = [int((results[d] == found[d]).values.argmax()) for d in ("latitude", "longitude")]
+        seed = bench.seed(np.array(place))
+        lists = [{name: [value] for name, value in params.items()} for params in candidates]
+        oracle = HalvingGridSearchCV(
+            model, lists, cv=3, scoring="r2", factor=2, random_state=seed, min_resources="smallest"
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of one test sample there is no R²
+            oracle.fit(X, y)
+        compare(found, oracle, candidates, exact=True)
 
 
 def compare(found: xr.Dataset, oracle: Any, grid: list[Any], exact: bool) -> None:
@@ -670,6 +702,11 @@ def test_the_schema_tells_strategies_apart() -> None:
 ALL: dict[str, Any] = {
     "random": lambda spec: randomly(spec, SPACE, estimator=TREE),
     "halving": lambda spec: halving(spec, [{"estimator": TREE, "param_grid": DEPTHS}], factor=2),
+    "halving_random": lambda spec: {
+        **spec,
+        "models": [{"estimator": TREE, "param_distributions": SPACE}],
+        "search": {**spec["search"], "strategy": "halving_random", "n_candidates": 5},
+    },
     "halving-trees": lambda spec: halving(
         spec,
         [

@@ -10,6 +10,7 @@ from hpc_sweep.spec.holdout import Holdout
 from hpc_sweep.spec.loading import absolute, load_machine, load_spec
 from hpc_sweep.spec.partitions import BinsSpec, Wanted, wanted_axes
 from hpc_sweep.spec.search import (
+    HalvingRandomSpec,
     HalvingSpec,
     HyperbandSpec,
     IncrementalSpec,
@@ -37,6 +38,7 @@ __all__ = [
     "ChargeSpec",
     "ClusterSpec",
     "DataSpec",
+    "HalvingRandomSpec",
     "HalvingSpec",
     "Holdout",
     "HyperbandSpec",

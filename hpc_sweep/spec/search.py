@@ -144,6 +144,20 @@ class HalvingSpec(SearchSpec):
     )
 
 
+class HalvingRandomSpec(HalvingSpec):
+    """The same of settings drawn once, as `HalvingRandomSearchCV` does."""
+
+    space: ClassVar[str] = "param_distributions"
+
+    strategy: Literal["halving_random"]  # type: ignore[assignment]
+    n_candidates: Annotated[int, Field(ge=1)] = Field(
+        27, description="settings to draw of each model"
+    )
+    min_resources: Literal["exhaust", "smallest"] | Annotated[int, Field(ge=1)] = Field(
+        "smallest", description="of the first iteration; exhaust: so that the last one has most"
+    )
+
+
 class OptunaSpec(SearchSpec):
     """A study of Optuna in each partition."""
 
@@ -218,6 +232,7 @@ Search = Annotated[
     Annotated[GridSpec, Tag("grid")]
     | Annotated[RandomSpec, Tag("random")]
     | Annotated[HalvingSpec, Tag("halving")]
+    | Annotated[HalvingRandomSpec, Tag("halving_random")]
     | Annotated[OptunaSpec, Tag("optuna")]
     | Annotated[IncrementalSpec, Tag("incremental")]
     | Annotated[HyperbandSpec, Tag("hyperband")],

@@ -19,7 +19,7 @@ from hpc_sweep.strategies.exchange import (
     Unsearchable,
 )
 from hpc_sweep.strategies.grid import Grid
-from hpc_sweep.strategies.halving import Halving
+from hpc_sweep.strategies.halving import Halving, HalvingRandom
 from hpc_sweep.strategies.incremental import Hyperband, Incremental
 from hpc_sweep.strategies.optuna import Optuna
 from hpc_sweep.strategies.random import Random
@@ -28,6 +28,7 @@ STRATEGIES: Mapping[str, type[Strategy]] = {
     "grid": Grid,
     "random": Random,
     "halving": Halving,
+    "halving_random": HalvingRandom,
     "optuna": Optuna,
     "incremental": Incremental,
     "hyperband": Hyperband,

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from hpc_sweep.candidates import Candidate
 from hpc_sweep.errors import Fault
 from hpc_sweep.estimators import build_estimator, is_classifier
-from hpc_sweep.spec import HalvingSpec, ModelSpec, SearchSpec
+from hpc_sweep.spec import HalvingRandomSpec, HalvingSpec, ModelSpec, SearchSpec, SweepSpec
 from hpc_sweep.strategies.base import Strategy
 from hpc_sweep.strategies.exchange import (
     NAN,
@@ -30,6 +30,7 @@ from hpc_sweep.strategies.exchange import (
     Splits,
     Unsearchable,
 )
+from hpc_sweep.strategies.random import Random, drawn_once
 
 SAMPLES = "n_samples"
 
@@ -102,10 +103,11 @@ class Halving(Strategy):
             text = f"is needed: how much {search.resource} the last iteration may have"
             yield Fault("search.max_resources", text)
         for place, model in models.items():
-            grids = model.param_grid if isinstance(model.param_grid, list) else [model.param_grid]
-            if any(search.resource in grid for grid in grids):
-                text = "is the resource of the search, so a grid cannot set it"
-                yield Fault(f"{place}.param_grid.{search.resource}", text)
+            space = getattr(model, search.space)
+            spaces = space if isinstance(space, list) else [space]
+            if any(search.resource in each for each in spaces):
+                text = "is the resource of the search, so no candidate can set it"
+                yield Fault(f"{place}.{search.space}.{search.resource}", text)
             try:
                 known = build_estimator(model.estimator, model.pipeline).get_params(deep=True)
             except Exception:  # noqa: S112, a fault of the model, told elsewhere
@@ -277,6 +279,21 @@ class Halving(Strategy):
         return self._with_resource(
             self.candidates[row], int(at("n_resources")[at("last_iteration")[row]])
         )
+
+
+class HalvingRandom(Halving):
+    """The same of settings drawn once, all partitions having the same."""
+
+    @classmethod
+    def faults(cls, search: SearchSpec, models: Mapping[str, ModelSpec]) -> Iterable[Fault]:
+        """Yield distributions that cannot be drawn from, too."""
+        yield from super().faults(search, models)
+        yield from Random.faults(search, models)
+
+    @classmethod
+    def draw(cls, spec: SweepSpec, before: Strategy | None = None) -> tuple[Candidate, ...]:
+        """Draw the candidates with the sweep's seed; a store that has some keeps them."""
+        return drawn_once(spec, cast(HalvingRandomSpec, spec.search).n_candidates, before)
 
 
 class _Results:

@@ -21,13 +21,12 @@ from hpc_sweep.spec import (
     HyperbandSpec,
     IncrementalSpec,
     ModelSpec,
-    RandomSpec,
     SearchSpec,
     SweepSpec,
 )
 from hpc_sweep.strategies.base import Strategy
 from hpc_sweep.strategies.exchange import NAN, Array, Partition, Request, Search, Training
-from hpc_sweep.strategies.random import Random
+from hpc_sweep.strategies.random import Random, drawn_once
 
 
 @dataclass(frozen=True)
@@ -81,11 +80,7 @@ class Incremental(Strategy):
     @classmethod
     def draw(cls, spec: SweepSpec, before: Strategy | None = None) -> tuple[Candidate, ...]:
         """Draw the candidates as a random search does; a store that has some keeps them."""
-        if before is not None:
-            return before.candidates
-        count = cls._n_settings(spec.search)
-        search = RandomSpec(strategy="random", n_iter=count, seed=spec.search.seed)
-        return Random.draw(spec.model_copy(update={"search": search}))
+        return drawn_once(spec, cls._n_settings(spec.search), before)
 
     @classmethod
     def faults(cls, search: SearchSpec, models: Mapping[str, ModelSpec]) -> Iterable[Fault]:

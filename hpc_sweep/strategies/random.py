@@ -60,6 +60,14 @@ class Random(Grid):
         return tuple(each for index, each in enumerate(found) if index not in again)
 
 
+def drawn_once(spec: SweepSpec, count: int, before: Strategy | None) -> tuple[Candidate, ...]:
+    """Draw settings of each model as a random search does; a store that has some keeps them."""
+    if before is not None:
+        return before.candidates
+    search = RandomSpec(strategy="random", n_iter=count, seed=spec.search.seed)
+    return Random.draw(spec.model_copy(update={"search": search}))
+
+
 def _sample(model: Mapping[str, Any], search: RandomSpec) -> list[Params]:
     """Draw ``n_iter`` settings of a model."""
     from sklearn.model_selection import ParameterSampler

@@ -22,14 +22,10 @@ from sklearn.preprocessing import StandardScaler
 
 from hpc_sweep.search.rules.base import Data, Fitted, Rule
 from hpc_sweep.search.rules.measures import Measure, Residuals, measures_of
-from hpc_sweep.search.rules.normal import (
+from hpc_sweep.search.rules.normal import Floats, Moments, Problems, gathered, moments
+from hpc_sweep.search.rules.systems import (
     LARGEST_RATIO,
     LARGEST_RATIO_SVD,
-    Floats,
-    Moments,
-    Problems,
-    gathered,
-    moments,
     principal_ridge,
     ridge,
 )
@@ -247,13 +243,20 @@ class _Batch:
             Whether to 1e-9.
         """
         form = self.form
-        found = moments(problems, n_features, centred=form.centred, scaled=bool(form.scaler))
+        found = moments(
+            problems,
+            n_features,
+            centred=form.centred,
+            scaled=bool(form.scaler),
+            intercept=form.fit_intercept,
+        )
         n_kept = np.where(self.kept, self.kept, n_features)
         if form.pca is None:
             ratio = LARGEST_RATIO_SVD if form.svd else LARGEST_RATIO
             w, sound = ridge(found, self.alphas, ratio)
         else:
-            w, sound = principal_ridge(found, self.alphas, n_kept)
+            shifted = form.scaler is None
+            w, sound = principal_ridge(found, self.alphas, n_kept, shifted=shifted)
             sound &= self._exact(problems.train.count, n_features, n_kept)
         if form.cutoff:
             sound &= _none_dropped(found, form.cutoff, n_kept)

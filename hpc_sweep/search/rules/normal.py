@@ -18,24 +18,13 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
-LARGEST_CONDITION = 1e5
-"""Of a scaled system: above, two ways to solve it may differ by more than 1e-9."""
+NEARLY_CONSTANT = 1e-9
+"""A column whose variance is less than this times its squared mean: centring it loses so many
+digits that two ways to do it differ."""
 
-LARGEST_RATIO = 1e14
-"""Of two variances of features: above, scikit-learn's Cholesky warns."""
-
-LARGEST_RATIO_SVD = 1e12
-"""Above, scikit-learn's singular values are wrong by more than 1e-9."""
-
-CONSTANT = 1e-31
-"""A column whose variance is less than this times its squared mean is constant.
-
-So it is to scikit-learn's scaler too, of any two samples: it takes the square of their number
-times the machine's precision.
-"""
-
-NEARLY_CONSTANT = 1e-11
-"""Below this, centring loses so many digits that two ways to do it differ."""
+HARMLESS = 450.0
+"""Ratio of means to deviations up to which the best condition is the only limit: what centring
+leaves of the means is so small that a condition multiplies it to less than 1e-9."""
 
 FAR_OFF = 1e4
 """Of squares about a partition's mean to those about a split's own: above, the latter, which
@@ -43,9 +32,6 @@ are made of the former, lose too many digits."""
 
 WIDTH = 32
 """Widths are multiples of this, so that splits of similar sizes go together."""
-
-ELEMENTWISE = 16
-"""Up to so many features systems are solved element by element over all splits."""
 
 CHUNK_BYTES = 4 * 2**20
 """So much is gathered at once: it should stay in the processor's cache."""
@@ -190,6 +176,10 @@ class Moments:
         Standard deviations, or 1.
     sound : ndarray of bool, shape (n_splits,)
         Whether no column is so nearly constant, or so far off, that digits are lost.
+    strain : ndarray of float64, shape (n_splits,)
+        What conditions are multiplied by before they are compared with the largest one.
+    squared_means : ndarray of float64, shape (n_splits,)
+        Sum over features and samples, of what is shifted.
     """
 
     mean: Floats
@@ -197,9 +187,13 @@ class Moments:
     Xy: Floats
     scale: Floats
     sound: NDArray[np.bool_]
+    strain: Floats
+    squared_means: Floats
 
 
-def moments(problems: Problems, n_features: int, *, centred: bool, scaled: bool) -> Moments:
+def moments(
+    problems: Problems, n_features: int, *, centred: bool, scaled: bool, intercept: bool
+) -> Moments:
     """Return the moments of splits; constant features are zero in them.
 
     Parameters
@@ -212,6 +206,8 @@ def moments(problems: Problems, n_features: int, *, centred: bool, scaled: bool)
         Whether about the means of the training samples.
     scaled : bool
         Whether features are divided by their standard deviation.
+    intercept : bool
+        Whether targets lose their means too.
     """
     Z, count = problems.train.Z, problems.train.count
     products = np.matmul(Z.transpose(0, 2, 1), Z)
@@ -223,165 +219,38 @@ def moments(problems: Problems, n_features: int, *, centred: bool, scaled: bool)
         about = about - sums[:, :, np.newaxis] * mean[:, np.newaxis, :]
     XX, Xy = about[:, :n_features, :n_features], about[:, :n_features, n_features:]
     squares = np.einsum("sii->si", about)
-    raw = (problems.shift + mean) ** 2 * count[:, np.newaxis]
+    if not centred:  # of targets without deviations predictions lose digits too
+        squares = squares.copy()
+        squares[:, n_features:] -= (sums**2 / count[:, np.newaxis])[:, n_features:]
+    raw = (problems.shift + sums / count[:, np.newaxis]) ** 2 * count[:, np.newaxis]
     clear = squares > NEARLY_CONSTANT * raw
-    clear &= squares * FAR_OFF > np.einsum("sii->si", products[:, 1:, 1:])
-    constant = (squares <= CONSTANT * raw)[:, :n_features]
-    clear[:, :n_features] |= constant
+    if centred:
+        clear &= squares * FAR_OFF > np.einsum("sii->si", products[:, 1:, 1:])
+    constant = _constant(problems.train, ~clear[:, :n_features])
+    clear[:, :n_features] |= constant & (intercept or not centred)
     sound = clear.all(axis=1)
     sound &= np.isfinite(products).all(axis=(1, 2)) & (count > n_features)
-    kept, squares = ~constant, squares[:, :n_features]
-    scale = np.ones_like(squares)
+    kept = ~constant
+    scale = np.ones_like(XX[:, 0])
     if scaled:
-        scale = np.where(kept, np.sqrt(squares / count[:, np.newaxis]), 1.0)
+        scale = np.where(kept, np.sqrt(squares[:, :n_features] / count[:, np.newaxis]), 1.0)
     factor = kept / scale
     XX = XX * factor[:, :, np.newaxis] * factor[:, np.newaxis, :]
     Xy = Xy * factor[:, :, np.newaxis]
-    return Moments(mean, XX, Xy, scale, sound)
+    known = clear & (squares > 0)
+    far = np.sqrt(np.divide(raw, squares, out=np.zeros_like(raw), where=known))
+    strain = far[:, :n_features].max(axis=1) if centred else np.ones(len(Z))
+    if not intercept:  # features that are not quite centred meet targets that are not at all
+        strain = strain * np.maximum(1.0, far[:, n_features:].max(axis=1))
+    strain = np.maximum(1.0, strain / HARMLESS)
+    return Moments(mean, XX, Xy, scale, sound, strain, raw[:, :n_features].sum(axis=1))
 
 
-def ridge(found: Moments, alphas: Floats, largest_ratio: float) -> tuple[Floats, NDArray[np.bool_]]:
-    """Solve ``(XX + alpha I) w = Xy`` for all alphas.
-
-    Systems are scaled to a diagonal of ones and solved by Cholesky's or Gauss's elimination.
-
-    Parameters
-    ----------
-    found : Moments
-        Of the splits.
-    alphas : ndarray of float64, shape (n_alphas,)
-        Penalties.
-    largest_ratio : float
-        Of two elements of a diagonal; beyond it scikit-learn, which does not scale, warns or
-        is itself wrong by more than 1e-9.
-
-    Returns
-    -------
-    w : ndarray, shape (n_splits, n_alphas, n_features, n_targets)
-        Coefficients of scaled features.
-    sound : ndarray of bool, shape (n_splits, n_alphas)
-        Whether the condition is good enough for them to be right to 1e-9.
-    """
-    n_features = found.XX.shape[1]
-    squares = np.einsum("sii->si", found.XX)
-    diagonals = squares[:, np.newaxis] + alphas[:, np.newaxis]
-    d = 1 / np.sqrt(diagonals)
-    possible = diagonals.max(axis=2) < largest_ratio * diagonals.min(axis=2)
-    possible &= found.sound[:, np.newaxis] & np.isfinite(d).all(axis=2)
-    if n_features <= ELEMENTWISE:
-        w, determinant = _elementwise(found, d)
-        # the smallest eigenvalue of a matrix with ones on its diagonal is at least det / e
-        sound = possible & (determinant > np.e * n_features / LARGEST_CONDITION)
-        return w, sound | _well_conditioned(found, d, possible & ~sound)
-    weakest = np.zeros_like(possible)
-    weakest[:, np.argmin(alphas)] = possible[:, np.argmin(alphas)]
-    # a larger penalty makes no condition worse
-    enough = np.asarray(_well_conditioned(found, d, weakest).any(axis=1))
-    sound = possible & enough[:, np.newaxis]
-    sound |= _well_conditioned(found, d, possible & ~sound)
-    systems = _scaled_systems(found, d)
-    systems[~sound] = np.eye(n_features)
-    w = np.linalg.solve(systems, found.Xy[:, np.newaxis] * d[..., np.newaxis])
-    return w * d[..., np.newaxis], sound
-
-
-def _well_conditioned(found: Moments, d: Floats, asked: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return which of the systems that are asked for are, by their eigenvalues."""
-    answer = np.zeros_like(asked)
-    if asked.any():
-        split, alpha = np.nonzero(asked)
-        values = np.linalg.eigvalsh(_scaled_systems(found, d, split, alpha))
-        answer[split, alpha] = values[:, -1] < LARGEST_CONDITION * values[:, 0]
-    return answer
-
-
-def _scaled_systems(
-    found: Moments, d: Floats, split: Any = slice(None), alpha: Any = slice(None)
-) -> Floats:
-    """Return systems with ones on their diagonals: all, or some pairs of split and alpha."""
-    one_each = not isinstance(split, slice)
-    factors = d[split, alpha]
-    XX = found.XX[split] if one_each else found.XX[:, np.newaxis]
-    systems: Floats = XX * factors[..., :, np.newaxis] * factors[..., np.newaxis, :]
-    diagonal = np.arange(systems.shape[-1])
-    systems[..., diagonal, diagonal] = 1.0
-    return systems
-
-
-def _elementwise(found: Moments, d: Floats) -> tuple[Floats, Floats]:
-    """Return solutions and determinants by Cholesky, element by element over all systems."""
-    n_splits, n_alphas, size = d.shape
-    factors = np.ascontiguousarray(np.moveaxis(d, 2, 0))
-    determinant = np.ones((n_splits, n_alphas))
-    lower: list[list[Floats]] = [[] for _ in range(size)]
-    inverse: list[Floats] = []
-    for j in range(size):
-        pivot = np.ones((n_splits, n_alphas))
-        for k in range(j):
-            pivot -= lower[j][k] * lower[j][k]
-        determinant *= np.maximum(pivot, 0.0)
-        inverse.append(1 / np.sqrt(pivot))
-        for i in range(j + 1, size):
-            entry = found.XX[:, i, j, np.newaxis] * factors[i] * factors[j]
-            for k in range(j):
-                entry -= lower[i][k] * lower[j][k]
-            lower[i].append(entry * inverse[j])
-    n_targets = found.Xy.shape[2]
-    w = np.empty((n_splits, n_alphas, size, n_targets))
-    for target in range(n_targets):
-        x: list[Floats] = []
-        for i in range(size):
-            value = found.Xy[:, i, target, np.newaxis] * factors[i]
-            for k in range(i):
-                value -= lower[i][k] * x[k]
-            x.append(value * inverse[i])
-        for i in reversed(range(size)):
-            for k in range(i + 1, size):
-                x[i] -= lower[k][i] * x[k]
-            x[i] *= inverse[i]
-            np.multiply(x[i], factors[i], out=w[:, :, i, target])
-    return w, determinant
-
-
-def principal_ridge(
-    found: Moments, alphas: Floats, kept: Indices
-) -> tuple[Floats, NDArray[np.bool_]]:
-    """Solve ridge regressions on the first principal components of features.
-
-    Parameters
-    ----------
-    found : Moments
-        About the means.
-    alphas : ndarray of float64, shape (n_candidates,)
-        Penalties.
-    kept : ndarray of intp, shape (n_candidates,)
-        How many components are kept.
-
-    Returns
-    -------
-    w : ndarray, shape (n_splits, n_candidates, n_features, n_targets)
-        Coefficients of scaled features.
-    sound : ndarray of bool, shape (n_splits, n_candidates)
-        Whether components and coefficients are right to 1e-9: neighbouring variances are
-        apart where components are cut off.
-    """
-    n_features = found.XX.shape[1]
-    usable = found.sound[:, np.newaxis, np.newaxis]
-    values, vectors = np.linalg.eigh(np.where(usable, found.XX, 0.0))
-    values, vectors = values[:, ::-1], vectors[:, :, ::-1]
-    projected = np.matmul(vectors.transpose(0, 2, 1), found.Xy)
-    penalised = values[:, np.newaxis] + alphas[:, np.newaxis]
-    inside = np.arange(n_features) < kept[:, np.newaxis]
-    weights = np.where(inside, 1 / penalised, 0.0)
-    coefficients = projected[:, :, np.newaxis] * weights.transpose(0, 2, 1)[..., np.newaxis]
-    shape = coefficients.shape
-    w = np.matmul(vectors, coefficients.reshape(*shape[:2], -1)).reshape(shape)
-    largest = values[:, :1]
-    behind = np.concatenate([values, np.full_like(largest, -np.inf)], axis=1)
-    last = np.minimum(kept, n_features) - 1
-    gap = behind[:, last] - behind[:, last + 1]
-    sound = np.array(gap * LARGEST_CONDITION > largest)
-    sound &= found.sound[:, np.newaxis]
-    sound &= kept <= n_features
-    sound &= penalised[:, np.arange(len(last)), last] * LARGEST_CONDITION > largest
-    return w.transpose(0, 2, 1, 3), sound
+def _constant(side: Side, asked: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which features that are asked for are the same in all samples, to the last bit."""
+    constant = np.zeros_like(asked)
+    (splits,) = np.nonzero(asked.any(axis=1))
+    for split in splits:
+        values = side.Z[split, : int(side.count[split]), 1 : 1 + asked.shape[1]]
+        constant[split] = (values == values[0]).all(axis=0)
+    return constant & asked
