@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -183,6 +184,39 @@ def test_hard_numbers(name: str, estimator: Any, grid: Any) -> None:
         np.testing.assert_allclose(scores, expected, rtol=1e-9, atol=1e-9 * size, equal_nan=True)
     assert both[0].failed.tolist() == both[1].failed.tolist()
     assert both[0].messages == both[1].messages
+
+
+METRICS = ["r2", "explained_variance", "neg_mean_squared_error"]
+FAR: dict[str, tuple[Any, Callable[[Array, Array], tuple[Array, Array]]]] = {
+    "noise about a level in a split": (
+        make_pipeline(PCA(), Ridge(1e-4, fit_intercept=False)),
+        lambda X, y: (np.where(np.arange(len(X)) < 30, 4, 1)[:, None] / 3 + 2e-9 * X[:, :1], y),
+    ),
+    "a target far off its fit": (
+        Ridge(1e-6, fit_intercept=False, solver="svd"),
+        lambda X, y: (1.5 + 2e-12 * X[:, :1], 1e10 + 0.01 * X[:, 0] + 0.02 * y),
+    ),
+    "components of what is far off": (
+        make_pipeline(PCA(2), LinearRegression()),
+        lambda X, y: (X / X.std(axis=0) + [1e4, 0, 0, 0, 0], y),
+    ),
+    "a target that is not centred": (
+        make_pipeline(StandardScaler(), Ridge(1e-6, fit_intercept=False)),
+        lambda X, y: (X[:, :1] + 5e-2 * X - 1e3, 1e4 + y),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAR)
+def test_levels_that_hide_digits(name: str) -> None:
+    """Means are so large beside deviations that two ways to subtract them differ."""
+    estimator, made = FAR[name]
+    for seed, metric in itertools.product(range(5), METRICS):
+        rng = np.random.default_rng(seed)
+        X, y = made(rng.normal(size=(90, 5)), rng.normal(size=90))
+        found = case(estimator, {}, (), scoring=metric)
+        both = (evaluated(found, X, y, **how).scores["score"] for how in ({}, {"rules": ()}))
+        np.testing.assert_allclose(*both, rtol=1e-9, atol=1e-9)
 
 
 def test_a_constant_is_predicted_to_the_last_bit_or_not() -> None:

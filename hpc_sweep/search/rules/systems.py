@@ -18,7 +18,7 @@ LARGEST_RATIO = 1e14
 LARGEST_RATIO_SVD = 1e12
 """Above, scikit-learn's singular values are wrong by more than 1e-9."""
 
-TURNED = 0.1
+TURNED = 0.01
 """Of squared means to variances, so much of the ratio counts against the gap between components:
 scikit-learn subtracts means from products, not from features."""
 
