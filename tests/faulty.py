@@ -46,6 +46,21 @@ class Faulty(RegressorMixin, BaseEstimator):
         return np.full(len(X), self.mean_)
 
 
+class Renaming(Faulty):
+    """Puts `other` in the place of `path` where the first feature has mean above 0."""
+
+    def __init__(self, path: str = "", other: str = "") -> None:
+        self.path = path
+        self.other = other
+
+    def fit(self, X: Any, y: Any) -> Renaming:
+        if X[:, 0].mean() > 0 and Path(self.other).exists():
+            Path(self.path).rename(f"{self.path}.before")
+            Path(self.other).rename(self.path)
+        self.mean_ = y.mean()
+        return self
+
+
 class Counted(RegressorMixin, BaseEstimator):
     """Predicts the mean, notes each fit where the environment says so, and hangs as number 9."""
 

@@ -404,6 +404,16 @@ def test_faults(store: str, case: str) -> None:
     assert words in refused(store, partition_by)
 
 
+def test_labels_that_cannot_be_read(tmp_path: Path, data: xr.Dataset) -> None:
+    path = changed(tmp_path, data)
+    for chunk in ("zone/c/0/0", "is_day/c/0"):
+        (Path(path) / chunk).write_bytes(b"damaged")
+    assert "chunk 0.0 of 'zone' is damaged" in refused(path, "zone")
+    held_out = opened(path, "y", holdout={"mask": "is_day"}).holdout_faults()
+    with pytest.raises(SpecError, match="chunk 0 of 'is_day' is damaged"):
+        next(held_out)
+
+
 def test_labels_that_are_all_missing(tmp_path: Path, data: xr.Dataset) -> None:
     path = changed(tmp_path, data, none=("x", np.full(10, np.nan)))
     assert "all its labels are missing" in refused(path, "none")

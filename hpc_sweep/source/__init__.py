@@ -2,6 +2,7 @@
 
 from hpc_sweep.source.copy import Copy, find_copy
 from hpc_sweep.source.gathering import CopiedSource, copied_source
+from hpc_sweep.source.marks import Watch
 from hpc_sweep.source.opening import open_source
 from hpc_sweep.source.pairs import PairSource
 from hpc_sweep.source.samples import Samples
@@ -17,6 +18,7 @@ __all__ = [
     "Samples",
     "Slab",
     "Source",
+    "Watch",
     "Window",
     "copied_source",
     "copying_s",

@@ -13,6 +13,7 @@ from xarray.groupers import TimeResampler
 
 from hpc_sweep.errors import Fault, listed, nearest
 from hpc_sweep.partitions import Axis, plain_label
+from hpc_sweep.source.damage import loaded
 from hpc_sweep.spec import OWN_NAMES, BinsSpec, Wanted
 
 DATE_PARTS = (
@@ -101,10 +102,10 @@ def _axis(wanted: Wanted, dataset: xr.Dataset) -> Axis:
 def _values(name: str, dataset: xr.Dataset) -> xr.DataArray:
     """Return a coordinate or variable, or a part of a date such as ``time.hour``."""
     if name in dataset.variables:
-        return dataset[name]
+        return loaded(dataset[name])
     base, dot, part = name.rpartition(".")
     if dot and base in dataset.variables:
-        return date_part(dataset[base], part)
+        return date_part(loaded(dataset[base]), part)
     known = [*map(str, dataset.sizes), *map(str, dataset.variables)]
     hint = nearest(name, known) or f"; its dimensions are {listed(dataset.sizes)}"
     raise Refusal(f"'{name}' is no dimension of the data set, and no variable with labels{hint}")

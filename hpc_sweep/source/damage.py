@@ -1,4 +1,4 @@
-"""Which chunk it was that could not be read."""
+"""What cannot be read: which chunk it was."""
 
 from __future__ import annotations
 
@@ -6,8 +6,35 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
+import dask
 import numpy as np
 import xarray as xr
+
+from hpc_sweep.errors import Fault, SpecError, disk_cause, disk_error
+
+_WHOLE: Mapping[str, Any] = {}
+
+
+def loaded(array: xr.DataArray, box: Mapping[str, slice] = _WHOLE) -> xr.DataArray:
+    """Return what planning needs of a variable, such as labels, in memory.
+
+    Raises
+    ------
+    SpecError
+        When a chunk is damaged.
+    DiskError
+        When the disk fails.
+    """
+    try:
+        # a Dask array of a loader must not be computed by the cluster that the task runs on
+        with dask.config.set(scheduler="synchronous"):
+            return array.isel(box, missing_dims="ignore").compute()
+    except Exception as error:  # decoders of damaged chunks raise all kinds
+        cause = disk_cause(error)
+        if cause is not None:
+            raise disk_error(cause, str(array.name), "read") from error
+        text = named_damage(str(array.name), array.variable, box, error)
+        raise SpecError([Fault("data.store", text)]) from error
 
 
 def named_damage(name: str, variable: xr.Variable, box: Mapping[str, Any], error: Exception) -> str:

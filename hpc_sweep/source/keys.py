@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from hpc_sweep.errors import Fault, listed, nearest
 from hpc_sweep.source.axes import Refusal, date_part, first_of, holds_dates
+from hpc_sweep.source.damage import loaded
 from hpc_sweep.source.samples import Samples
 from hpc_sweep.spec import DataSpec, SearchSpec
 from hpc_sweep.spec.search import ONE_GROUP_OUT
@@ -270,7 +271,7 @@ def blocks(dataset: xr.Dataset, names: Sequence[str]) -> Iterator[Values]:
     ranges = [range(0, size, steps[dim]) for dim, size in sizes.items()]
     for corner in itertools.product(*ranges):
         box = {d: slice(at, at + steps[d]) for d, at in zip(sizes, corner, strict=True)}
-        parts = xr.broadcast(*(array.isel(box, missing_dims="ignore") for array in arrays))
+        parts = xr.broadcast(*(loaded(array, box) for array in arrays))
         found = {str(part.name): part.values.ravel() for part in parts}
         there = ~lacking(found)
         yield {name: values[there] for name, values in found.items()}

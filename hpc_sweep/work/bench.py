@@ -17,7 +17,7 @@ from hpc_sweep.errors import StoreError
 from hpc_sweep.estimators import is_classifier
 from hpc_sweep.partitions import Label, partition_labels
 from hpc_sweep.search import Evaluator, Model, Splits, build_models, setting_of
-from hpc_sweep.source import Source, find_copy, open_source
+from hpc_sweep.source import Source, Watch, find_copy, open_source
 from hpc_sweep.spec import SweepSpec
 from hpc_sweep.store import Store
 from hpc_sweep.strategies import Request, Strategy
@@ -42,13 +42,16 @@ class Bench:
         By model.
     groups : ndarray, shape (n_splits,), or None
         Those that splits are named after.
+    watch : Watch
+        Notices that the input changes.
     """
 
     store: Store
     source: Source
     models: tuple[Model, ...]
     splits: tuple[Splits, ...]
-    groups: NDArray[Any] | None = None
+    groups: NDArray[Any] | None
+    watch: Watch
     _evaluators: dict[Hashable, Evaluator] = field(default_factory=dict)
 
     @property
@@ -60,6 +63,16 @@ class Bench:
     def has_classifier(self) -> bool:
         """Whether any model is one."""
         return any(is_classifier(model.estimator) for model in self.models)
+
+    def check_source(self) -> None:
+        """Raise a `StoreError` when the data is no longer what the store was made of."""
+        if self.watch.changed():
+            raise StoreError(
+                f"{self.source.data.origin} changed while the sweep read it: its metadata or "
+                f"coordinates are no longer those that {self.store.path} was made of. What was "
+                "done before is kept: put the data back and run the same command again, or name "
+                "another output.store"
+            )
 
     def labels(self, partition: NDArray[np.intp]) -> dict[str, Label]:
         """Return the labels of a partition."""
@@ -118,4 +131,4 @@ def open_bench(store: str, spec_text: str, revision: int = 0) -> Bench:
         message = f"{spec.data.origin} is not the data that {opened.path} was made of"
         hint = "; a loader returns the same each time" if spec.data.loader else ""
         raise StoreError(message + hint)
-    return Bench(opened, source, models, splits, groups)
+    return Bench(opened, source, models, splits, groups, Watch(source, spec.search))

@@ -263,7 +263,8 @@ def _guarded(
 def leave(
     context: Context, bench: Bench, unit: Unit, part: Part, begin: float, worker: str
 ) -> Receipt:
-    """Write a part and return its receipt."""
+    """Write a part and return its receipt, if it was made of the sweep's data."""
+    bench.check_source()
     with group_access(context.for_group):
         name = write_part(bench.store.run.parts, bench.store.header.id, unit, part)
     return Receipt(
