@@ -16,6 +16,9 @@ from hpc_sweep.errors import Fault, listed, nearest
 NON_FINITE = ("inf", "-inf", "nan")
 """How a spec writes the numbers that JSON has not."""
 
+MANY_SAMPLES = 1_000_000
+"""Whether a splitter splits more than these is tried with these first."""
+
 Step = str | Mapping[str, Mapping[str, Any] | None]
 
 
@@ -187,6 +190,23 @@ def made_up(n_samples: int, groups: Any = None) -> tuple[Any, ...]:
 
     more = () if groups is None else (groups,)
     return np.zeros((n_samples, 1)), np.zeros(n_samples, dtype=int), *more
+
+
+def split_error(splitter: Any, n_samples: int, groups: Any = None) -> ValueError | None:
+    """Return what a splitter says of so many samples, or None where it splits them.
+
+    It makes as many indices, so of many it is tried with fewer first.
+    """
+    error = None
+    fewer = min(n_samples, MANY_SAMPLES) if groups is None else n_samples
+    for tried in dict.fromkeys((fewer, n_samples)):
+        try:
+            next(iter(splitter.split(*made_up(tried, groups))))
+        except ValueError as raised:
+            error = raised
+        else:
+            return None
+    return error
 
 
 def count_splits(splitter: Any, n_samples: int, groups: Any = None) -> int:

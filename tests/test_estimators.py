@@ -11,7 +11,13 @@ import pytest
 from sklearn.base import clone
 from sklearn.ensemble import BaggingRegressor
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.model_selection import KFold, RepeatedKFold, StratifiedKFold, TimeSeriesSplit
+from sklearn.model_selection import (
+    KFold,
+    LeaveOneGroupOut,
+    RepeatedKFold,
+    StratifiedKFold,
+    TimeSeriesSplit,
+)
 from sklearn.pipeline import Pipeline
 from sklearn.svm import SVR
 
@@ -27,6 +33,7 @@ from hpc_sweep.estimators import (
     is_classifier,
     needs_target,
     parameter_value,
+    split_error,
 )
 
 RIDGE = "sklearn.linear_model.Ridge"
@@ -331,6 +338,23 @@ def test_splitters_by_class() -> None:
     assert count_splits(repeated, 20) == 10
     one_out = build_splitter({"class": f"{SELECTION}LeaveOneOut"}, False)
     assert count_splits(one_out, 17) == 17
+
+
+def test_whether_many_samples_split_is_tried_with_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hpc_sweep.estimators.MANY_SAMPLES", 10)
+    asked = []
+
+    class Noting(KFold):
+        def split(self, X: Any, y: Any = None, groups: Any = None) -> Any:
+            asked.append(len(X))
+            return super().split(X, y, groups)
+
+    assert split_error(Noting(3), 10**6) is None
+    assert asked == [10]
+    assert split_error(TimeSeriesSplit(2, test_size=40), 200) is None, "ten are too few for it"
+    assert "n_splits=3 greater" in str(split_error(KFold(3), 2))
+    assert split_error(LeaveOneGroupOut(), 2, np.array(["a", "b"])) is None
+    assert "2 unique groups" in str(split_error(LeaveOneGroupOut(), 1, np.array(["a"])))
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ class JobState:
     left_s: float | None = None
 
     def __str__(self) -> str:
-        return f"{self.state} ({self.reason})" if self.reason else self.state
+        return self.state if self.reason in ("", "None") else f"{self.state} ({self.reason})"
 
 
 class Queue(abc.ABC):

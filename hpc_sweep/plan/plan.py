@@ -340,21 +340,32 @@ def _memory(reading: Reading, partitions: int, persisted: int = 0) -> int:
 
 
 def _too_large(workload: Workload, memory: int, limit: int) -> str:
-    parts = {
-        f"the interpreter and its libraries, {format_bytes(BASELINE_BYTES)}": BASELINE_BYTES,
-        f"the source's chunks of {format_bytes(workload.chunk_bytes)}, decoded": (
-            2 * workload.chunk_bytes
+    smaller = "cut the data into smaller partitions"
+    parts = [
+        (
+            BASELINE_BYTES,
+            f"the interpreter and its libraries, {format_bytes(BASELINE_BYTES)}",
+            "start fewer workers on a node",
         ),
-        f"one partition's arrays of {format_bytes(workload.arrays_bytes)}, copied by fits": (
-            4 * workload.arrays_bytes
+        (
+            2 * workload.chunk_bytes,
+            f"the source's chunks of {format_bytes(workload.chunk_bytes)}, decoded",
+            "give the data smaller chunks",
         ),
-        f"one partition's splits of {format_bytes(workload.splits_bytes)}, copied too": (
-            4 * workload.splits_bytes
+        (
+            4 * workload.arrays_bytes,
+            f"one partition's arrays of {format_bytes(workload.arrays_bytes)}, copied by fits",
+            f"{smaller}, or train it block by block (search.strategy: incremental or hyperband)",
         ),
-    }
-    largest = max(parts, key=lambda part: parts[part])
+        (
+            4 * workload.splits_bytes,
+            f"one partition's splits of {format_bytes(workload.splits_bytes)}, copied too",
+            f"{smaller}, or make fewer splits (search.cv)",
+        ),
+    ]
+    _, largest, remedy = max(parts)
     return (
         f"a unit of one partition is projected to need {format_bytes(memory)} of memory, but a "
         f"worker has {format_bytes(limit)}; the largest part is {largest}; raise cluster.memory "
-        f"to at least {-(-memory // 1_000_000)}MB, or give the data smaller chunks"
+        f"to at least {-(-memory // 1_000_000)}MB, or {remedy}"
     )

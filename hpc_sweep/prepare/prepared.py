@@ -279,12 +279,10 @@ def _fitting_faults(strategy: Strategy, source: Source) -> Iterable[Fault]:
             what = "one train/test split is for partitions on blocks"
             yield Fault("search.cv", f"must be greater than or equal to 2, got 1; {what}")
             return
-        try:
-            splits = _splitter(spec, estimator).split(*estimators.made_up(n_samples, groups))
-            next(iter(splits))
-        except ValueError as error:
+        refusal = estimators.split_error(_splitter(spec, estimator), n_samples, groups)
+        if refusal is not None:
             what = "samples" if groups is None else f"groups ({spec.search.groups})"
-            text = f"a partition has {n_samples} {what} at the most, too few: {error}"
+            text = f"a partition has {n_samples} {what} at the most, too few: {refusal}"
             yield Fault("search.cv", text)
             return
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from hpc_sweep.errors import Fault
 from hpc_sweep.partitions import Axis, Cut, PartitionGrid, Pick, Reads
+from hpc_sweep.source.damage import loaded
 from hpc_sweep.source.keys import Keys, group_labels, holdout_faults
 from hpc_sweep.source.layout import held_shape, read_chunks, reads_of
 from hpc_sweep.source.reading import Reading, as_estimators_take
@@ -138,8 +139,9 @@ class Source:
         dims = {axis.name for axis in self.axes if axis.is_dimension}
         kept = [n for n, c in self.dataset.coords.items() if c.dims and set(c.dims) <= dims]
         chosen = self.dataset[kept]  # xarray adds coordinates without dimension
-        chosen = chosen.drop_vars([name for name in chosen.variables if name not in kept]).load()
-        return chosen.assign_coords(self._group_labels())
+        chosen = chosen.drop_vars([name for name in chosen.variables if name not in kept])
+        held = {name: loaded(coordinate).variable for name, coordinate in chosen.coords.items()}
+        return chosen.assign_coords({**held, **self._group_labels()})
 
     def _group_labels(self) -> dict[str, xr.Variable]:
         """Return the coordinates of axes that are no dimensions of the data."""
