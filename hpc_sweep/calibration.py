@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import resource
 import tempfile
 import time
@@ -17,6 +18,8 @@ from hpc_sweep.errors import ClusterError
 from hpc_sweep.plan import Plan, Unit
 from hpc_sweep.prepare import Prepared, create
 from hpc_sweep.processes import end_with_parent, start_child
+from hpc_sweep.source import Copy, copied_source, open_source
+from hpc_sweep.spec import SweepSpec
 from hpc_sweep.work import evaluate_partitions, open_bench
 
 SECONDS = 20.0
@@ -51,20 +54,21 @@ class Calibration:
 def calibrate(prepared: Prepared, seconds: float = SECONDS) -> Calibration:
     """Evaluate units from random places of the grid in a process of their own, on this host.
 
-    The first one, which imports libraries, is not counted if others follow.
+    The first one, which imports libraries, is not counted if others follow. Data that would be
+    copied into another layout first is so in small.
 
     Parameters
     ----------
     prepared : Prepared
-        The sweep. Nothing is written but a store in a temporary folder, deleted at the end.
+        The sweep. Nothing is written but in a temporary folder, deleted at the end.
     seconds : float
         How long to measure, about.
 
     Raises
     ------
     ClusterError
-        When the process died, nothing was done within `PATIENCE_S`, or data would be
-        rechunked first or lie on all workers.
+        When the process died, nothing was done within `PATIENCE_S`, or data would lie on all
+        workers.
     """
     plan = prepared.plan
     if prepared.strategy.on_blocks:
@@ -72,20 +76,17 @@ def calibrate(prepared: Prepared, seconds: float = SECONDS) -> Calibration:
             "--calibrate measures in one process, which cannot hold blocks that lie on all "
             "workers; run tells times as it goes on"
         )
-    if prepared.rechunked is not None:
-        raise ClusterError(
-            "--calibrate cannot measure data that is rechunked first; run tells times as it goes on"
-        )
-    measured: list[tuple[int, int, float, int]] = []
+    measured: list[_Sample] = []
     with tempfile.TemporaryDirectory(prefix="hpc-sweep-") as folder:
         output = prepared.spec.output.model_copy(
             update={"store": f"{folder}/sample.zarr", "group": None}
         )
         spec = prepared.spec.model_copy(update={"output": output})
         store = create(replace(prepared, spec=spec))
+        copy = None if prepared.copy is None else replace(prepared.copy, folder=store.run.copy)
         ours, theirs = Pipe(duplex=False)
         child = start_child(
-            _measure, theirs, str(store.path), spec.model_dump_json(), plan, seconds
+            _measure, theirs, str(store.path), spec.model_dump_json(), plan, copy, seconds
         )
         theirs.close()
         why = f"none of its samples was done in {PATIENCE_S:.0f} s"
@@ -98,21 +99,36 @@ def calibrate(prepared: Prepared, seconds: float = SECONDS) -> Calibration:
         finally:
             child.kill()
             child.join()
-    counted = measured[1:] or measured
+    copying_s = sum(each.seconds for each in measured if not each.n_cells)
+    samples = [each for each in measured if each.n_cells]
+    counted = samples[1:] or samples
     if not counted:
         raise ClusterError(f"--calibrate measured nothing: {why}; run tells times as it goes on")
-    cells = sum(each[1] for each in counted)
-    cell_s = sum(each[2] for each in counted) / cells
+    cell_s = sum(each.seconds for each in counted) / sum(each.n_cells for each in counted)
     return Calibration(
-        sum(each[0] for each in counted),
-        cell_s * plan.workload.n_cells,
-        max(each[3] for each in measured),
+        sum(each.n_partitions for each in counted),
+        copying_s + cell_s * plan.workload.n_cells,
+        max(each.peak_bytes for each in measured),
     )
 
 
-def _measure(there: Connection, store: str, spec: str, plan: Plan, seconds: float) -> None:
-    """Send partitions, cells, seconds and the peak of memory in bytes of each sample."""
+@dataclass(frozen=True)
+class _Sample:
+    """What was measured of a unit; without cells: what the whole pass of a copy takes."""
+
+    n_partitions: int
+    n_cells: int
+    seconds: float
+    peak_bytes: int
+
+
+def _measure(
+    there: Connection, store: str, spec: str, plan: Plan, copy: Copy | None, seconds: float
+) -> None:
+    """Send what each sample took."""
     end_with_parent()
+    if copy is not None:
+        there.send(_Sample(0, 0, _copy_in_small(copy, spec, seconds / 2), _peak_bytes()))
     bench = open_bench(store, spec)
     end = time.perf_counter() + seconds
     cells = 0
@@ -120,11 +136,45 @@ def _measure(there: Connection, store: str, spec: str, plan: Plan, seconds: floa
         begin = time.perf_counter()
         done = sum(map(len, evaluate_partitions(bench, unit, begin + seconds / SAMPLES)))
         took = time.perf_counter() - begin
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        there.send((done, done * (unit.last - unit.first), took, peak))
+        there.send(_Sample(done, done * (unit.last - unit.first), took, _peak_bytes()))
         cells += unit.n_cells
         if time.perf_counter() > end or cells >= plan.workload.n_cells:
             return
+
+
+def _peak_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _copy_in_small(copy: Copy, spec_text: str, seconds: float) -> float:
+    """Copy slabs from random places for a while; links to them stand in for the others.
+
+    So partitions have as many samples as they will have, of values that the data has elsewhere.
+
+    Returns
+    -------
+    float
+        Seconds that the whole pass would take.
+    """
+    spec = SweepSpec.model_validate_json(spec_text)
+    source = copied_source(open_source(spec.data, spec.search), copy)
+    copy.begin(source.streams)
+    rng = np.random.default_rng(0)
+    whole_s, share_s = 0.0, seconds / len(copy.tiling.pieces)
+    for piece in copy.tiling.pieces:
+        slabs = list(piece)
+        took: list[float] = []
+        order = rng.permutation(len(slabs)).tolist()
+        while not took or (len(took) < len(slabs) and sum(took) < share_s):
+            begin = time.perf_counter()
+            source.copy_slab(slabs[order[len(took)]])
+            took.append(time.perf_counter() - begin)
+        whole_s += sum(took) / len(took) * len(slabs)
+        for place, row in enumerate(order[len(took) :]):
+            for name in piece.names:
+                os.link(copy.file(name, order[place % len(took)]), copy.file(name, row))
+    copy.end()
+    return whole_s
 
 
 def _samples(plan: Plan) -> Iterator[Unit]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from hpc_sweep import calibration
 from hpc_sweep.calibration import calibrate
 from hpc_sweep.errors import ClusterError
 from hpc_sweep.prepare import prepare
+from hpc_sweep.source import CopiedSource, Slab, open_source
 from hpc_sweep.spec import load_spec
 from hpc_sweep.store import Store
 from hpc_sweep.sweep import execute
@@ -46,6 +48,34 @@ def test_predictions_are_within_a_factor_of_two(sleeping: Spec) -> None:
     assert predicted["after_units"] < came["units"]
     assert came["result"] == "complete"
     assert came["core_seconds"] > 48 * 0.18
+
+
+def test_data_that_is_copied_first_is_measured_on_a_copy_in_small(
+    sleeping: Spec, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("hpc_sweep.prepare.rechunking.LEAST_SAVED_S", -1000.0)
+    monkeypatch.setattr("hpc_sweep.prepare.rechunking.SLAB_BYTES", 3000)
+    sleeping["data"]["partition_by"] = ["zone", {"time": "hour"}]
+    prepared = prepare(load_spec(sleeping))
+    assert prepared.copy is not None
+    before = calibrate(prepared, seconds=2)
+    assert before.core_s > prepared.plan.grid.size * 0.18  # and the copy
+    slabs = list(prepared.copy.tiling.slabs())
+    copied: list[Slab] = []
+    original = CopiedSource.copy_slab
+    monkeypatch.setattr(
+        CopiedSource,
+        "copy_slab",
+        lambda self, slab: copied.append(slab) or original(self, slab),  # type: ignore[func-returns-value]
+    )
+    copy = replace(prepared.copy, folder=tmp_path / "copy.zarr")
+    took = calibration._copy_in_small(copy, prepared.spec.model_dump_json(), 0.0)
+    assert copy.is_whole
+    assert len(copied) == len(copy.tiling.pieces) < len(slabs)
+    assert took > 0
+    source = open_source(prepared.spec.data, prepared.spec.search, copy)
+    partitions = source.grid.reading_order(source.grid.shape, (0, 0))
+    assert all(len(samples) > 0 for samples in source.read(partitions))
 
 
 def test_every_run_of_a_sweep_is_kept(sleeping: Spec, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,9 +79,9 @@ def opened(store: Path, search: SearchSpec | None = None, **keys: Any) -> Source
     return open_source(DataSpec(store=str(store), **{**usual, **keys}), search)
 
 
-def copied(source: Source, folder: Path, slab_bytes: int = 4000) -> CopiedSource:
+def copied(source: Source, folder: Path, wanted_bytes: int = 4000) -> CopiedSource:
     """Return a source that reads a copy, made slab by slab."""
-    tiling = tiling_for(source, slab_bytes, 1e6)
+    tiling = tiling_for(source, wanted_bytes, 1e6)
     assert tiling is not None
     made = copied_source(source, Copy(folder / "copy.zarr", tiling, source.identity()))
     made.copy.begin(made.streams)
@@ -197,7 +197,7 @@ def test_each_chunk_is_read_once_and_some_not_at_all(
 
     source = opened(store)
     monkeypatch.setattr(zarr.storage.LocalStore, "get", counting)
-    made = copied(source, tmp_path, slab_bytes=1)
+    made = copied(source, tmp_path, wanted_bytes=1)
     assert len(list(made.copy.tiling.slabs())) == 3 * 9
     assert len(reads) == 3 * 8
     assert set(reads.values()) == {1}
@@ -210,11 +210,11 @@ def test_each_chunk_is_read_once_and_some_not_at_all(
 
 
 @pytest.fixture
-def spec(grid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Spec:
+def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Spec:
     """A sweep that makes a copy though the data is small."""
     monkeypatch.setattr("hpc_sweep.prepare.rechunking.LEAST_SAVED_S", -1000.0)
     monkeypatch.setattr("hpc_sweep.prepare.rechunking.SLAB_BYTES", 4000)
-    made = small_spec(grid, tmp_path / "copied.zarr")
+    made = small_spec(make_grid(tmp_path / "grid.zarr"), tmp_path / "copied.zarr")
     made["data"] |= {"features": ["wet", "count"], "partition_by": ["zone", {"time": "hour"}]}
     return made
 
@@ -293,16 +293,17 @@ def frame() -> pd.DataFrame:
             "wind": rng.normal(size=600),
             "count": rng.integers(0, 9, 600),
             "gaps": pd.array(rng.integers(0, 9, 600), dtype="Int64"),
-            "valid": rng.random(600) > 0.3,
+            "valid": pd.array(rng.random(600) > 0.3, dtype="boolean"),
             "slope": rng.normal(size=600),
         }
     )
-    made.loc[rng.random(600) < 0.1, ["wind", "gaps"]] = None
+    for name in ("wind", "gaps", "valid"):
+        made.loc[rng.random(600) < 0.1, name] = None
     return made
 
 
 TABLES: dict[str, dict[str, Any]] = {
-    "stations": {"features": ["wind", "gaps"], "target": "count"},
+    "stations": {"features": ["wind", "gaps", "valid"], "target": "count"},
     "whole numbers that may lack": {"features": ["wind"], "target": "gaps", "dropna": False},
     "lags": {"features": ["wind@-1", "wind@-1h", "date.hour"], "where": "valid"},
     "a part of dates": {"partition_by": ["station", {"date": "week"}]},
@@ -328,7 +329,7 @@ def test_rows_that_are_scattered_over_files(
     monkeypatch.setattr(
         Table, "read", lambda self, *given: asked.append(given) or read(self, *given)
     )
-    made = copied(source, tmp_path, slab_bytes=150 * 4 * 8)
+    made = copied(source, tmp_path, wanted_bytes=150 * 4 * 8)
     slabs = list(made.copy.tiling.slabs())
     assert len(slabs) > 1
     assert [len(rows) for _, rows in asked] == [

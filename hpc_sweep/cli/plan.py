@@ -68,7 +68,7 @@ def plan_facts(prepared: Prepared, *, calibrate: bool = False) -> dict[str, Any]
         // made.workload.n_columns,
         "cluster": prepared.spec.cluster.kind,
         "workers": prepared.cluster.workers,
-        "projected_memory_bytes": made.memory_bytes,
+        "projected_memory_bytes": prepared.memory_bytes,
         "worker_memory_bytes": prepared.cluster.worker_memory_bytes(),
         "files": made.n_files,
         "max_files": prepared.spec.output.max_files,

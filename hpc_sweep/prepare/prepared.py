@@ -80,6 +80,11 @@ class Prepared:
     rechunked: Rechunked | None = None
 
     @property
+    def memory_bytes(self) -> int:
+        """Projected for a worker."""
+        return max(self.plan.memory_bytes, self.rechunked.memory_bytes if self.rechunked else 0)
+
+    @property
     def copy(self) -> Copy | None:
         """The copy that is read in place of the data."""
         return None if self.rechunked is None else self.rechunked.copy

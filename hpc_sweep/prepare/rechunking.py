@@ -16,11 +16,15 @@ from hpc_sweep.source import (
     copying_s,
     find_copy,
     reading_s,
+    slab_bytes,
     tiling_for,
 )
 
 LEAST_SAVED_S = 2.0
 """A copy that saves less is not made."""
+
+COPIES = 6
+"""So many times a slab lies in memory at the most: as it was read, in order, encoded, in a file."""
 
 MOST_BYTES = 512_000_000
 """A chunk that is larger is not copied where nobody knows what memory a worker has."""
@@ -50,6 +54,11 @@ class Rechunked:
     seconds_directly: float
 
     @property
+    def memory_bytes(self) -> int:
+        """Projected for a worker that makes the copy."""
+        return BASELINE_BYTES + COPIES * slab_bytes(self.source.direct, self.copy.tiling)
+
+    @property
     def is_whole(self) -> bool:
         """Whether that very copy is there."""
         return self.copy.is_whole and find_copy(self.copy.folder) == self.copy
@@ -76,7 +85,7 @@ def rechunked(
     """
     room = float(MOST_BYTES)
     if worker_memory_bytes is not None:
-        room = (worker_memory_bytes - BASELINE_BYTES) / 6
+        room = (worker_memory_bytes - BASELINE_BYTES) / COPIES
     tiling = tiling_for(source, min(SLAB_BYTES, room), room)
     if tiling is None:
         return None

@@ -7,7 +7,7 @@ from hpc_sweep.source.opening import open_source
 from hpc_sweep.source.pairs import PairSource
 from hpc_sweep.source.samples import Samples
 from hpc_sweep.source.source import Source
-from hpc_sweep.source.tiling import SLAB_BYTES, Slab, copying_s, reading_s, tiling_for
+from hpc_sweep.source.tiling import SLAB_BYTES, Slab, copying_s, reading_s, slab_bytes, tiling_for
 from hpc_sweep.source.windows import Window, largest_window, windows, within
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "largest_window",
     "open_source",
     "reading_s",
+    "slab_bytes",
     "tiling_for",
     "windows",
     "within",

@@ -110,11 +110,11 @@ class Copy:
                 array = self.array(name, "r+")
             values = np.zeros(array.shape[1], dtype=array.dtype)
             if not empty:
-                variable = found.pop(name)
-                stream = streams[name].written(
-                    number, variable.values, list(map(str, variable.dims)), dict(slab.box)
-                )
-                values[: stream.size] = stream.view(array.dtype)
+                variable, stream = found.pop(name), streams[name]
+                dims = list(map(str, variable.dims))
+                into = values.view(stream.dtype)
+                stream.write(number, variable.values, dims, slab.box, into)
+                del variable  # what is written is another copy of it
             with disk_errors(self.folder):
                 array[slab.row] = values
                 with self.file(name, slab.row).open("rb") as file:

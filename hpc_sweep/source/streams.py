@@ -141,10 +141,15 @@ class Stream:
         """Return whether a slab has no value that is wanted."""
         return any(not counts[s].any() for counts, s in zip(self.counts, slab, strict=True))
 
-    def written(
-        self, slab: Sequence[int], values: NDArray[Any], dims: Sequence[str], box: dict[str, slice]
-    ) -> NDArray[Any]:
-        """Return the values of a slab in the order of the copy.
+    def write(
+        self,
+        slab: Sequence[int],
+        values: NDArray[Any],
+        dims: Sequence[str],
+        box: Mapping[str, slice],
+        stream: NDArray[Any],
+    ) -> None:
+        """Put the values of a slab into the order of the copy.
 
         Parameters
         ----------
@@ -156,10 +161,8 @@ class Stream:
             Their dimensions.
         box : mapping of str to slice
             What of the data they are.
-
-        Returns
-        -------
-        ndarray, shape (n_values,)
+        stream : ndarray, shape (at least n_values,)
+            Is written.
         """
         wanted = [dim for line in self.lines for dim in line.dims]
         lengths = [
@@ -180,13 +183,11 @@ class Stream:
             np.concatenate([[0], np.cumsum(counts[s])])
             for counts, s in zip(self.counts, slab, strict=True)
         ]
-        stream = np.empty(ordered.size, dtype=self.dtype)
         begin = 0
         for ends in itertools.product(*(itertools.pairwise(each.tolist()) for each in borders)):
             tile = ordered[tuple(slice(low, high) for low, high in ends)]
             stream[begin : begin + tile.size] = tile.ravel()
             begin += tile.size
-        return stream
 
     def read(self, wanted: Sequence[NDArray[np.intp]], span: Span) -> NDArray[Any]:
         """Return values of the copy; what each slab has of neighbouring tiles is read at once.

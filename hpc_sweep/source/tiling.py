@@ -15,7 +15,7 @@ from hpc_sweep.source.features import stored_reading
 from hpc_sweep.source.source import Source
 from hpc_sweep.source.tables import ROW, TableReading
 
-SLAB_BYTES = 128_000_000
+SLAB_BYTES = 64_000_000
 """So much of a variable is copied at once, or a chunk of it."""
 
 TILE_BYTES = (500_000, 64_000_000)
@@ -78,10 +78,14 @@ class Slabs:
     sizes: tuple[int, ...]
     starts: tuple[tuple[int, ...], ...]
 
-    def __iter__(self) -> Iterator[Slab]:
+    @property
+    def parts(self) -> list[list[slice]]:
+        """By dimension, what its slabs have of it."""
         ends = [(*starts, size) for starts, size in zip(self.starts, self.sizes, strict=True)]
-        parts = [[slice(*pair) for pair in itertools.pairwise(each)] for each in ends]
-        for row, box in enumerate(itertools.product(*parts)):
+        return [[slice(*pair) for pair in itertools.pairwise(each)] for each in ends]
+
+    def __iter__(self) -> Iterator[Slab]:
+        for row, box in enumerate(itertools.product(*self.parts)):
             yield Slab(self.names, row, dict(zip(self.dims, box, strict=True)))
 
 
@@ -125,6 +129,16 @@ class Tiling:
         return cls(pieces, facts["tiles"])
 
 
+def slab_bytes(source: Source, tiling: Tiling) -> int:
+    """Return the bytes of the largest slab."""
+    largest = 0
+    for piece in tiling.pieces:
+        items = sum(source.dataset[name].dtype.itemsize for name in piece.names)
+        longest = (max(part.stop - part.start for part in parts) for parts in piece.parts)
+        largest = max(largest, items * math.prod(longest))
+    return largest
+
+
 def reading_s(source: Source) -> float:
     """Return how long it takes one process to read all variables once, about."""
     dataset = source.dataset
@@ -166,14 +180,14 @@ def gathered_joints(source: Source) -> list[Joint]:
     ]
 
 
-def tiling_for(source: Source, slab_bytes: float, most_bytes: float) -> Tiling | None:
+def tiling_for(source: Source, wanted_bytes: float, most_bytes: float) -> Tiling | None:
     """Return a layout in which partitions that lie together are read alone.
 
     Parameters
     ----------
     source : Source
         Whose variables are asked.
-    slab_bytes : float
+    wanted_bytes : float
         That a slab should have at the most.
     most_bytes : float
         That a slab may have if a chunk is so large.
@@ -193,12 +207,12 @@ def tiling_for(source: Source, slab_bytes: float, most_bytes: float) -> Tiling |
         return None
     if table is not None:
         width = sum(source.dataset[name].dtype.itemsize for name in names)
-        starts = table.table.runs(max(1, int(slab_bytes // width)))
+        starts = table.table.runs(max(1, int(wanted_bytes // width)))
         pieces = [Slabs(tuple(names), (ROW,), (table.table.n_rows,), (starts,))]
     else:
         pieces = []
         for name in names:
-            found = _slabs(source, name, gathered, slab_bytes, most_bytes)
+            found = _slabs(source, name, gathered, wanted_bytes, most_bytes)
             if found is None:
                 return None
             pieces.append(found)
@@ -227,7 +241,7 @@ def _whole(source: Source, dims: set[str]) -> bool:
 
 
 def _slabs(
-    source: Source, name: str, gathered: Sequence[Joint], slab_bytes: float, most_bytes: float
+    source: Source, name: str, gathered: Sequence[Joint], wanted_bytes: float, most_bytes: float
 ) -> Slabs | None:
     """Return boxes of whole chunks of a variable; None where one chunk is too large."""
     array = source.dataset[name]
@@ -239,7 +253,7 @@ def _slabs(
         return None
     cut = {dim for axis in source.axes for dim in axis.dims}
     for dim in sorted(sizes, key=lambda each: each in cut):
-        times = int(slab_bytes // held)
+        times = int(wanted_bytes // held)
         if times > 1:
             longer = min(sizes[dim], lengths[dim] * times)
             held = held // lengths[dim] * longer

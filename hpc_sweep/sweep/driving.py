@@ -101,7 +101,7 @@ class Driving:
             lambda: progress.workers,
             self._prepared.cluster.worker_memory_bytes(),
         )
-        memory, for_group = plan.memory_bytes, self._context.for_group
+        memory, for_group = self._prepared.memory_bytes, self._context.for_group
         record = Record(ledger.store, self._journal, progress, pace, memory, for_group)
         result = "failed"
         try:
