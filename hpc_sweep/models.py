@@ -79,11 +79,21 @@ def _find(bench: Bench, labels: dict[str, Any]) -> NDArray[np.intp]:
 def _position(bench: Bench, dim: str, label: Any) -> int:
     length = bench.store.header.shape[bench.store.header.dims.index(dim)]
     known = bench.source.coordinates.get(dim, np.arange(length))
-    wanted = np.datetime64(label) if known.dtype.kind == "M" else label
-    (found,) = np.nonzero(known == wanted)
-    if found.size != 1:
+    if known.dtype.kind == "O":  # texts, and dates of other calendars
+        named = {str(label), f"{label} 00:00:00"}
+        found = np.flatnonzero([str(each) in named for each in known])
+    else:
+        found = np.flatnonzero(
+            known == (np.datetime64(label) if known.dtype.kind == "M" else label)
+        )
+    if found.size > 1:
+        raise StoreError(
+            f"{found.size} partitions have {dim}={label}, so it names none of them; give the data "
+            "coordinates that differ"
+        )
+    if not found.size:
         near = f"; it has {listed(map(plain_label, known))}"
         if known.dtype.kind in "iuf" and isinstance(label, (int, float)):
             near = f"; the nearest is {known[np.abs(known - label).argmin()].item()}"
-        raise StoreError(f"{found.size} partitions have {dim}={label}{near}")
+        raise StoreError(f"0 partitions have {dim}={label}{near}")
     return int(found[0])

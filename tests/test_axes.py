@@ -17,7 +17,7 @@ from hpc_sweep.errors import SpecError
 from hpc_sweep.partitions import partition_labels
 from hpc_sweep.source import Source, open_source
 from hpc_sweep.source.axes import make_axes
-from hpc_sweep.spec import DataSpec, Wanted
+from hpc_sweep.spec import BinsSpec, DataSpec, Wanted
 
 SHAPE = {"y": 7, "x": 10, "time": 60}
 CHUNKS = {"y": 3, "x": 4, "time": 60}
@@ -383,8 +383,16 @@ FAULTS: dict[str, tuple[Any, str]] = {
         "data.partition_by.0.time: 'seasn' is no part of a date; did you mean 'season'?",
     ),
     "no frequency": ({"time": "10X"}, "'10X' is no part of a date; known are"),
-    "a frequency of no dates": ({"zone": "10D"}, "'zone' has no year"),
-    "parts of no dates": ({"zone": "season"}, "'zone' has no season"),
+    "a frequency that stands": ({"time": "0D"}, "'0D' is no part of a date; known are"),
+    "a frequency of no dates": (
+        {"zone": "10D"},
+        "'zone' has no 10D: its values are float32, no dates",
+    ),
+    "parts of no dates": ({"zone": "season"}, "has no season: its values are float32, no dates"),
+    "bins beside the values": (
+        {"y": {"bins": [0, 1, 2]}},
+        "no value of 'y' is in any bin: they go from 58.5 to 60.0",
+    ),
     "tiles of no dimension": ({"zone": 4}, "tiles are cut along dimensions, and 'zone' is none"),
     "twice": (["y", {"y": 4}], "two axes of the results would be named 'y'"),
     "bins of texts": ({"regime": {"bins": [0, 1]}}, "bins are of numbers or dates"),
@@ -464,5 +472,16 @@ def test_dates_of_other_calendars(data: xr.Dataset) -> None:
         (axis,), _ = make_axes(asked, other, ["y", "x", "time"])
         assert axis.labels is not None
         assert labels in axis.labels.tolist()
+    (axis,), _ = make_axes([Wanted("p", "time", "3D")], other, ["y", "x", "time"])
+    assert axis.labels is not None
+    assert axis.labels[1] == "2019-03-02 00:00:00"
+    assert axis.codes[[0, 11, 12, 59]].tolist() == [0, 0, 1, 4]
+    bins = BinsSpec(bins=["2019-02-27", "2019-03-01", "2019-03-05"])
+    (axis,), _ = make_axes([Wanted("p", "time", bins)], other, ["y", "x", "time"])
+    assert axis.labels is not None
+    assert axis.labels[0] == "[2019-02-27 00:00:00, 2019-03-01 00:00:00)"
+    assert axis.codes[[0, 7, 8, 23, 24]].tolist() == [0, 0, 1, 1, -1]
+    (axis,), _ = make_axes([Wanted("p", "time", BinsSpec(bins=2))], other, ["y", "x", "time"])
+    assert axis.codes[[0, 29, 30, 59]].tolist() == [0, 0, 1, 1]
     _, faults = make_axes([Wanted("p", "time", "quarter")], other, ["y", "x", "time"])
     assert "'time' has no quarter" in faults[0].message

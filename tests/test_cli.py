@@ -8,16 +8,19 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import xarray as xr
 import zarr
+from builders import make_store
 from click.testing import CliRunner, Result
 from conftest import Spec
 
 from hpc_sweep.cli import main
+from hpc_sweep.cli.run import _summary
 
 WriteSpec = Callable[[Spec], Path]
 
@@ -359,3 +362,11 @@ def test_half_a_map(finished: tuple[Path, Spec]) -> None:
     best = xr.open_zarr(finished[0], chunks=None)["best_score"]
     assert best["latitude"].attrs["units"] == "degrees_north"
     assert np.isfinite(best).sum() == 46
+
+
+@pytest.mark.parametrize(("empty", "said"), [(12, True), (11, False)])
+def test_why_all_partitions_are_empty(tmp_path: Path, empty: int, said: bool) -> None:
+    counts = {"done": 12 - empty, "empty": empty}
+    store = make_store(tmp_path)
+    outcome: Any = SimpleNamespace(counts=counts, store=store, progress=None, ranked=0)
+    assert ("no sample has all features and the target" in _summary(outcome)) is said

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.svm import SVR
 
 import hpc_sweep
+from hpc_sweep import models
 from hpc_sweep.errors import StoreError
 
 
@@ -75,3 +78,14 @@ def test_the_same_every_time(store: Path, data: Path) -> None:
 def test_no_such_model(store: Path, labels: dict[str, float], words: str) -> None:
     with pytest.raises(StoreError, match=words):
         hpc_sweep.load_model(store, **labels)
+
+
+def test_a_label_of_two_partitions_names_neither() -> None:
+    header = SimpleNamespace(dims=("x",), shape=(3,))
+    coordinates = {"x": np.array([0.5, 0.5, 1.0])}
+    bench: Any = SimpleNamespace(
+        store=SimpleNamespace(header=header), source=SimpleNamespace(coordinates=coordinates)
+    )
+    assert models._position(bench, "x", 1) == 2
+    with pytest.raises(StoreError, match=r"2 partitions have x=0.5, so it names none of them"):
+        models._position(bench, "x", 0.5)

@@ -70,6 +70,8 @@ def test_dates_of_another_calendar_are_in_the_results(tmp_path: Path) -> None:
         search.fit(here["a"].values[:, np.newaxis], here["b"].values)
         found = results["mean_test_score"].isel(time=day)
         np.testing.assert_allclose(found, search.cv_results_["mean_test_score"], atol=1e-9)
+    model_of_day = hpc_sweep.load_model(tmp_path / "results.zarr", time="2001-02-29")
+    np.testing.assert_allclose(model_of_day.coef_, search.best_estimator_.coef_, atol=1e-9)
 
 
 # (X, y) of a loader

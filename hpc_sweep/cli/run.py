@@ -123,6 +123,10 @@ def _summary(outcome: Outcome) -> str:
     best = ", ".join(f"{name} in {count:,}" for name, count in wins(results).items())
     lines = [head, f"best model: {best}"]
     lines += [f"failed: {reason}" for reason in first_reasons(results)]
+    if counts.get("empty") == outcome.store.grid.size:
+        lines.append(
+            "empty: no sample has all features and the target (data.dropna, data.where, labels)"
+        )
     place = outcome.store.path
     lines.append(f"table: hpc-sweep results {place}")
     lines.append(f'open:  xarray.open_zarr("{place}")')

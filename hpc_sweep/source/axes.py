@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import cftime
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -14,6 +15,7 @@ from xarray.groupers import TimeResampler
 from hpc_sweep.errors import Fault, listed, nearest
 from hpc_sweep.partitions import Axis, plain_label
 from hpc_sweep.source.damage import loaded
+from hpc_sweep.source.dates import SECONDS, date_of, to_seconds
 from hpc_sweep.spec import OWN_NAMES, BinsSpec, Wanted
 
 DATE_PARTS = (
@@ -136,13 +138,14 @@ def _dates_grouped(values: xr.DataArray, how: str) -> xr.DataArray:
     """Return a part of dates, or the periods they lie in where a frequency is named."""
     if how in DATE_PARTS:
         return date_part(values, how)
-    date_part(values, "year")  # says so where they are no dates
+    if not holds_dates(values.variable):
+        raise Refusal(f"'{values.name}' has no {how}: its values are {values.dtype}, no dates")
     there = ~np.asarray(pd.isnull(values.values))
     dates = np.unique(values.values[there])
     along = xr.DataArray(dates, {"dates": dates}, "dates", "dates")
     try:
         periods = TimeResampler(freq=how).factorize(along)
-    except (ValueError, IndexError):
+    except (ArithmeticError, LookupError, ValueError):
         raise Refusal(f"{_no_part(how)}, nor is it a frequency such as 10D, 6h or MS") from None
     firsts = np.asarray(periods.full_index)[periods.codes.values]
     found = values.values.copy()
@@ -176,8 +179,9 @@ def date_part(values: xr.DataArray, part: str) -> xr.DataArray:
             else getattr(dates, part)
         )
     except (AttributeError, TypeError) as error:
-        kind = values.dtype
-        raise Refusal(f"'{values.name}' has no {part}: its values are {kind}, {error}") from None
+        why = error if holds_dates(values.variable) else "no dates"
+        message = f"'{values.name}' has no {part}: its values are {values.dtype}, {why}"
+        raise Refusal(message) from None
     named: xr.DataArray = found.rename(part)
     named.attrs = {"long_name": f"{part} of {values.name}"}
     return named
@@ -246,22 +250,19 @@ def _plain(values: xr.DataArray) -> NDArray[Any]:
 
 def _bins(values: xr.DataArray, how: BinsSpec) -> Axis:
     """Make one label of each bin."""
-    flat, edges = np.asarray(values.values).ravel(), how.bins
-    if flat.dtype.kind not in "iufM":
-        raise Refusal(f"'{values.name}' is of dtype {flat.dtype}; bins are of numbers or dates")
     try:
-        bins: Any = edges
-        if isinstance(edges, list):
-            bins = (
-                np.array([str(edge) for edge in edges], "datetime64[ns]")
-                if flat.dtype.kind == "M"
-                else np.array(edges, float)
-            )
+        flat, bins, plain = _measured(values, how.bins)
         found = pd.cut(flat, bins, right=how.right)
     except (TypeError, ValueError) as error:
         raise Refusal(f"no bins of '{values.name}' can be made: {error}") from None
     codes = np.asarray(found.codes, dtype=np.intp)
-    texts = [_bin_text(interval, right=how.right) for interval in found.categories]
+    there = flat[~np.isnan(flat)]
+    if there.size and (codes < 0).all():
+        ends = " to ".join(str(plain_label(plain(end))) for end in (there.min(), there.max()))
+        raise Refusal(f"no value of '{values.name}' is in any bin: they go from {ends}")
+    texts = [
+        _bin_text(plain(each.left), plain(each.right), right=how.right) for each in found.categories
+    ]
     if how.labels is not None and len(how.labels) != len(texts):
         raise Refusal(f"there are {len(texts)} bins, but {len(how.labels)} labels")
     codes_of_bins, labels = pd.factorize(np.array(how.labels or texts, dtype=object))
@@ -271,11 +272,39 @@ def _bins(values: xr.DataArray, how: BinsSpec) -> Axis:
     return _made(f"{values.name}_bins", values, labels, codes, attributes)
 
 
-def _bin_text(interval: Any, *, right: bool) -> str:
-    low, high = (
-        plain_label(edge.to_datetime64() if isinstance(edge, pd.Timestamp) else edge)
-        for edge in (interval.left, interval.right)
+def _measured(
+    values: xr.DataArray, edges: int | Sequence[Any]
+) -> tuple[NDArray[Any], Any, Callable[[Any], Any]]:
+    """Return values and edges such that pandas can compare them, and what makes one of them plain.
+
+    Raises
+    ------
+    ValueError
+        When edges are of another kind.
+    """
+    flat = np.asarray(values.values).ravel()
+    given = None if isinstance(edges, int) else list(edges)
+    if flat.dtype.kind in "iuf":
+        return flat, edges if given is None else np.array(given, float), lambda number: number
+    if flat.dtype.kind == "M":
+        dates = edges if given is None else np.array(list(map(str, given)), "datetime64[ns]")
+        return flat, dates, lambda date: pd.Timestamp(date).to_datetime64()
+    if not holds_dates(values.variable):
+        raise Refusal(f"'{values.name}' is of dtype {flat.dtype}; bins are of numbers or dates")
+    like = first_of(values.variable)
+    bins: Any = edges
+    if given is not None:
+        dates = np.array([date_of(str(edge), like) for edge in given])
+        bins = to_seconds(dates, like.calendar)
+    return (
+        to_seconds(flat, like.calendar),
+        bins,
+        lambda seconds: cftime.num2date(seconds, SECONDS, like.calendar),
     )
+
+
+def _bin_text(left: Any, right_edge: Any, *, right: bool) -> str:
+    low, high = plain_label(left), plain_label(right_edge)
     return f"({low}, {high}]" if right else f"[{low}, {high})"
 
 

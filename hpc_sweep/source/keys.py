@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,17 +17,13 @@ from numpy.typing import NDArray
 from hpc_sweep.errors import Fault, listed, nearest
 from hpc_sweep.source.axes import Refusal, date_part, first_of, holds_dates
 from hpc_sweep.source.damage import loaded
+from hpc_sweep.source.dates import date_of
 from hpc_sweep.source.samples import Samples
 from hpc_sweep.spec import DataSpec, SearchSpec
 from hpc_sweep.spec.search import ONE_GROUP_OUT
 
 Values = Mapping[str, NDArray[Any]]
 """By name, one value a sample."""
-
-EARLIEST = (1, 1, 1, 0, 0, 0)
-"""Year, month, day, hour, minute, second where a date does not say them."""
-
-_DATE = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d)(?:[T ](\d\d)(?::(\d\d)(?::(\d\d))?)?)?)?)?")
 
 
 @dataclass(frozen=True)
@@ -237,22 +232,14 @@ def _like(value: Any, name: str, variable: xr.Variable) -> Any:
             raise ValueError(f"'{name}' holds numbers, but {value!r} is none")
         return value
     if holds_dates(variable):
-        date = _DATE.fullmatch(value) if isinstance(value, str) else None
         try:
-            if date is not None:
-                return np.datetime64(value) if kind == "M" else _date(date, first_of(variable))
-        except ValueError:  # such as 2019-02-30
-            pass
-        raise ValueError(f"'{name}' holds dates, but {value!r} is none such as 2019-03-25")
+            return date_of(value, np.datetime64(0, "s") if kind == "M" else first_of(variable))
+        except ValueError:
+            message = f"'{name}' holds dates, but {value!r} is none such as 2019-03-25"
+            raise ValueError(message) from None
     if kind in "OSUT" and isinstance(value, str):
         return value
     raise ValueError(f"'{name}' is of dtype {variable.dtype}, and {value!r} is not")
-
-
-def _date(match: re.Match[str], like: Any) -> Any:
-    """Return a date in another one's calendar."""
-    fields = [int(given or least) for given, least in zip(match.groups(), EARLIEST, strict=True)]
-    return type(like)(*fields, calendar=like.calendar)
 
 
 # what they hold, looked at once, when a sweep is planned
