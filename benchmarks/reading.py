@@ -35,6 +35,7 @@ KINDS: dict[str, Any] = {
     "pixels": ["latitude", "longitude"],
     "4 × 4 tiles": {"latitude": 4, "longitude": 4},
     "zones": "zone",
+    "all in one": [],
     "one hour a chunk, pixels": ["latitude", "longitude"],
 }
 BASELINE_BYTES = 400_000_000

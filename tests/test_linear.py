@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +19,8 @@ from sklearn.model_selection import KFold, ShuffleSplit, TimeSeriesSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
-from hpc_sweep.search import Evaluator, Task
+from hpc_sweep.estimators import build_scorers
+from hpc_sweep.search import Evaluator, Model, Setting, Task
 from hpc_sweep.search.evaluator import Evaluator as Original
 
 Array = NDArray[Any]
@@ -339,3 +341,20 @@ def test_a_scorer_that_fails() -> None:
         case(Ridge(), {"alpha": ALPHAS}, (5,), scoring=make_scorer(no_score)), *samples(False)
     )
     assert found.messages == ["split 0: ZeroDivisionError: no score"] * 5
+
+
+def test_a_large_partition_takes_little_memory() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(150_000, 8))
+    y = X[:, 0] + rng.normal(size=len(X))
+    model = Model(Ridge(), KFold(3), build_scorers(Ridge(), "r2"))
+    splits = list(KFold(3).split(X))
+    evaluator = Evaluator([model], [Setting(0, {"alpha": a}) for a in (0.1, 1.0)], ["score"])
+    tracemalloc.start()
+    try:
+        found = evaluator.evaluate([Task(X, y, {0: splits})])[0]
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert np.isfinite(found.scores["score"]).all()
+    assert peak < 2.5 * (X.nbytes + y.nbytes)

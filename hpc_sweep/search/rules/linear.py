@@ -21,8 +21,9 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from hpc_sweep.search.rules.base import Data, Fitted, Rule
+from hpc_sweep.search.rules.gathering import Floats, Problems, gathered
 from hpc_sweep.search.rules.measures import Measure, Residuals, measures_of
-from hpc_sweep.search.rules.normal import Floats, Moments, Problems, gathered, moments
+from hpc_sweep.search.rules.normal import Moments, moments
 from hpc_sweep.search.rules.systems import (
     LARGEST_RATIO,
     LARGEST_RATIO_SVD,
@@ -257,7 +258,7 @@ class _Batch:
         else:
             shifted = form.scaler is None
             w, sound = principal_ridge(found, self.alphas, n_kept, shifted=shifted)
-            sound &= self._exact(problems.train.count, n_features, n_kept)
+            sound &= self._exact(problems.n_train, n_features, n_kept)
         if form.cutoff:
             sound &= _none_dropped(found, form.cutoff, n_kept)
         w = w / found.scale[:, np.newaxis, :, np.newaxis]

@@ -16,7 +16,8 @@ from sklearn.metrics import (
 )
 from sklearn.metrics._scorer import _MultimetricScorer, _PassthroughScorer, _Scorer
 
-from hpc_sweep.search.rules.normal import NEARLY_CONSTANT, Floats, Side
+from hpc_sweep.search.rules.gathering import Floats, Side
+from hpc_sweep.search.rules.normal import NEARLY_CONSTANT
 
 
 @dataclass(frozen=True)

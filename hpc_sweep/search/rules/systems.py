@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpc_sweep.search.rules.normal import Floats, Indices, Moments
+from hpc_sweep.search.rules.gathering import Floats, Indices
+from hpc_sweep.search.rules.normal import Moments
 
 LARGEST_CONDITION = 1e5
 """Of a scaled system: above, two ways to solve it may differ by more than 1e-9."""
