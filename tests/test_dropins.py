@@ -19,6 +19,7 @@ from sklearn import config_context, model_selection
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.callback import ProgressBar
 from sklearn.decomposition import PCA, TruncatedSVD
+from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.feature_selection import SelectKBest
@@ -95,6 +96,9 @@ def doubled(X: Any) -> Any:
 def scores_of_own(estimator: Any, X: Any, y: Any) -> dict[str, float]:
     found = estimator.predict(X)
     return {"right": np.mean(found == y), "steps": len(estimator.steps)}
+
+
+BOOSTED = GradientBoostingClassifier(random_state=0)
 
 
 def number_of_own(estimator: Any, X: Any, y: Any) -> np.float32:
@@ -239,13 +243,34 @@ def test_groups_are_given_to_the_splitter() -> None:
     assert set(ours.shared) == {0}
 
 
-def test_weights_are_given_to_fits_which_are_then_not_shared(tmp_path: Path) -> None:
-    weights = RNG.uniform(size=90)
-    ours, theirs = both("GridSearchCV", SCALED, GRID, cv=3)
+WEIGHTS = RNG.exponential(size=90)
+
+
+def weighted(estimator: Any, samples: Any, y: Any, sample_weight: Any = None) -> float:
+    return float(estimator.score(samples, y, sample_weight=sample_weight))
+
+
+@pytest.mark.parametrize(
+    ("fitted", "options", "given", "shares"),
+    [
+        (SCALED, {}, {"svc__sample_weight": WEIGHTS}, True),
+        (SCALED, {}, {"svc__sample_weight": WEIGHTS.tolist()}, True),
+        (SCALED, {"n_jobs": 2}, {"svc__sample_weight": WEIGHTS}, True),
+        (SCALED, {}, {"svc__sample_weight": None}, False),
+        (SCALED, {"scoring": weighted}, {"svc__sample_weight": WEIGHTS}, False),
+        (BOOSTED, {"return_train_score": True}, {"sample_weight": WEIGHTS}, True),
+        (BOOSTED, {"scoring": ["accuracy", "neg_log_loss"]}, {"sample_weight": WEIGHTS}, True),
+        (BOOSTED, {"scoring": weighted}, {"sample_weight": WEIGHTS}, False),
+    ],
+)
+def test_weights(fitted: Any, options: Any, given: Any, shares: bool) -> None:
+    """They are given to fits, and to scorers where scikit-learn does that."""
+    grid = {"n_estimators": [2, 5]} if fitted is BOOSTED else GRID
+    ours, theirs = both("GridSearchCV", fitted, grid, **{"cv": 3, "refit": False, **options})
     for search in (ours, theirs):
-        search.fit(X, Y, svc__sample_weight=weights)
+        search.fit(X, Y, **given)
     assert_same(ours, theirs)
-    assert set(ours.shared) == {-1}
+    assert (ours.shared >= 0).tolist() == [shares] * len(ours.shared)
 
 
 def test_routed_metadata_reach_fits_and_scores() -> None:

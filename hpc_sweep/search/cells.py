@@ -7,7 +7,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import joblib
@@ -19,12 +19,14 @@ from sklearn.metrics._scorer import _MultimetricScorer
 from sklearn.model_selection._validation import _score
 from sklearn.utils import get_tags
 from sklearn.utils.parallel import Parallel, delayed
+from sklearn.utils.validation import _num_samples
 
 from hpc_sweep.search.evaluator import Evaluator, is_own
 from hpc_sweep.search.results import Evaluation
 from hpc_sweep.search.splits import Split
 from hpc_sweep.search.tasks import Model, Setting, Task
 from hpc_sweep.search.warned import Warned, recorded
+from hpc_sweep.search.weighing import NAME, weight_parameter
 
 Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 """A function and its arguments, as joblib takes them."""
@@ -52,6 +54,10 @@ class Grid:
         Train and test indices.
     train_scores : bool
         Whether to score on the training samples too.
+    weights : array-like, shape (n_samples,), or None
+        What `fit` is given.
+    weighs : bool
+        Whether the scorer is given them too.
     """
 
     estimator: Any
@@ -59,22 +65,26 @@ class Grid:
     parameters: list[dict[str, Any]]
     splits: list[Split]
     train_scores: bool
+    weights: Any = None
+    weighs: bool = False
 
     def part(self, rows: Sequence[int], columns: Sequence[int]) -> Grid:
         """Return some candidates and splits."""
         parameters = [self.parameters[row] for row in rows]
         splits = [self.splits[column] for column in columns]
-        return Grid(self.estimator, self.scorer, parameters, splits, self.train_scores)
+        return replace(self, parameters=parameters, splits=splits)
 
     def evaluator(self, scorer: Callable[..., Any]) -> SharedOnly:
         """Return what evaluates them."""
         named = isinstance(scorer, _MultimetricScorer)
-        return SharedOnly(
+        evaluator = SharedOnly(
             [Model(self.estimator, None, scorer)],
             [Setting(0, parameters) for parameters in self.parameters],
             tuple(scorer._scorers) if named else ("score",),  # type: ignore[attr-defined]
             train_scores=self.train_scores,
         )
+        evaluator.weighs = self.weighs
+        return evaluator
 
 
 class SharedOnly(Evaluator):
@@ -84,11 +94,14 @@ class SharedOnly(Evaluator):
     ----------
     warned : dict of int to list of str
         By candidate, what its fits and scores warned of.
+    weighs : bool
+        Whether the scorer is given weights.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.warned: dict[int, list[str]] = defaultdict(list)
+        self.weighs = False
 
     def alone(self, row: int, task: Task, columns: Sequence[int], result: Evaluation) -> None:
         """Leave the scores of a candidate as they are: not a number."""
@@ -96,6 +109,9 @@ class SharedOnly(Evaluator):
     def recorded(self) -> AbstractContextManager[list[str]]:
         """Return a context that gives all that is warned of in it, as often as it is."""
         return recorded()
+
+    def _weighing(self, row: int) -> tuple[str | None, bool]:
+        return super()._weighing(row)[0], self.weighs
 
     def _warn(self, row: int, texts: Sequence[str], result: Evaluation) -> None:
         self.warned[row] += texts
@@ -156,6 +172,8 @@ class SharingParallel(Parallel):  # type: ignore[misc]
             [each["parameters"] for each in options[::n_splits]],
             [(each["train"], each["test"]) for each in options[:n_splits]],
             options[0]["return_train_score"],
+            next(iter(options[0]["fit_params"].values()), None),
+            weighs=bool(options[0]["score_params"]),
         )
         slices = _slices(grid.evaluator(grid.scorer).shared(), n_splits, self._effective_n_jobs())
         grouped = {row for rows, _ in slices for row in rows}
@@ -218,10 +236,12 @@ def evaluate(grid: Grid, X: Any, y: Any) -> list[Cell | None]:
         For each candidate, each split: what scikit-learn's own evaluation gives; None where
         that has to be asked.
     """
-    X, y = (np.asarray(each) if isinstance(each, np.memmap) else each for each in (X, y))
+    X, y, weights = (
+        np.asarray(each) if isinstance(each, np.memmap) else each for each in (X, y, grid.weights)
+    )
     kept = None if is_own(grid.scorer) else _Kept(grid.scorer)
     evaluator = grid.evaluator(kept or grid.scorer)
-    found = evaluator.evaluate([Task(X, y, {0: grid.splits})])[0]
+    found = evaluator.evaluate([Task(X, y, {0: grid.splits}, weights=weights)])[0]
 
     def value(scores: dict[str, NDArray[np.float64]], row: int, column: int) -> Any:
         numbers = {metric: float(each[row, column]) for metric, each in scores.items()}
@@ -270,12 +290,25 @@ def _may_share(call: Call) -> bool:
     indices = options["train"], options["test"]
     return (
         options["verbose"] < 2
-        and not options["fit_params"]
-        and not options["score_params"]
+        and _are_weights(call)
         and not getattr(options.get("callback_ctx"), "_callbacks", ())
         and not get_config()["array_api_dispatch"]
         and all(np.asarray(each).dtype.kind in "iu" for each in indices)
     )
+
+
+def _are_weights(call: Call) -> bool:
+    """Return whether fit and scorer are given nothing, or sample weights alone."""
+    _, (estimator, X, _), options = call
+    given, scored = options["fit_params"], options["score_params"] or {}
+    if not given or get_config()["enable_metadata_routing"]:
+        return not given and not scored
+    name = weight_parameter(estimator)
+    if {*given} != {name} or {*scored} - {NAME} or not is_own(options["scorer"]):
+        return False
+    values = np.asarray(given[name])
+    same = all(each is given[name] for each in scored.values())
+    return bool(same and values.shape == (_num_samples(X),) and values.dtype.kind in "biuf")
 
 
 def _is_carried(estimator: Any) -> bool:
