@@ -127,13 +127,19 @@ def parameter_value(value: Any, default: Any = None) -> Any:
 
     A mapping of one import path, ``{sklearn.svm.SVR: {C: 10}}``, becomes that estimator,
     ``"inf"``, ``"-inf"`` and ``"nan"``, as JSON has to write them, become numbers, and a
-    list becomes a tuple where the parameter's `default` is one (YAML has no tuples); all
-    else stays as it is.
+    list becomes a tuple where the parameter's `default` is one (YAML has no tuples), and
+    estimators in it are made; all else stays as it is.
     """
-    if isinstance(value, list) and isinstance(default, tuple):
-        return tuple(value)
     if isinstance(value, str) and value in NON_FINITE:
         return float(value)
+    made = _with_estimators(value)
+    return tuple(made) if isinstance(made, list) and isinstance(default, tuple) else made
+
+
+def _with_estimators(value: Any) -> Any:
+    """Return a value whose descriptions of estimators are these, in lists of lists too."""
+    if isinstance(value, list):
+        return [_with_estimators(each) for each in value]
     if isinstance(value, Mapping) and len(value) == 1:
         ((path, parameters),) = value.items()
         if isinstance(path, str) and "." in path and isinstance(parameters, (Mapping, type(None))):
