@@ -423,7 +423,7 @@ def test_a_users_splitter_that_raises(users_module: str) -> None:
 
 # scorers
 
-X = np.arange(10.0).reshape(5, 2)
+X = np.arange(12.0).reshape(6, 2)
 Y = np.array([0.0, 1.0, 4.0, 2.0, 3.0, 5.0])
 
 
