@@ -437,6 +437,15 @@ def test_labels_of_several_types(
     assert "labels of 'mixed' are of several types (int, str)" in faults[0].message
 
 
+@pytest.mark.parametrize("asked", [{"time": "season"}, "time.season", {"time": {"bins": 3}}])
+def test_groups_of_a_dimension_without_coordinate(
+    tmp_path: Path, data: xr.Dataset, asked: Any
+) -> None:
+    path = str(tmp_path / "in.zarr")
+    data.drop_vars("time").drop_encoding().to_zarr(path, zarr_format=3, consolidated=False)
+    assert "the dimension 'time' has no coordinate to make groups of" in refused(path, asked)
+
+
 def test_labels_on_a_dimension_that_no_variable_has(tmp_path: Path, data: xr.Dataset) -> None:
     path = changed(tmp_path, data, band=("bands", np.arange(3)))
     assert "no feature or target has the dimension 'bands'" in refused(path, "band")

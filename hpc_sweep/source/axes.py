@@ -108,6 +108,8 @@ def _values(name: str, dataset: xr.Dataset) -> xr.DataArray:
     base, dot, part = name.rpartition(".")
     if dot and base in dataset.variables:
         return date_part(loaded(dataset[base]), part)
+    if name in dataset.sizes or (dot and base in dataset.sizes):
+        raise Refusal(f"the dimension '{base or name}' has no coordinate to make groups of")
     known = [*map(str, dataset.sizes), *map(str, dataset.variables)]
     hint = nearest(name, known) or f"; its dimensions are {listed(dataset.sizes)}"
     raise Refusal(f"'{name}' is no dimension of the data set, and no variable with labels{hint}")
