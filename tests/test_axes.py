@@ -441,8 +441,7 @@ def test_labels_of_several_types(
 def test_groups_of_a_dimension_without_coordinate(
     tmp_path: Path, data: xr.Dataset, asked: Any
 ) -> None:
-    path = str(tmp_path / "in.zarr")
-    data.drop_vars("time").drop_encoding().to_zarr(path, zarr_format=3, consolidated=False)
+    path = changed(tmp_path, data.drop_vars("time"))
     assert "the dimension 'time' has no coordinate to make groups of" in refused(path, asked)
 
 
