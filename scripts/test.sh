@@ -36,6 +36,16 @@ fi
 
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
-.venv/bin/mypy
+# beside the tests, some of which only wait
+types="$(mktemp)"
+trap 'rm -f -- "$types"' EXIT
+.venv/bin/mypy >"$types" 2>&1 &
+mypy=$!
+# else each of some hundred interpreters would compile the package anew
+unset PYTHONDONTWRITEBYTECODE
 # four at a time, each with a Slurm of its own: these tests wait more than they work
-.venv/bin/python -m pytest -n 4 --dist worksteal "$@"
+code=0
+.venv/bin/python -m pytest -n 4 --dist worksteal "$@" || code=$?
+wait "$mypy" || code=1
+cat -- "$types"
+exit "$code"

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import warm
 import xarray as xr
 
 from hpc_sweep.store import read_events, run_folder
@@ -141,12 +142,23 @@ def era5() -> Path:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Spread the tests on Slurm, which wait more than they work, over those that only work."""
-    kinds: dict[bool, list[pytest.Item]] = {True: [], False: []}
+    """Deal the tests on Slurm, which wait more than they work, to the processes of pytest-xdist.
+
+    Each begins with a range of the list. The longest come first in it, and none of them in its
+    last quarter: at the end all processes shall have work.
+    """
+    on_slurm, plain = [], []
     for item in items:
-        kinds[item.get_closest_marker("slurm") is not None].append(item)
-    placed = [(i / len(kind), item) for kind in kinds.values() for i, item in enumerate(kind)]
-    items[:] = [item for _, item in sorted(placed, key=lambda each: each[0])]
+        (on_slurm if item.get_closest_marker("slurm") else plain).append(item)
+    on_slurm.sort(key=lambda item: item.get_closest_marker("waits") is None)
+    hands = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+    items.clear()
+    for hand in range(hands):
+        here = on_slurm[hand::hands]
+        rest = plain[len(plain) * hand // hands : len(plain) * (hand + 1) // hands]
+        placed = [(0.75 * i / len(here), item) for i, item in enumerate(here)]
+        placed += [(i / len(rest), item) for i, item in enumerate(rest)]
+        items += [item for _, item in sorted(placed, key=lambda each: each[0])]
 
 
 @pytest.fixture(scope="session")
@@ -192,8 +204,19 @@ def slurm_cluster(slurm: Any) -> Spec:
 
 def hpc_sweep(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own."""
-    command = [sys.executable, "-m", "hpc_sweep", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+    with start_hpc_sweep(*arguments, stderr=subprocess.PIPE, **options) as process:
+        stdout, stderr = process.communicate()
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+
+def start_hpc_sweep(
+    *arguments: object, env: dict[str, str] | None = None, **options: Any
+) -> subprocess.Popen[str]:
+    """Start the command line in a process of its own: a fresh one where its environment asks."""
+    options = {"stdout": subprocess.PIPE, "text": True, "env": env, **options}
+    if warm.is_alike(env):
+        return warm.Warm([*arguments], **options)
+    return subprocess.Popen([sys.executable, "-m", "hpc_sweep", *map(str, arguments)], **options)
 
 
 def wait_until_queue_is_empty(seconds: float = 60) -> None:
@@ -211,14 +234,7 @@ def wait_until_queue_is_empty(seconds: float = 60) -> None:
 
 def start_run(spec_file: Path, *options: object) -> subprocess.Popen[str]:
     """Start ``hpc-sweep run`` in a process of its own."""
-    command = [sys.executable, "-m", "hpc_sweep", "run", str(spec_file), *map(str, options)]
-    return subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        process_group=0,
-    )
+    return start_hpc_sweep("run", spec_file, *options, stderr=subprocess.STDOUT, process_group=0)
 
 
 def fork_servers(process: psutil.Process) -> list[psutil.Process]:
@@ -239,7 +255,7 @@ def wait_for_units(store: Path, count: int, process: subprocess.Popen[str]) -> N
         if sum(event["event"] == "unit_done" for event in events) >= count:
             return
         assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.01)
+        time.sleep(0.03)
     raise AssertionError(f"fewer than {count} units within two minutes")
 
 

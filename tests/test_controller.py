@@ -64,6 +64,7 @@ def wait_for_reason(store: Path, words: str) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.waits
 def test_a_controller_that_is_down_during_a_run(
     slow_spec: tuple[Spec, Path], slurm: Any, slurm_cluster: Spec, write_spec: WriteSpec
 ) -> None:
@@ -100,7 +101,7 @@ def test_a_run_that_starts_while_the_controller_is_down(
     """It waits, says for what, and goes on."""
     store = Path(spec["output"]["store"])
     slurm.kill_controller()
-    spec["cluster"] = slurm_cluster
+    spec["cluster"] = {**slurm_cluster, "workers": 1}
     process = start_run(write_spec(spec))
     try:
         wait_for_reason(store, "the queue takes no job now: sbatch: error: ")
@@ -123,7 +124,7 @@ def test_submit_while_the_controller_is_down(
 ) -> None:
     """One message, nothing half-way; the same command works later."""
     store = Path(spec["output"]["store"])
-    spec["cluster"] = slurm_cluster
+    spec["cluster"] = {**slurm_cluster, "workers": 1}
     spec_file = write_spec(spec)
     slurm.kill_controller()
     done = hpc_sweep("submit", spec_file, *options)
@@ -141,6 +142,7 @@ def test_submit_while_the_controller_is_down(
         assert wait_for_end(each) == "COMPLETED"
 
 
+@pytest.mark.waits
 def test_a_link_of_a_chain_that_meets_a_silent_controller(
     slow_spec: tuple[Spec, Path], slurm: Any, slurm_cluster: Spec, write_spec: WriteSpec
 ) -> None:
@@ -149,7 +151,7 @@ def test_a_link_of_a_chain_that_meets_a_silent_controller(
     store = Path(spec["output"]["store"])
     go = store.with_name("go")
     prologue = [f"until [ -e {go} ]; do sleep 0.1; done"]
-    spec["cluster"] = {**slurm_cluster, "prologue": prologue}
+    spec["cluster"] = {**slurm_cluster, "workers": 1, "prologue": prologue}
     first = submit(write_spec(spec), "--chain")
     end = time.monotonic() + 60
     while job_states()[first] != "RUNNING":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import shutil
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -257,6 +258,7 @@ def test_interrupted(spec: Spec, write_spec: WriteSpec) -> None:
     events = run_folder(Path(spec["output"]["store"])).events
     while not events.exists() or "unit_started" not in events.read_text():
         assert process.poll() is None
+        time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
     output = process.communicate(timeout=120)[0]
     assert process.returncode == 130, output

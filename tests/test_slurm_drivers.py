@@ -112,6 +112,7 @@ def test_status_of_a_driver_that_waits(
     assert "last event: cancelled" in shown
 
 
+@pytest.mark.waits
 def test_a_link_that_adds_nothing_ends_the_chain(
     spec: Spec,
     slurm_cluster: Spec,
@@ -146,6 +147,7 @@ def test_a_link_that_adds_nothing_ends_the_chain(
     assert not [e for e in read_events(run_folder(store).events) if e["event"] == "unit_done"]
 
 
+@pytest.mark.waits
 def test_links_that_are_killed_end_the_chain(
     spec: Spec,
     slurm_cluster: Spec,
