@@ -5,14 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hpc_sweep.budget import check_budget, shorter_walltime_s
 from hpc_sweep.clusters import (
-    ENDING,
     QUEUES,
     NotNowError,
     Queue,
@@ -21,17 +19,16 @@ from hpc_sweep.clusters import (
     current_queue,
     has_ended,
     make_queue,
-    recorded_queue,
     seconds,
 )
 from hpc_sweep.directives import PREFIX
-from hpc_sweep.driverjobs import job_queue, queue_name, submit_driver
-from hpc_sweep.errors import ClusterError, Fault, SpecError, StoreError, listed
+from hpc_sweep.driverjobs import job_queue, submit_driver
+from hpc_sweep.errors import ClusterError, Fault, SpecError
 from hpc_sweep.jobscripts import driver_job, driver_script, with_workers
 from hpc_sweep.plan import WHOLE, Share
 from hpc_sweep.prepare import Prepared, begin, check_versions, group_of, prepare
 from hpc_sweep.spec import SweepSpec, load_spec
-from hpc_sweep.store import Journal, RunFolder, group_access, hold, read_events, run_folder
+from hpc_sweep.store import RunFolder, group_access, hold, run_folder
 from hpc_sweep.store.durable import write_durably
 
 CHECK = (sys.executable, "-c", "import hpc_sweep.cli")
@@ -299,41 +296,3 @@ def parse_share(text: str) -> Share:
         if not index:
             raise ClusterError(f"--share {text} needs a job array, and this is no job of one")
     return Share(int(index), int(count))
-
-
-def cancel(store: str | Path) -> list[str]:
-    """Cancel the jobs of a store's runs, and only these; return those that were alive.
-
-    Raises
-    ------
-    StoreError
-        When there is no run folder.
-    ClusterError
-        When a queue does not answer, or is not the one here; jobs of the others are cancelled.
-    """
-    run = run_folder(Path(store).absolute())
-    if not run.path.is_dir():
-        raise StoreError(f"{run.path} does not exist, so no job is known of {store}")
-    jobs: dict[str, list[str]] = defaultdict(list)
-    for event in read_events(run.events):
-        if event["event"] in ("driver_submitted", "job_submitted"):
-            jobs[queue_name(event)].append(event["job"])
-    cancelled: list[str] = []
-    left: list[str] = []
-    for name, ids in jobs.items():
-        try:
-            queue = recorded_queue(name)
-            states = [state for state in queue.states(ids) if not state.ended]
-            alive = [state.job for state in states if state.state not in ENDING]
-            if alive:
-                queue.cancel(alive)
-            cancelled += alive
-        except QueueSilentError as error:
-            left.append(f"jobs {listed(ids)} were not cancelled: {error}")
-    if cancelled or not left:
-        Journal(run.events).write("cancelled", jobs=cancelled)
-    if left:
-        done = f"cancelled {', '.join(cancelled)}; " if cancelled else ""
-        remedy = "if they are still alive, call hpc-sweep cancel where their queue answers"
-        raise ClusterError(f"{done}{'; '.join(left)}; {remedy}")
-    return cancelled

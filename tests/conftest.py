@@ -212,9 +212,9 @@ def hpc_sweep(*arguments: object, **options: Any) -> subprocess.CompletedProcess
 def start_hpc_sweep(
     *arguments: object, env: dict[str, str] | None = None, **options: Any
 ) -> subprocess.Popen[str]:
-    """Start the command line in a process of its own: a fresh one where its environment asks."""
+    """Start the command line in a process of its own: a fresh one where that may matter."""
     options = {"stdout": subprocess.PIPE, "text": True, "env": env, **options}
-    if warm.is_alike(env):
+    if "preexec_fn" not in options and warm.is_alike(env):
         return warm.Warm([*arguments], **options)
     return subprocess.Popen([sys.executable, "-m", "hpc_sweep", *map(str, arguments)], **options)
 

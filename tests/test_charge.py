@@ -128,13 +128,23 @@ def test_a_budget_counts_while_it_runs(tmp_path: Path) -> None:
     assert [event["workers"] for event in events] == [2] * 61 + [0, 2]
 
 
+@pytest.fixture
+def slow_spec(
+    spec: Spec, tmp_path: Path, faulty_on_workers: None, monkeypatch: pytest.MonkeyPatch
+) -> Spec:
+    """Return a spec of 17 core-seconds, most of which are slept away."""
+    data = make_data(tmp_path / "larger.zarr", shape=(18, 16))
+    spec["data"]["store"] = str(data)
+    spec["models"][1] = {"estimator": "faulty.Slow"}
+    monkeypatch.setenv("TEST_SLOW_FIT", "0.02")
+    return spec
+
+
 def test_the_limit_ends_a_run_and_a_higher_one_goes_on(
-    spec: Spec, write_spec: WriteSpec, tmp_path: Path
+    slow_spec: Spec, write_spec: WriteSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Exit code 3, all that is done is kept, and what it refuses then it says beforehand."""
-    data = make_data(tmp_path / "larger.zarr", shape=(18, 16), samples=200)
-    spec["data"]["store"] = str(data)
-    spec["models"][1]["param_grid"] = {"svr__C": [1, 10, 100]}
+    spec = slow_spec
     spec["cluster"] = {"kind": "local", "workers": 2, "max_core_hours": 0.0015}
     file, store = write_spec(spec), Path(spec["output"]["store"])
     ended = hpc_sweep("run", file)
@@ -152,15 +162,15 @@ def test_the_limit_ends_a_run_and_a_higher_one_goes_on(
         assert "the rest needs about 0.0" in refused.stderr
     shown = CliRunner().invoke(main, ["status", str(store)])
     assert "used, about 0.0" in shown.output
+    monkeypatch.setenv("TEST_SLOW_FIT", "0")
     goes_on = hpc_sweep("run", file, "--set", "cluster.max_core_hours=1")
     assert goes_on.returncode == 0, goes_on.stderr
     assert Ledger.read(Store.open(store)).is_complete
 
 
-def test_spent_after_a_kill(spec: Spec, write_spec: WriteSpec, tmp_path: Path) -> None:
+def test_spent_after_a_kill(slow_spec: Spec, write_spec: WriteSpec) -> None:
     """A driver that was killed has used what it used until its last event."""
-    data = make_data(tmp_path / "larger.zarr", shape=(18, 16), samples=120)
-    spec["data"]["store"] = str(data)
+    spec = slow_spec
     spec["cluster"]["charge"] = {"unit": "SU", "per_core_hour": 3}
     file, store = write_spec(spec), Path(spec["output"]["store"])
     process = start_run(file)

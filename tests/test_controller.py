@@ -40,10 +40,10 @@ def whole_slurm(slurm: Any) -> Iterator[None]:
 
 
 @pytest.fixture
-def slow_spec(spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Spec, Path]:
+def slow_spec(
+    spec: Spec, tmp_path: Path, faulty_on_workers: None, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Spec, Path]:
     """Return a spec whose fits take a while on workers, and its store made in one go."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))
     spec["models"] = [{"estimator": "faulty.Slow"}]
     store = spec["output"]["store"]
     spec["output"]["store"] = str(tmp_path / "whole.zarr")

@@ -18,8 +18,8 @@ FLOORS = {
     2: {"plan", "directives", "charge", "strategies"},
     3: {"source", "search", "store", "clusters", "jobscripts"},
     4: {"drive", "work", "prepare", "stops", "budget", "driverjobs"},
-    5: {"preloaded", "worker", "calibration", "sweep", "submission", "chain", "results"}
-    | {"models", "doctor"},
+    5: {"preloaded", "worker", "calibration", "sweep", "submission", "cancellation", "chain"}
+    | {"results", "models", "doctor"},
     6: {"cli"},
     7: {"__init__", "__main__"},
 }

@@ -118,11 +118,10 @@ def test_a_link_that_adds_nothing_ends_the_chain(
     slurm_cluster: Spec,
     write_spec: WriteSpec,
     tmp_path: Path,
+    faulty_on_workers: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """One fit takes longer than a link's walltime."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))
     store = Path(spec["output"]["store"])
     spec["models"] = [{"estimator": "faulty.Slow"}]
     spec["cluster"] = {**slurm_cluster, "workers": 1, "walltime": "00:01:00"}
@@ -153,11 +152,10 @@ def test_links_that_are_killed_end_the_chain(
     slurm_cluster: Spec,
     write_spec: WriteSpec,
     tmp_path: Path,
+    faulty_on_workers: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Each driver gets a SIGKILL as soon as its worker is there, as from want of memory."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))
     store = Path(spec["output"]["store"])
     spec["models"] = [{"estimator": "faulty.Slow"}]
     spec["cluster"] = {**slurm_cluster, "workers": 1, "walltime": "00:01:00"}

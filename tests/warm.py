@@ -26,7 +26,7 @@ MOST_BYTES = 1 << 20
 SET_CHILD_SUBREAPER = 36
 """Of prctl: orphans among the descendants become children of this process."""
 
-READ_WHEN_ASKED = ("PATH", "PYTHONPATH", "XDG_CONFIG_HOME", "SLURM_CONF", "TEST_", "PYTEST_")
+READ_WHEN_ASKED = ("PATH", "XDG_CONFIG_HOME", "SLURM_CONF", "TEST_", "PYTEST_")
 """Variables, or how they begin, that mean the same when they are set after the imports."""
 
 _lock = threading.Lock()
@@ -49,6 +49,7 @@ class Warm(subprocess.Popen[str]):
             "process_group": given["process_group"],
             "umask": umask,
         }
+        assert given["preexec_fn"] is None, "nothing is run between the fork and the command"
         server, *_ = _server()
         with _lock, _adopting():
             socket.send_fds(server, [json.dumps(request).encode()], streams)
@@ -63,6 +64,8 @@ def is_alike(environment: dict[str, str] | None) -> bool:
     there = _server()[2]
     here = dict(os.environ) if environment is None else environment
     differ = {name for name in {*there, *here} if there.get(name) != here.get(name)}
+    if here.get("PYTHONPATH") == str(Path(__file__).parent):  # modules of ours that none replace
+        differ.discard("PYTHONPATH")
     return all(name.startswith(READ_WHEN_ASKED) for name in differ)
 
 
@@ -137,6 +140,7 @@ def _become(request: dict[str, Any], fds: list[int]) -> None:
 def _import_all() -> None:
     import click.testing  # noqa: F401
 
+    import hpc_sweep.cancellation
     import hpc_sweep.chain
     import hpc_sweep.cli.plan
     import hpc_sweep.cli.progress

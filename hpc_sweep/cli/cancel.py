@@ -12,7 +12,7 @@ def cancel(store: str) -> None:
 
     What is done is kept: run or submit the same spec to go on.
     """
-    from hpc_sweep.submission import cancel as cancel_jobs
+    from hpc_sweep.cancellation import cancel as cancel_jobs
 
     cancelled = cancel_jobs(store)
     click.echo(f"cancelled {', '.join(cancelled)}" if cancelled else "no job was alive")

@@ -1,0 +1,49 @@
+"""Cancelling the jobs of a store; apart from submitting them, which needs scikit-learn."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+
+from hpc_sweep.clusters import ENDING, QueueSilentError, recorded_queue
+from hpc_sweep.driverjobs import queue_name
+from hpc_sweep.errors import ClusterError, StoreError, listed
+from hpc_sweep.store import Journal, read_events, run_folder
+
+
+def cancel(store: str | Path) -> list[str]:
+    """Cancel the jobs of a store's runs, and only these; return those that were alive.
+
+    Raises
+    ------
+    StoreError
+        When there is no run folder.
+    ClusterError
+        When a queue does not answer, or is not the one here; jobs of the others are cancelled.
+    """
+    run = run_folder(Path(store).absolute())
+    if not run.path.is_dir():
+        raise StoreError(f"{run.path} does not exist, so no job is known of {store}")
+    jobs: dict[str, list[str]] = defaultdict(list)
+    for event in read_events(run.events):
+        if event["event"] in ("driver_submitted", "job_submitted"):
+            jobs[queue_name(event)].append(event["job"])
+    cancelled: list[str] = []
+    left: list[str] = []
+    for name, ids in jobs.items():
+        try:
+            queue = recorded_queue(name)
+            states = [state for state in queue.states(ids) if not state.ended]
+            alive = [state.job for state in states if state.state not in ENDING]
+            if alive:
+                queue.cancel(alive)
+            cancelled += alive
+        except QueueSilentError as error:
+            left.append(f"jobs {listed(ids)} were not cancelled: {error}")
+    if cancelled or not left:
+        Journal(run.events).write("cancelled", jobs=cancelled)
+    if left:
+        done = f"cancelled {', '.join(cancelled)}; " if cancelled else ""
+        remedy = "if they are still alive, call hpc-sweep cancel where their queue answers"
+        raise ClusterError(f"{done}{'; '.join(left)}; {remedy}")
+    return cancelled
