@@ -54,7 +54,7 @@ def larger_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def slow_fits(faulty_on_workers: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let one fit of each split sleep on nodes: 858 of them in `larger`, without their work."""
-    monkeypatch.setenv("TEST_SLOW_FIT", "0.03")
+    monkeypatch.setenv("TEST_SLOW_FIT", "0.04")
 
 
 def larger(spec: Spec, data: Path) -> Spec:
@@ -86,7 +86,7 @@ def workers_of(store: Path) -> list[psutil.Process]:
     return [worker for nanny in nannies for worker in forked(nanny)]
 
 
-@pytest.mark.parametrize("units", [1, 12])
+@pytest.mark.parametrize("units", [1, 10])
 def test_killed_driver_and_worker(
     spec: Spec,
     slurm_cluster: Spec,
@@ -478,9 +478,15 @@ def test_one_job_on_pbs(
 
 @pytest.mark.waits
 def test_four_drivers(
-    spec: Spec, slurm_cluster: Spec, write_spec: WriteSpec, larger_data: Path, uninterrupted: Path
+    spec: Spec,
+    slurm_cluster: Spec,
+    write_spec: WriteSpec,
+    larger_data: Path,
+    uninterrupted: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """An array of drivers with a share each: two are killed, and resumed by the same command."""
+    monkeypatch.setenv("TEST_SLOW_FIT", "0.06")
     store = Path(spec["output"]["store"])
     cluster = {**slurm_cluster, "workers": 1, "driver": {"memory": "1GB"}}
     spec_file = write_spec({**larger(spec, larger_data), "cluster": cluster})
