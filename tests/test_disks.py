@@ -226,7 +226,7 @@ def test_a_chain_ends_with_a_disk_that_stays_away(
 ) -> None:
     """No successor is left; the parts' folder refuses as a quota does."""
     store = Path(spec["output"]["store"])
-    spec["cluster"] = {**slurm_cluster, "disk_patience": 3}
+    spec["cluster"] = {**slurm_cluster, "workers": 1, "disk_patience": 3}
     parts = run_folder(store).parts
     parts.mkdir(parents=True)
     if subprocess.run(["chattr", "+i", str(parts)], check=False).returncode:
@@ -249,7 +249,8 @@ def test_data_that_nodes_do_not_see(spec: Spec, slurm_cluster: Spec, write_spec:
     """It lies in the /tmp of the submit host; each node has its own."""
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         data = shutil.copytree(spec["data"]["store"], Path(folder) / "data.zarr")
-        spec["data"]["store"], spec["cluster"] = str(data), slurm_cluster
+        spec["data"]["store"] = str(data)
+        spec["cluster"] = {**slurm_cluster, "workers": 1}
         refused = hpc_sweep("run", write_spec(spec))
     assert refused.returncode == EXIT_CLUSTER
     assert "does not see what the driver sees" in refused.stderr

@@ -157,7 +157,7 @@ def test_an_estimator_that_kills_is_left_to_the_guard(spec: Spec, faulty_on_work
 
 @pytest.mark.slurm
 def test_on_slurm(spec: Spec, slurm_cluster: Spec) -> None:
-    spec = without_algebra(spec)
+    spec, slurm_cluster["workers"] = without_algebra(spec), 2
     there = execute(load_spec({**by("dask-ml", spec), "cluster": slurm_cluster}))
     here = execute(load_spec(by("shared", spec)))
     equal_stores(there.store.path, here.store.path)

@@ -134,6 +134,7 @@ def test_a_fit_that_hangs_is_ended(
     spec["data"] = {**spec["data"], "partition_by": ["latitude"]}
     spec["search"]["timeout"] = 1
     local = execute(load_spec({**spec, "output": {"store": str(tmp_path / "local.zarr")}}))
+    slurm_cluster["workers"] = 2
     there = execute(load_spec({**spec, "cluster": slurm_cluster}))
     equal_stores(there.store.path, local.store.path)
     status = there.store.dataset()["status"].values
@@ -145,7 +146,7 @@ def test_keys_are_private_while_it_runs(
     spec: Spec, slurm_cluster: Spec, write_spec: WriteSpec
 ) -> None:
     store = Path(spec["output"]["store"])
-    process = start_run(write_spec({**spec, "cluster": slurm_cluster}))
+    process = start_run(write_spec({**spec, "cluster": {**slurm_cluster, "workers": 1}}))
     wait_for_units(store, 1, process)
     keys = run_folder(store).keys
     assert keys.stat().st_mode & 0o777 == 0o700
@@ -299,9 +300,16 @@ def wait_for_event(store: Path, kind: str, seconds: float = 100) -> None:
 
 
 def test_submit(
-    spec: Spec, slurm_cluster: Spec, write_spec: WriteSpec, larger_data: Path, uninterrupted: Path
+    spec: Spec,
+    slurm_cluster: Spec,
+    write_spec: WriteSpec,
+    larger_data: Path,
+    uninterrupted: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The driver runs in a job, submits the workers, and leaves no job."""
+    monkeypatch.setenv("TEST_SLOW_FIT", "0.005")
+    slurm_cluster["workers"] = 1
     store = Path(spec["output"]["store"])
     spec_file = write_spec({**larger(spec, larger_data), "cluster": slurm_cluster})
     job = submit(spec_file)
@@ -344,6 +352,7 @@ def test_a_driver_that_is_told_to_drain(
     spec: Spec, slurm_cluster: Spec, write_spec: WriteSpec, larger_data: Path, uninterrupted: Path
 ) -> None:
     """A signal comes: units at work are finished and kept, the next job goes on."""
+    slurm_cluster["workers"] = 2
     store = Path(spec["output"]["store"])
     spec_file = write_spec({**larger(spec, larger_data), "cluster": slurm_cluster})
     job = submit(spec_file)
