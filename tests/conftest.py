@@ -202,10 +202,15 @@ def slurm_cluster(slurm: Any) -> Spec:
     }
 
 
-def hpc_sweep(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+def hpc_sweep(
+    *arguments: object, timeout: float | None = None, **options: Any
+) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own."""
     with start_hpc_sweep(*arguments, stderr=subprocess.PIPE, **options) as process:
-        stdout, stderr = process.communicate()
+        try:
+            stdout, stderr = process.communicate(timeout=timeout)
+        finally:
+            process.kill()
     return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import psutil
 import pytest
 import xarray as xr
+from builders import invent, leave, whole
 from conftest import (
     Spec,
     equal_stores,
@@ -107,6 +108,16 @@ def test_second_run_finds_it_complete(spec: Spec) -> None:
     leftovers = {path.name for path in first.store.run.path.iterdir()}
     assert leftovers == {"parts", "logs", "keys", "events.jsonl"}
     assert not list(first.store.run.parts.iterdir())
+
+
+def test_parts_that_came_late_do_not_stay(spec: Spec) -> None:
+    """A worker of a driver that was killed ends its unit after the next run has looked."""
+
+    def leave_one(prepared: Any, ledger: Ledger) -> None:
+        leave(ledger.store, invent(ledger.store), whole(ledger.store, (0, 0)))
+
+    done = execute(load_spec(spec), on_start=leave_one)
+    assert not list(done.store.run.parts.iterdir())
 
 
 def test_granularity_and_workers_do_not_change_scores(

@@ -84,4 +84,5 @@ def described(found: Sequence[JobState], count: int) -> str:
     states = Counter(str(state) for state in found)
     texts = [f"{number} job(s) {state}" for state, number in states.items()]
     gone = count - len(found)
-    return ", ".join([*texts, *([f"{gone} job(s) not in the queue"] if gone else [])])
+    texts += [f"{gone} job(s) not in the queue"] if gone else []
+    return ", ".join(texts) or "no job is in the queue"

@@ -152,6 +152,7 @@ def execute(
         )
         driving = Driving(prepared, run, ledger, lease, stops, context, on_progress, say)
         progress = driving.drive()
+        ledger.remove_superfluous_parts()
         if share == WHOLE:
             store.remove_leftovers()
     return Outcome(store, ledger.summary(), progress, ranked)
