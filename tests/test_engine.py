@@ -206,7 +206,9 @@ class Writing(RegressorMixin, BaseEstimator):
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
-    with Client(processes=False, dashboard_address=None, n_workers=1, threads_per_worker=1) as made:
+    with Client(
+        processes=False, dashboard_address="127.0.0.1:0", n_workers=1, threads_per_worker=1
+    ) as made:
         yield made
 
 

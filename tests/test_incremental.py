@@ -292,7 +292,7 @@ def test_each_chunk_is_read_once(spec: Spec, monkeypatch: pytest.MonkeyPatch) ->
     bench = bench_of(store)
     monkeypatch.setattr(PlainReading, "read", counting)
     context = Context(str(store.path), store.spec.model_dump_json(), "", 60.0, {}, "", False)
-    options = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": None}
+    options = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
     with Client(processes=False, **options) as client, CollectionTasks(context) as tasks:
         (outcome,) = tasks._outcomes(client, bench, Unit((1,), 0, 1, 0, 1), guarded=False)
     assert outcome.found.more["partial_fit_calls"].tolist() == [7] * 4
@@ -391,7 +391,7 @@ def test_a_partition_is_read_once_for_all_its_units(
     reads = mock.Mock(wraps=CollectionTasks._read)
     monkeypatch.setattr(CollectionTasks, "_read", lambda *arguments: reads(*arguments))
     context = Context(str(store.path), store.spec.model_dump_json(), "", 60.0, {}, "", False)
-    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
     with Client(processes=False, **options) as client, CollectionTasks(context) as tasks:
         for chunk, first in itertools.product([(0,), (1,)], range(3)):
             unit = Unit(chunk, 0, 1, first, first + 1)

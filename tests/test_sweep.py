@@ -325,7 +325,7 @@ def test_a_worker_has_one_unit_at_a_time(monkeypatch: pytest.MonkeyPatch) -> Non
     """From the first one on: else its death would count for a unit that it has not begun."""
     monkeypatch.setattr("hpc_sweep.work.tasks.evaluate_unit", wait)
     context = Context("store", "spec", "nonce", 1.0, {}, "lease", False)
-    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
     with (
         dask.config.set(SETTINGS),
         LocalCluster(processes=False, **options) as cluster,
