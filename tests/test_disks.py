@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -29,10 +30,22 @@ from conftest import (
     wait_until_queue_is_empty,
 )
 
+from hpc_sweep.drive import Drive, Progress
 from hpc_sweep.errors import EXIT_CLUSTER, DiskError
+from hpc_sweep.plan import Unit
 from hpc_sweep.results import open_results
 from hpc_sweep.spec import load_spec
-from hpc_sweep.store import Ledger, Outage, Store, fold, hold, probe, read_events, run_folder
+from hpc_sweep.store import (
+    Journal,
+    Ledger,
+    Outage,
+    Store,
+    fold,
+    hold,
+    probe,
+    read_events,
+    run_folder,
+)
 from hpc_sweep.store.outage import FIRST_PAUSE_S, LONGEST_PAUSE_S
 from hpc_sweep.store.parts import read_part
 
@@ -255,6 +268,35 @@ def test_data_that_nodes_do_not_see(spec: Spec, slurm_cluster: Spec, write_spec:
     assert refused.returncode == EXIT_CLUSTER
     assert "does not see what the driver sees" in refused.stderr
     assert f"'{data}' does not exist" in refused.stderr
+
+
+def test_a_unit_that_worked_brings_the_folds_that_were_refused(tmp_path: Path) -> None:
+    """It was in flight when the disk refused a fold, and ends the outage before the next probe."""
+    unit = Unit((0, 1), 0, 4, 0, 2)
+    part = SimpleNamespace(unit=unit)
+    receipt = SimpleNamespace(part=part, worker="one", seconds=1.0, failed=0)
+    folded: list[Any] = []
+
+    class Task:
+        status = "finished"
+
+        def add_done_callback(self, tell: Any) -> None: ...
+
+    def fold(client: Any, chunk: Any, parts: Any) -> Any:
+        folded.append(chunk)
+        return Task()
+
+    ledger: Any = SimpleNamespace(complete=lambda: [(0, 0)], parts={}, add=lambda part: False)
+    tasks: Any = SimpleNamespace(fold=fold)
+    nothing: Any = None
+    outage, journal = Outage(lambda: None, 60), Journal(tmp_path / "events.jsonl")
+    drive = Drive(nothing, nothing, ledger, tasks, journal, Progress(4, 0), outage, 1.0)
+    drive._failed((0, 0), DiskError(errno.EROFS, "Read-only file system"))
+    assert outage.error is not None
+    drive._flying[good := Task()] = unit
+    drive._take(good, {good: receipt})
+    assert outage.error is None
+    assert folded == [(0, 0)]
 
 
 # what is read

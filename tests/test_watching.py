@@ -81,7 +81,7 @@ def test_quick_ends_are_counted_once_and_in_a_row(watch: Watch) -> None:
 def test_words() -> None:
     assert described([], 0) == "no job is in the queue"
     assert described([running("1"), running("2")], 3) == (
-        "2 job(s) RUNNING (None), 1 job(s) not in the queue"
+        "2 job(s) RUNNING, 1 job(s) not in the queue"
     )
 
 

@@ -203,10 +203,14 @@ class Drive:
         if self.outage.lasts():
             self.progress.note = self.outage.note
             return True
+        self._fold_complete()
+        return False
+
+    def _fold_complete(self) -> None:
+        """Fold what is complete and not at work: what the disk refused is tried again."""
         for chunk in list(self.ledger.complete()):
             if chunk not in self._flying.values():
                 self._fold(chunk)
-        return False
 
     def _drop_waiting(self) -> None:
         """Cancel units that no worker has begun, so that draining takes one unit's time."""
@@ -269,12 +273,15 @@ class Drive:
             self._failed(what, error)
             return
         del self._flying[future]
-        if self.outage.worked():
+        works_again = self.outage.worked()
+        if works_again:
             self.journal.write("disk_works")
         if isinstance(what, Unit):
             self._unit_done(what, result)
         else:
             self._folded(what, result)
+        if works_again:
+            self._fold_complete()
 
     def _folded(self, chunk: Chunk, folded: Folded) -> None:
         """Note that a chunk was folded, or hand out what it lacks for that."""
