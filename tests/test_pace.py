@@ -178,12 +178,12 @@ def test_slices_keep_all_workers_busy_to_the_end(
 
 def test_slices_shrink_before_any_time_is_known() -> None:
     plan = uneven([1000], 900, 3)
-    pace = Pace(plan, plan.workload.n_cells, lambda: 3)
-    lengths = []
+    pace = Pace(plan, plan.workload.n_cells, lambda: 1 + 2 * (len(lengths) > 1))
+    lengths: list[int] = []
     for unit in plan.slices({(0,): None}, pace.columns):
         pace.hand_out(unit)
         lengths.append(unit.last - unit.first)
-    assert lengths[0] == 100
+    assert lengths[0] == plan.unit_columns == 75
     assert lengths == sorted(lengths, reverse=True)
     assert lengths[-1] == 1
 

@@ -95,8 +95,9 @@ class Pace:
         share : float
             Its samples, by the average.
         """
-        if not self._recent:
+        if not self._recent:  # nor may all workers have come yet
             wanted = self.cells / (SHARES * max(1, self.workers())) / share
+            wanted = min(wanted, self.plan.unit_columns)
         else:
             wanted = min(self._cells() / share, self._largest())
         return max(1, int(wanted))
