@@ -12,6 +12,7 @@ import json
 import math
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
 import zarr
 
@@ -37,7 +39,12 @@ KINDS: dict[str, Any] = {
     "zones": "zone",
     "all in one": [],
     "one hour a chunk, pixels": ["latitude", "longitude"],
+    "one hour a chunk, 100 scattered labels": "scattered",
+    "generated, 1,000 scattered labels": "scattered",
+    "generated, 1,000 scattered labels × quarters": ["scattered", {"time": "quarter"}],
+    "generated, 1,000 scattered labels, no copy": "scattered",
 }
+GENERATED = {"time": 1000, "latitude": 150, "longitude": 150}
 BASELINE_BYTES = 400_000_000
 
 
@@ -52,11 +59,11 @@ class Row:
     factor : float
         Bytes of chunks that units ask for ÷ bytes of the data, counted.
     planned : float
-        The same as the plan foresaw.
+        The same as the plan foresaw; of the copy where one is made.
     peak_bytes, limit_bytes : int
         Most memory of a worker; 2 × a unit's arrays + 400 MB.
     seconds : float
-        The sweep's, from the first worker on, with the copy where one is made.
+        The sweep's, with the start of its workers, and the copy where one is made.
     """
 
     kind: str
@@ -76,9 +83,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = []
     with tempfile.TemporaryDirectory(prefix="reading-") as folder:
         maps = one_map_a_chunk(options.store, Path(folder) / "maps.zarr")
+        made = generated(Path(folder) / "generated.zarr")
+        stores = {"one hour": maps, "generated": made}
         for number, (kind, partition_by) in enumerate(KINDS.items()):
-            store = maps if kind.startswith("one hour") else options.store.absolute()
-            rows.append(measure(kind, spec_of(store, partition_by, f"{folder}/{number}")))
+            store = stores.get(kind.partition(" a chunk")[0].partition(",")[0], options.store)
+            spec = spec_of(store.absolute(), partition_by, f"{folder}/{number}")
+            if store == made:
+                spec["data"] |= {"features": ["wet", "green"], "target": "slope"}
+            spec["cluster"]["rechunk"] = "never" if kind.endswith("no copy") else "auto"
+            rows.append(measure(kind, spec))
     print("| partitions | read ÷ size | planned | peak of a worker | 2 × unit + 400 MB | seconds |")
     print("|---|---:|---:|---:|---:|---:|")
     for row in rows:
@@ -92,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def one_map_a_chunk(store: Path, place: Path) -> Path:
-    """Write a data set anew, each hour's map a chunk of its own."""
+    """Write a data set anew, each hour's map a chunk of its own, with scattered labels."""
     data = xr.open_zarr(store, chunks=None).load().drop_encoding()
     data = data.transpose("time", "latitude", "longitude")
     encoding = {
@@ -100,8 +113,30 @@ def one_map_a_chunk(store: Path, place: Path) -> Path:
         for name, array in data.items()
         if array.ndim == 3
     }
-    data.to_zarr(place, encoding=encoding, consolidated=False)
+    labelled(data, 100).to_zarr(place, encoding=encoding, consolidated=False)
     return place
+
+
+def generated(place: Path) -> Path:
+    """Write 270 MB of noise in chunks of whole time series, with scattered labels."""
+    rng = np.random.default_rng(1)
+    shape = tuple(GENERATED.values())
+    variables = {
+        name: (tuple(GENERATED), rng.standard_normal(shape, dtype="float32"))
+        for name in ("wet", "green", "slope")
+    }
+    hours = np.arange(GENERATED["time"]) * np.timedelta64(6, "h")
+    data = xr.Dataset(variables, {"time": np.datetime64("2019-01-01", "ns") + hours})
+    encoding = {name: {"chunks": (GENERATED["time"], 15, 15)} for name in variables}
+    labelled(data, 1000).to_zarr(place, encoding=encoding, consolidated=False)
+    return place
+
+
+def labelled(data: xr.Dataset, n_labels: int) -> xr.Dataset:
+    """Return a data set with that many labels at random places."""
+    shape = (data.sizes["latitude"], data.sizes["longitude"])
+    labels = np.random.default_rng(0).integers(0, n_labels, shape)
+    return data.assign(scattered=(("latitude", "longitude"), labels))
 
 
 def spec_of(store: Path, partition_by: Any, place: str) -> dict[str, Any]:
@@ -127,7 +162,9 @@ def measure(kind: str, spec: dict[str, Any]) -> Row:
     elsewhere = {"store": f"{spec['output']['store']}.counted"}
     counted = prepare(load_spec({**spec, "output": elsewhere}))
     factor = read_factor(counted)
+    begin = time.perf_counter()
     store = execute(load_spec(spec)).store
+    took = time.perf_counter() - begin
     (run,) = Store.open(store.path).header.runs
     work = counted.plan.workload
     largest = min(counted.plan.unit_partitions, math.prod(counted.plan.chunks))
@@ -136,25 +173,32 @@ def measure(kind: str, spec: dict[str, Any]) -> Row:
         factor,
         counted.plan.read_factor,
         run["came"]["memory_bytes"],
-        2 * largest * work.arrays_bytes + BASELINE_BYTES,
-        run["came"]["seconds"],
+        max(2 * largest * work.arrays_bytes + BASELINE_BYTES, copying_bytes(counted)),
+        took,
     )
+
+
+def copying_bytes(made: Prepared) -> int:
+    """Return what the plan allows a worker for making a copy; 0 without one."""
+    return 0 if made.rechunked is None else made.rechunked.memory_bytes
 
 
 def read_factor(made: Prepared) -> float:
     """Return bytes of the source's chunks that are asked for, by the size of the data."""
-    names = made.source.reading.sources(made.source.variables)
+    direct = made.source.direct
+    names = direct.reading.sources(direct.variables)
     stored = zarr.open_group(made.spec.data.stores[0], mode="r")
     sizes = {n: math.prod(a.chunks) * a.dtype.itemsize for n, a in stored.arrays()}
     whole = sum(math.prod(stored[n].cdata_shape) * sizes[n] for n in names)
     created = create(made)
     created.run.make()
     with counting(made.spec.data.stores[0]) as reads:
-        if made.copy is not None:
-            made.copy.begin(made.source.dataset)
-            for slab in list(made.copy.open_slabs()):
-                made.copy.write(slab, made.source.dataset)
-            made.copy.end()
+        if made.rechunked is not None:
+            source = made.rechunked.source
+            source.copy.begin(source.streams)
+            for _, slab in list(source.copy.open_slabs()):
+                source.copy_slab(slab)
+            source.copy.end()
         bench = open_bench(str(created.path), made.spec.model_dump_json())
         for chunk in made.plan.result_chunks():
             for unit in made.plan.units(chunk):
