@@ -55,7 +55,8 @@ class Gathered:
     @cached_property
     def indices(self) -> dict[str, NDArray[np.intp]]:
         """By dimension of the data, the index of each position."""
-        where = np.unravel_index(self.elements, self.joint.shape)
+        shape = self.joint.shape
+        where = (self.elements,) if len(shape) == 1 else np.unravel_index(self.elements, shape)
         return dict(zip(self.joint.dims, where, strict=True))
 
     def axis(self, axis: Axis) -> Axis:

@@ -55,7 +55,7 @@ class Line:
     def indices(self) -> tuple[NDArray[np.intp], ...]:
         """By dimension of the data, the index of each position."""
         places = np.arange(self.size) if self.places is None else self.places
-        return tuple(np.unravel_index(places, self.shape))
+        return (places,) if len(self.shape) == 1 else tuple(np.unravel_index(places, self.shape))
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Stream:
         return tuple(math.prod(len(self.starts[d]) for d in line.dims) for line in self.lines)
 
     @cached_property
-    def slab_of(self) -> tuple[NDArray[np.intp], ...]:
+    def slab_of(self) -> tuple[NDArray[np.int32], ...]:
         """By line, the slab along it that each position belongs to."""
         found = []
         for line in self.lines:
@@ -99,7 +99,8 @@ class Stream:
                 for dim, index in zip(line.dims, line.indices, strict=True)
             ]
             counts = [len(self.starts[dim]) for dim in line.dims]
-            found.append(np.ravel_multi_index(each, counts))
+            numbers = each[0] if len(each) == 1 else np.ravel_multi_index(each, counts)
+            found.append(numbers.astype(np.int32))  # of tables there may be 10^8
         return tuple(found)
 
     @cached_property
@@ -110,7 +111,7 @@ class Stream:
             self.lines, self.slab_of, self.tiles, self.n_slabs, strict=True
         ):
             n_tiles = -(-line.size // length)
-            both = slabs * n_tiles + np.arange(line.size) // length
+            both = slabs * np.intp(n_tiles) + np.arange(line.size) // length
             found.append(np.bincount(both, minlength=n_slabs * n_tiles).reshape(n_slabs, n_tiles))
         return tuple(found)
 
