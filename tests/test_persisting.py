@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -88,9 +89,20 @@ def chunks(few: Path, site: str = "*") -> list[str]:
 
 @pytest.mark.parametrize("timeout", [None, 60])
 def test_each_chunk_is_read_once(
-    spec: Spec, few: Path, tmp_path: Path, opened: Any, timeout: float | None
+    spec: Spec,
+    few: Path,
+    tmp_path: Path,
+    opened: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    timeout: float | None,
 ) -> None:
     module, noted = opened
+    with module.open("a") as file:  # processes in which fits are guarded import it before they read
+        file.write("from sklearn.linear_model import Lasso\nclass Noted(Lasso): pass\n")
+    spec["models"][0]["estimator"] = "note_opens.Noted"
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "note_opens", raising=False)
     spec["cluster"]["options"] = {"preload": [str(module)]}
     spec["search"]["timeout"] = timeout  # then fits are in a child, which is given what was read
     made = prepare(load_spec(spec))
