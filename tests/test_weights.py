@@ -13,6 +13,7 @@ import pytest
 import sklearn
 import xarray as xr
 from conformance import Array, Case, evaluator_of, samples
+from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.cluster import KMeans
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.decomposition import PCA
@@ -50,6 +51,17 @@ def n_heavy(estimator: Any, X: Array, y: Array, sample_weight: Array | None = No
 
 def n_test(estimator: Any, X: Array, y: Array) -> float:
     return float(len(X))
+
+
+class TakesAnything(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+    """Predicts the weighted mean; has nothing to say of parameters that it does not know."""
+
+    def fit(self, X: Array, y: Array, **more: Any) -> TakesAnything:
+        self.mean_ = np.average(y, weights=more.get("sample_weight"))
+        return self
+
+    def predict(self, X: Array) -> Array:
+        return np.full(len(X), self.mean_)
 
 
 def evaluated(case: Case, X: Array, y: Array | None, w: Any) -> tuple[Evaluation, list[int]]:
@@ -156,13 +168,14 @@ def test_the_last_step_of_a_pipeline_is_weighted() -> None:
     [
         {"svr": [SVR(), KNeighborsRegressor()]},
         {"svr": [make_pipeline(PCA(2), SVR()), SVR(), Ridge()]},
+        {"svr": [make_pipeline(PCA(2), SVR()), TakesAnything()]},
     ],
-    ids=["one takes none", "one is a pipeline"],
+    ids=["one takes none", "one is a pipeline", "one takes anything"],
 )
 def test_candidates_that_take_weights_otherwise(grid: dict[str, Any]) -> None:
     X, y = samples(False)
     w = weights_of(X)
-    case = Case(make_pipeline(StandardScaler(), SVR()), grid, None)
+    case = Case(make_pipeline(StandardScaler(), SVR()), grid, None, train=False)
     found, _ = evaluated(case, X, y, w)
     for row, last in enumerate(grid["svr"]):
         pipeline = make_pipeline(StandardScaler(), last)
