@@ -201,6 +201,7 @@ def test_kept_until_the_last_slice_and_read_anew_after_a_death(
     (holders,) = kept_keys(cluster).values()
     for holder in holders:
         cluster.run(os._exit, 1, workers=[holder], on_error="ignore")
+    until(lambda: not {*holders} & {*cluster.nthreads()})  # else a slice may die there, too
     last = receipts(0, 2, 3)
     assert {each.part.unit.first for each in last} == {2, 3}
     assert sorted(noted()) == sorted(2 * chunks(few, "0"))

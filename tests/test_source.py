@@ -501,13 +501,15 @@ def test_variables_that_are_no_numbers(write: Write, values: Any, words: str) ->
 def test_feature_without_the_sample_dimension(write: Write) -> None:
     store = write(dataset(flat=array("y", "x")))
     found = faults(store, features=["a", "flat"])
-    assert found == {"data.features.1": "'flat' lacks the sample dimension time"}
+    assert list(found) == ["data.features.1"]
+    assert "lacks the sample dimension time: it is the same for all" in found["data.features.1"]
 
 
 def test_target_without_the_sample_dimension(write: Write) -> None:
     store = write(dataset(flat=array("y", "x")))
     assert faults(store, target="flat", sample_dims=["time"]) == {
-        "data.target.0": "'flat' lacks the sample dimension time"
+        "data.target.0": "'flat' lacks the sample dimension time: it is the same for all samples "
+        "of a partition"
     }
 
 

@@ -496,7 +496,7 @@ def test_failed_and_eliminated_are_told_apart(ours: Spec) -> None:
         (
             {"resource": "max_depth", "max_resources": 9},
             "models.0.param_grid.max_depth",
-            "cannot set it",
+            "no candidate can set it",
         ),
     ],
 )
