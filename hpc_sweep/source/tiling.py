@@ -27,8 +27,11 @@ TILES = 1024
 CHUNK_S = 0.0005
 """Time to fetch and decode a small chunk from a local disk; parallel file systems take longer."""
 
-BYTES_PER_S = 200e6
-"""Of reading and decoding, or encoding and writing, by one process."""
+READ_BYTES_PER_S = 400e6
+"""Of reading and decoding whole chunks, by one process, about."""
+
+COPY_BYTES_PER_S = 100e6
+"""Of bringing values into another order and writing them, and of reading such a copy."""
 
 KINDS = "biufmM"
 """Kinds of dtype that are copied: what has a fixed size."""
@@ -144,7 +147,7 @@ def reading_s(source: Source) -> float:
     dataset = source.dataset
     names = source.reading.sources(source.variables)
     chunks = sum(_n_chunks(dataset[name]) for name in names)
-    return float(source.source_bytes / BYTES_PER_S + CHUNK_S * chunks)
+    return float(source.source_bytes / READ_BYTES_PER_S + CHUNK_S * chunks)
 
 
 def copying_s(source: Source, tiling: Tiling, read_factor: float) -> float:
@@ -160,7 +163,7 @@ def copying_s(source: Source, tiling: Tiling, read_factor: float) -> float:
         How often the copy is read.
     """
     copied = sum(source.dataset[name].nbytes for name in tiling.names)
-    return reading_s(source) + (1 + read_factor) * float(copied) / BYTES_PER_S
+    return reading_s(source) + (1 + read_factor) * float(copied) / COPY_BYTES_PER_S
 
 
 def table_of(source: Source) -> TableReading | None:
