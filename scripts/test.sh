@@ -45,7 +45,7 @@ mypy=$!
 unset PYTHONDONTWRITEBYTECODE
 # four at a time, each with a Slurm of its own: these tests wait more than they work
 code=0
-.venv/bin/python -m pytest -n 5 --dist worksteal "$@" || code=$?
+.venv/bin/python -m pytest -n 4 --dist worksteal "$@" || code=$?
 wait "$mypy" || code=1
 cat -- "$types"
 exit "$code"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,21 @@ SHAPE = (3, 4)
 DAYS = 120
 ONE_YEAR, EMPTY_PIXEL = (1, 2), (2, 3)
 LASSO, TREE = "sklearn.linear_model.Lasso", "sklearn.tree.DecisionTreeRegressor"
+
+
+class Since:
+    """A splitter of a user's: trains before a group's label, and tests from it on."""
+
+    def __init__(self, label: int) -> None:
+        self.label = label
+
+    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
+        """Return 1."""
+        return 1
+
+    def split(self, X: Any, y: Any, groups: Any) -> Iterator[tuple[Any, Any]]:
+        """Yield indices of training and of test samples."""
+        yield np.flatnonzero(groups < self.label), np.flatnonzero(groups >= self.label)
 
 
 def years_data(calendar: str = "standard") -> xr.Dataset:

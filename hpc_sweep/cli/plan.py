@@ -113,7 +113,9 @@ def _labels_text(facts: dict[str, dict[str, Any]]) -> str:
         if fact["brought_together"]:
             how = "brought together by the copy"
         factor = fact["one_by_one_factor"]
-        text = f"{name} {how} (one by one reads {factor:.3g} times as much as all at once)"
+        text = f"{name} {how}"
+        if f"{factor:.3g}" != "1":
+            text += f" (one by one reads {factor:.3g} times as much as all at once)"
         if fact["without_label"]:
             text += f", {fact['without_label']:,} of {fact['of']:,} places have none"
         texts.append(text)

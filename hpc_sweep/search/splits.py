@@ -62,9 +62,7 @@ class Splits:
         self._known: dict[Hashable, list[Split]] = {}
         self._kept_bytes = 0
 
-    def make(
-        self, X: Any, y: Any, seed: int, groups: NDArray[np.integer] | None = None
-    ) -> list[Split]:
+    def make(self, X: Any, y: Any, seed: int, groups: NDArray[Any] | None = None) -> list[Split]:
         """Return the splits of a partition: the same list for all that are split alike.
 
         Parameters
@@ -73,8 +71,8 @@ class Splits:
             Its samples.
         seed : int
             What a splitter draws with, whose random state nobody has set.
-        groups : ndarray of int, shape (n_samples,), optional
-            Which group each sample belongs to.
+        groups : ndarray, shape (n_samples,), optional
+            The label of the group each sample belongs to.
 
         Raises
         ------
@@ -84,7 +82,7 @@ class Splits:
         if self._by_count:
             key: Hashable = _num_samples(X)
         elif self._by_groups and groups is not None:
-            key = groups.tobytes()
+            key = tuple(groups) if groups.dtype.hasobject else groups.tobytes()
         else:
             return self._split(X, y, seed, groups)
         if key not in self._known:
@@ -97,7 +95,7 @@ class Splits:
             self._known[key] = made
         return self._known[key]
 
-    def _split(self, X: Any, y: Any, seed: int, groups: NDArray[np.integer] | None) -> list[Split]:
+    def _split(self, X: Any, y: Any, seed: int, groups: NDArray[Any] | None) -> list[Split]:
         splitter = self._splitter
         if self._open:
             splitter = clone(splitter, safe=False)

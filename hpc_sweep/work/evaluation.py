@@ -289,15 +289,13 @@ def task_of(bench: Bench, unit: Unit, partition: Partition) -> tuple[Task, dict[
     samples = cast(Samples, partition.samples)
     X, y = samples.X, samples.y
     seed = bench.seed(partition.index)
-    groups = labels = columns = None
-    if samples.groups is not None:
-        labels, groups = np.unique(samples.groups, return_inverse=True)
-        columns = bench.columns(labels)
+    labels = None if samples.groups is None else np.unique(samples.groups)
+    columns = None if labels is None else bench.columns(labels)
     splits: dict[int, list[Split]] = {}
     refused: dict[int, str] = {}
     for model in bench.strategy.models(unit.first, unit.last):
         try:
-            splits[model] = bench.splits[model].make(X, y, seed, groups)
+            splits[model] = bench.splits[model].make(X, y, seed, samples.groups)
         except ValueError as error:
             refused[model] = f"{len(samples)} samples cannot be split: {error}"
     names = [] if columns is None or labels is None else list(map(str, labels))
