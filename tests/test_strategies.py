@@ -741,6 +741,7 @@ def test_the_same_in_any_unit_and_batch(
     equal_stores(tmp_path / "results.zarr", tmp_path / "other.zarr")
 
 
+@pytest.mark.parametrize("searched", ["halving-trees", "optuna"], indirect=True)
 def test_the_same_after_a_kill(
     searched: Spec, tmp_path: Path, write_spec: Callable[[Spec], Path]
 ) -> None:
