@@ -260,7 +260,7 @@ def plan_text(prepared: Prepared, facts: dict[str, Any]) -> str:
     of = "unknown" if limit is None else format_bytes(limit)
     peak = facts.get("measured_memory_bytes")
     measured = "" if peak is None else f", {format_bytes(peak)} measured"
-    read = format_bytes(facts["read_bytes"])
+    read = format_bytes(facts["read_bytes"]) + (" of the copy" if facts["copy"] else "")
     factor = facts["read_factor"]
     times = (
         "each chunk once" if round(factor, 2) == 1 else f"each chunk {factor:g} times on average"
