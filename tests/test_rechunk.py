@@ -14,6 +14,7 @@ import xarray as xr
 import zarr
 from conftest import Spec, equal_stores, hpc_sweep, small_spec
 
+from hpc_sweep import sweep
 from hpc_sweep.errors import StoreError
 from hpc_sweep.prepare import Prepared, prepare
 from hpc_sweep.source import find_copy
@@ -76,6 +77,14 @@ def test_results_are_those_of_data_that_is_chunked_well(
     left, right = (xr.open_zarr(store.path, chunks=None).load() for store in (copied, well))
     for name in set(left.data_vars) - {"fit_time", "score_time"}:
         np.testing.assert_array_equal(left[name], right[name])
+
+
+def test_a_run_from_python_logs_it(spec: Spec, caplog: pytest.LogCaptureFixture) -> None:
+    """It is no warning: these are errors here, and may be elsewhere."""
+    results = sweep.run(spec)
+    assert (results["partition_status"] != 0).all()
+    (record,) = [each for each in caplog.records if each.name == "hpc_sweep"]
+    assert record.getMessage().startswith("rechunking data into")
 
 
 def test_each_chunk_is_read_once(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:

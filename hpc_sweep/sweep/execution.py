@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
+import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,6 +170,8 @@ def run(
 ) -> xr.Dataset:
     """Run a sweep from Python or a notebook, and return the opened results.
 
+    What the command would print of what happens meanwhile goes to the logger ``hpc_sweep``.
+
     Parameters
     ----------
     spec : path, mapping or SweepSpec
@@ -201,7 +203,7 @@ def run(
         take_over=take_over,
         mixed_versions=mixed_versions,
         retry=retry,
-        say=lambda text: warnings.warn(text, stacklevel=2),
+        say=logging.getLogger("hpc_sweep").warning,
     )
     return done.store.dataset()
 
