@@ -27,7 +27,7 @@ All of it is in one zarr store, for plain xarray. Here, in $CHECKOUT:
 
   .venv/bin/python -c 'import xarray; print($opened)'
 
-As a map, after .venv/bin/python -m pip install matplotlib:
+As a map:
 
   .venv/bin/python -c 'import xarray; $opened.best_score.plot().figure.savefig("best_score.png")'
 END

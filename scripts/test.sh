@@ -4,8 +4,8 @@
 #   bash scripts/test.sh              all checks and all tests
 #   bash scripts/test.sh -k store     other arguments go to pytest
 #
-# Installs Slurm, munge and what their nodes need from the distribution's packages where it may
-# (root or sudo), and tests on a throwaway Slurm of three nodes. Where it may not, the Slurm tests
+# Installs Chromium, Slurm, munge and what their nodes need from the distribution's packages where it
+# may (root or sudo), and tests on a throwaway Slurm of three nodes. Where it may not, the Slurm tests
 # are skipped and counted; with CI=true that is a failure.
 set -euo pipefail
 
@@ -32,6 +32,14 @@ if ! slurm_is_there || [[ "$(id -u)" -ne 0 ]]; then
         exit 1
     fi
     say "NOTE: without root and Slurm's packages the Slurm tests below are SKIPPED"
+fi
+
+# the pages that reports make are looked at in a real browser
+if ! command -v chromium >/dev/null; then
+    install_packages --no-install-recommends chromium || {
+        say "error: no chromium here, and no right to install it: the tests of reports need it"
+        exit 1
+    }
 fi
 
 .venv/bin/ruff check .

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import fsspec
 import xarray as xr
@@ -14,6 +13,9 @@ import xarray as xr
 from hpc_sweep.errors import Fault, SpecError, disk_cause, disk_error, listed, nearest
 from hpc_sweep.source.joining import join_stores
 from hpc_sweep.spec import DataSpec
+
+if TYPE_CHECKING:
+    import zarr
 
 _LOCAL_COPIES = ("simplecache::", "filecache::", "blockcache::")
 
@@ -77,10 +79,10 @@ def _open(place: str, data: DataSpec) -> xr.Dataset:
         options["group"] = data.group
     options |= data.open_options
     try:
-        with warnings.catch_warnings():
-            # no consolidated metadata is fine; only the opening is slower
-            warnings.filterwarnings("ignore", category=RuntimeWarning, message=".*consolidated")
-            dataset = xr.open_dataset(_opened_place(place), **options)
+        if options.get("engine") == "zarr":
+            # none is fine; xarray would warn, and filters of warnings are not for threads
+            options.setdefault("consolidated", _is_consolidated(place, data))
+        dataset = xr.open_dataset(_opened_place(place), **options)
     except Exception as error:  # each of xarray's engines raises its own kinds
         raise _refusal(place, data, error) from error
     if not dataset.variables:
@@ -108,6 +110,17 @@ def _opened_place(place: str) -> Any:
     return place
 
 
+def _is_consolidated(place: str, data: DataSpec) -> bool:
+    return _zarr_root(place, data).metadata.consolidated_metadata is not None
+
+
+def _zarr_root(place: str, data: DataSpec) -> zarr.Group:
+    import zarr
+
+    options = data.open_options.get("storage_options")
+    return zarr.open_group(_opened_place(place), mode="r", storage_options=options)
+
+
 def _refusal(place: str, data: DataSpec, error: Exception) -> Exception:
     cause = disk_cause(error)
     if cause is not None and not isinstance(cause, PermissionError):
@@ -133,9 +146,8 @@ def _groups(place: str, data: DataSpec) -> list[str]:
         if _is_zarr(place):
             import zarr
 
-            options = data.open_options.get("storage_options")
-            root = zarr.open_group(_opened_place(place), mode="r", storage_options=options)
-            return [path for path, node in root.members(None) if isinstance(node, zarr.Group)]
+            members = _zarr_root(place, data).members(None)
+            return [path for path, node in members if isinstance(node, zarr.Group)]
         import netCDF4
 
         with netCDF4.Dataset(place) as file:
