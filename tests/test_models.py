@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,11 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.svm import SVR
 
 import hpc_sweep
-from hpc_sweep import models
+from hpc_sweep import source
 from hpc_sweep.errors import StoreError
+from hpc_sweep.models import open_models
+from hpc_sweep.models.labels import find_partition
+from hpc_sweep.store import Store
 
 
 @pytest.fixture(scope="module")
@@ -81,11 +83,36 @@ def test_no_such_model(store: Path, labels: dict[str, float], words: str) -> Non
 
 
 def test_a_label_of_two_partitions_names_neither() -> None:
-    header = SimpleNamespace(dims=("x",), shape=(3,))
     coordinates = {"x": np.array([0.5, 0.5, 1.0])}
-    bench: Any = SimpleNamespace(
-        store=SimpleNamespace(header=header), source=SimpleNamespace(coordinates=coordinates)
-    )
-    assert models._position(bench, "x", 1) == 2
+    assert find_partition(coordinates, {"x": 1}).tolist() == [2]
     with pytest.raises(StoreError, match=r"2 partitions have x=0.5, so it names none of them"):
-        models._position(bench, "x", 0.5)
+        find_partition(coordinates, {"x": 0.5})
+
+
+def test_models_asked_together_are_read_once_a_chunk(
+    store: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = Store.open(store)
+    models = open_models(opened)
+    partitions = np.array([[1, 1], [5, 7], [0, 0], [1, 2]])
+    reads = []
+    read = source.Source.read
+
+    def counted(self: source.Source, partitions: np.ndarray) -> Any:
+        reads.append(len(partitions))
+        return read(self, partitions)
+
+    monkeypatch.setattr(source.Source, "read", counted)
+    found = models.of(partitions)
+    chunks = partitions[[0, 1, 3]] // np.array(opened.header.read_chunks)
+    assert sorted(reads) == sorted(np.unique(chunks, axis=0, return_counts=True)[1].tolist())
+    assert found[2] is None  # no samples
+    results = opened.dataset()
+    for place, model in zip(partitions, found, strict=True):
+        here = results.isel(latitude=place[0], longitude=place[1])
+        if model is not None:
+            labels = {"latitude": here.latitude.item(), "longitude": here.longitude.item()}
+            X, _ = arrays(data, *place)
+            expected = hpc_sweep.load_model(store, **labels).predict(X)
+            np.testing.assert_array_equal(model.predict(X), expected)
+    assert models.of(np.empty((0, 2), dtype=int)) == []
