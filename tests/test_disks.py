@@ -39,6 +39,7 @@ from hpc_sweep.store import (
     Journal,
     Ledger,
     Outage,
+    Receipt,
     Store,
     fold,
     hold,
@@ -274,7 +275,7 @@ def test_a_unit_that_worked_brings_the_folds_that_were_refused(tmp_path: Path) -
     """It was in flight when the disk refused a fold, and ends the outage before the next probe."""
     unit = Unit((0, 1), 0, 4, 0, 2)
     part = SimpleNamespace(unit=unit)
-    receipt = SimpleNamespace(part=part, worker="one", seconds=1.0, failed=0)
+    receipt: Any = Receipt(part, 1.0, "one", 0, "")
     folded: list[Any] = []
 
     class Task:

@@ -206,7 +206,7 @@ def _finite(number: float, digits: int) -> float | None:
 
 
 def _copy_text(facts: dict[str, Any] | None) -> str:
-    from hpc_sweep.cli.progress import duration
+    from hpc_sweep.cli.facts import duration
     from hpc_sweep.plan import format_bytes
 
     if facts is None:
@@ -232,7 +232,7 @@ def _kept_text(made: Plan) -> str:
 
 
 def _time_text(facts: dict[str, Any]) -> str:
-    from hpc_sweep.cli.progress import duration
+    from hpc_sweep.cli.facts import duration
 
     if not facts["core_hours_left"]:
         return ""

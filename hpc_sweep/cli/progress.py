@@ -1,19 +1,35 @@
-"""Progress: a bar on a terminal, one plain line every half minute elsewhere."""
+"""Progress: a few lines on a terminal, one plain line every half minute elsewhere."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
+import textwrap
 import time
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
+from hpc_sweep.cli import facts
+from hpc_sweep.cli.facts import duration
+
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from hpc_sweep.drive import Progress
 
+__all__ = ["Display", "Lines", "Quiet", "Shown", "duration", "show_progress"]
+
 LINE_EVERY_S = 30.0
+WAITING_LINE_EVERY_S = 600.0
+"""While it is waited for the same thing."""
+
+DRAWN_PER_SECOND = 4
+BAR_WIDTH = 40
+MOST_ROWS_DOING = 4
+"""For the queue's words."""
 
 
 class Shown(Protocol):
@@ -25,112 +41,205 @@ class Shown(Protocol):
     def say(self, text: str) -> None:
         """Show a message."""
 
+    def aside(self) -> contextlib.AbstractContextManager[None]:
+        """Context in which others may write to the terminal."""
+
+    def end(self) -> None:
+        """Show the last of it, and nothing more."""
+
 
 @contextlib.contextmanager
-def show_progress() -> Iterator[Shown]:
+def show_progress(*, quiet: bool = False) -> Iterator[Shown]:
     """Show progress while the context lasts, as suits where it goes."""
-    if not sys.stderr.isatty():
-        yield Lines()
-        return
-    bar = Bar()
+    shown = Quiet() if quiet else Display() if is_terminal() else Lines()
     try:
-        yield bar
+        yield shown
     finally:
-        bar.stop()
+        shown.end()
 
 
-class Lines:
-    """One plain line every half minute, for batch logs."""
+def is_terminal() -> bool:
+    """Return whether lines can be drawn over on the standard error."""
+    return sys.stderr.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
+
+
+class Quiet:
+    """Messages only."""
+
+    def update(self, progress: Progress) -> None:
+        """Show nothing."""
+
+    def say(self, text: str) -> None:
+        """Print a message with date and time."""
+        click.echo(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}", err=True)
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """Context in which others may write."""
+        yield
+
+    def end(self) -> None:
+        """Show nothing."""
+
+
+class Lines(Quiet):
+    """One plain line every half minute, for batch logs; the first and the last one always."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._last = clock()
-        self._note = ""
+        self._said_at = float("-inf")
+        self._said = ""
+        self._line = ""
 
     def update(self, progress: Progress) -> None:
-        """Print a line when one is due, or when the driver begins to wait."""
-        now = self._clock()
-        waits = progress.note != self._note and progress.note
-        self._note = progress.note
-        if waits:
-            self.say(f"waiting for {progress.note}")
-        elif now - self._last >= LINE_EVERY_S:
-            self._last = now
-            self.say(describe(progress))
+        """Print a line when one is due, or when something else begins."""
+        doing, self._line = facts.doing(progress), facts.line(progress)
+        waits = facts.is_waiting(progress) and doing == self._said
+        every = WAITING_LINE_EVERY_S if waits else LINE_EVERY_S
+        same = doing == self._said or (progress.phase == "fitting" and bool(progress.step))
+        if not same or self._clock() - self._said_at >= every:
+            self._say_line(doing)
 
-    def say(self, text: str) -> None:
-        """Print a message with the time of day."""
-        click.echo(f"{time.strftime('%H:%M:%S')} {text}", err=True)
+    def _say_line(self, doing: str) -> None:
+        self._said_at, self._said = self._clock(), doing
+        self.say(self._line)
+        self._line = ""
+
+    def end(self) -> None:
+        """Print the last line, unless it is there."""
+        if self._line:
+            self._say_line("")
 
 
-class Bar:
-    """A bar with the time left, on a terminal; appears with the first worker's work."""
+class Display:
+    """Lines on a terminal that are drawn over; what is said scrolls by above them.
 
-    def __init__(self) -> None:
+    Nothing of the terminal's state is changed, the cursor is left where it is seen: whatever ends
+    the process, the terminal is as it was.
+
+    Parameters
+    ----------
+    console : rich.console.Console, optional
+        Where to draw, in place of the standard error.
+    """
+
+    def __init__(self, console: Any = None, clock: Callable[[], float] = time.monotonic) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, TaskProgressColumn, TextColumn
-        from rich.progress import Progress as RichProgress
 
-        self._rich = RichProgress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TaskProgressColumn(),
-            TextColumn("{task.fields[facts]}"),
-            console=Console(stderr=True),
+        class Steady(Console):
+            def show_cursor(self, show: bool = True) -> bool:
+                return False
+
+        self._clock = clock
+        self._began = clock()
+        self._doing = facts.PHASES[""]
+        self._texts: Sequence[str] = ()
+        self._name = ""
+        self._share: float | None = None
+        self._left = self._last = ""
+        self._drawn: tuple[int, list[int]] = 0, []
+        self._console = console or Steady(stderr=True)
+        self._live = self._started()
+
+    def _started(self) -> Any:
+        """Return lines that are drawn from now on."""
+        from rich.live import Live
+
+        class Redrawn(Live):
+            def refresh(live) -> None:  # noqa: N805
+                self._allow_for_narrower(live)
+                super().refresh()
+
+        self._drawn = 0, []
+        live = Redrawn(
+            get_renderable=self._render,
+            console=self._console,
             transient=True,
+            redirect_stdout=False,
+            refresh_per_second=DRAWN_PER_SECOND,
         )
-        self._task = self._rich.add_task("starting", total=None, facts="")
+        live.start()
+        return live
 
     def update(self, progress: Progress) -> None:
-        """Move the bar."""
-        self._rich.start()
-        working = progress.workers and not progress.note
-        self._rich.update(
-            self._task,
-            description="sweeping" if working else "waiting for",
-            total=progress.cells,
-            completed=progress.cells_done,
-            facts=facts(progress) if working else progress.note or "workers",
-        )
+        """Take down what is to be shown: the driver goes on changing it."""
+        self._name = progress.name
+        self._doing = facts.doing(progress)
+        at_work = progress.phase in ("copying", "fitting", "closing")
+        self._share = progress.share_done if at_work else None
+        self._left = "" if facts.is_waiting(progress) else facts.left_text(progress)
+        waits = facts.is_waiting(progress)
+        rate = "" if waits else facts.rate_text(progress)
+        texts = [
+            ", ".join(text for text in (facts.done_text(progress), rate) if text),
+            f"{facts.workers_text(progress)}; {facts.units_text(progress)}",
+            facts.failures_text(progress),
+        ]
+        self._texts = texts if at_work else []
+        self._last = facts.line(progress) if at_work and progress.phase != "closing" else ""
 
     def say(self, text: str) -> None:
-        """Print a message above the bar."""
-        self._rich.console.print(text, highlight=False, markup=False)
+        """Print a message above the lines."""
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def stop(self) -> None:
-        """Take the bar away."""
-        self._rich.stop()
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """Context in which the lines are away."""
+        self._live.stop()
+        try:
+            yield
+        finally:
+            self._live = self._started()
 
+    def end(self) -> None:
+        """Take the lines away; of a run that did not come to its end one line stays."""
+        self._live.stop()
+        if self._last:
+            self.say(self._last)
+            self._last = ""
 
-def facts(progress: Progress) -> str:
-    """Return rate, time left, workers and failures in short."""
-    rate = progress.fits / progress.seconds if progress.seconds else 0.0
-    done = progress.cells_done / progress.cells if progress.cells else 1.0
-    parts = [f"{rate:,.0f} fits/s"]
-    if progress.fits and done < 1:
-        per_fit = (progress.cells - progress.cells_done) * fits_per_cell(progress)
-        parts.append(f"{duration(per_fit / rate)} left")
-    parts.append(f"{progress.workers} workers")
-    if progress.failed:
-        parts.append(f"{progress.failed:,} candidates failed")
-    return ", ".join(parts)
+    def _render(self) -> Any:
+        """Return the lines, none broader than the terminal, and the cursor's line below them."""
+        from rich.console import Group
+        from rich.text import Text
 
+        width = self._console.width
+        doing = textwrap.wrap(self._doing, width - 1, max_lines=MOST_ROWS_DOING, placeholder="…")
+        lines = [self._headline(), *(Text(text) for text in (*doing, *self._texts) if text)]
+        for line in lines:
+            line.truncate(width - 1, overflow="ellipsis")
+        self._drawn = width, [line.cell_len for line in lines]
+        return Group(*lines, "")
 
-def fits_per_cell(progress: Progress) -> float:
-    """Return fits per (partition, candidate) as seen in this run."""
-    return progress.fits / progress.cells_this_run if progress.cells_this_run else 0.0
+    def _headline(self) -> Text:
+        """Return name, bar, share, time left and time since the beginning."""
+        from rich.text import Text
 
+        ended = [self._left, duration(self._clock() - self._began)]
+        if self._share is not None:
+            ended.insert(0, f"{self._share:.1%}")
+        end = "  ".join(text for text in ended if text)
+        name = Text(self._name, style="bold")
+        name.truncate(24, overflow="ellipsis")
+        line = name + Text("  " if self._name else "")
+        if self._share is not None:
+            room = self._console.width - 3 - name.cell_len - 2 - len(end)
+            line += self._bar(min(BAR_WIDTH, room)) + Text("  ")
+        return line + Text(end)
 
-def describe(progress: Progress) -> str:
-    """Return one plain line."""
-    if not progress.workers:
-        return "no workers yet"
-    share = progress.cells_done / progress.cells if progress.cells else 1.0
-    return f"{share:.1%} done, {facts(progress)}"
+    def _bar(self, width: int) -> Text:
+        from rich.text import Text
 
+        full, empty = "━─" if self._console.encoding.startswith("utf") else "#-"
+        count = int(max(0, width) * (self._share or 0.0))
+        return Text(full * count, style="green") + Text(empty * (width - count), style="dim")
 
-def duration(seconds: float) -> str:
-    """Return ``1:02:03`` or ``2:03``."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+    def _allow_for_narrower(self, live: Any) -> None:
+        """Let rows be taken back that a terminal has made of lines when it became narrower."""
+        width, lengths = self._drawn
+        now = self._console.width
+        shape = getattr(live._live_render, "_shape", None)
+        if shape is None or now >= width:
+            return
+        rows = sum(max(1, -(-length // now)) for length in lengths) + 1
+        live._live_render._shape = (shape[0], rows)

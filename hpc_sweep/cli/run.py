@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 @retry_options
 @dashboard_option
 @mixed_versions_option
+@click.option(
+    "-q", "--quiet", is_flag=True, help="No plan and no progress; warnings and the summary only."
+)
 @click.option("--chain", is_flag=True, hidden=True, help="Be a link of submit --chain.")
 @click.option("--share", hidden=True, help="Be one of submit --drivers: I/K, or array/K.")
 @click.pass_context
@@ -46,6 +49,7 @@ def run(
     memory: str | None,
     dashboard: bool,
     mixed_versions: bool,
+    quiet: bool,
     chain: bool,
     share: str | None,
 ) -> None:
@@ -64,14 +68,14 @@ def run(
     loaded = loaded_spec(spec, settings, cluster, workers, store, memory)
 
     def announce(prepared: Prepared, ledger: Ledger) -> None:
-        click.echo(plan_text(prepared, plan_facts(prepared)))
-        if ledger.cells_done():
-            strategy = ledger.store.strategy
-            fits = ledger.n_partitions * strategy.n_fits(prepared.n_splits)
-            left = fits - ledger.cells_done() * fits // ledger.n_cells
-            click.echo(f"going on: {left:,} of {fits:,} fits left")
+        if quiet:
+            return
+        with shown.aside():
+            click.echo(plan_text(prepared, plan_facts(prepared)))
+            if ledger.cells_done():
+                click.echo(_left_text(ledger, prepared.n_splits))
 
-    with show_progress() as shown, link(loaded, shown.say) if chain else nullcontext():
+    with show_progress(quiet=quiet) as shown, link(loaded, shown.say) if chain else nullcontext():
         outcome = execute(
             loaded,
             origin=spec,
@@ -85,6 +89,13 @@ def run(
         )
     click.echo(_summary(outcome))
     ctx.exit(EXIT_PARTITIONS if outcome.n_failed else EXIT_OK)
+
+
+def _left_text(ledger: Ledger, n_splits: int) -> str:
+    """Return what there is left to do."""
+    fits = ledger.n_partitions * ledger.store.strategy.n_fits(n_splits)
+    left = fits - ledger.cells_done() * fits // ledger.n_cells
+    return f"going on: {left:,} of {fits:,} fits left"
 
 
 def _summary(outcome: Outcome) -> str:

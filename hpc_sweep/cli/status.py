@@ -51,7 +51,7 @@ def _text(facts: dict[str, Any]) -> str:
 
 def _last_run(run: dict[str, Any]) -> str:
     """Return what was predicted of a run by its first units, and what came."""
-    from hpc_sweep.cli.progress import duration
+    from hpc_sweep.cli.facts import duration
     from hpc_sweep.plan import format_bytes
 
     texts = [

@@ -184,6 +184,10 @@ class Cluster(abc.ABC):
         """Return why workers are not there, in the queue's words as of the last `top_up`."""
         return ""
 
+    def job_of(self, worker: str) -> str:
+        """Return the queue's id of the job that a worker is in, by its name, or ``""``."""
+        return ""
+
     def close(self) -> None:
         """End what was started: the client, and the cluster where it is ours."""
         for started in (self._client, self._cluster):

@@ -349,6 +349,12 @@ class JobQueue(Cluster):
             self._cluster.new_spec["options"].update(timed)
         self._cluster.scale(jobs=self.jobs)
 
+    def job_of(self, worker: str) -> str:
+        """Return the id of a worker's job, or ``""``; workers are named ``JOB`` or ``JOB-1``."""
+        jobs = self._jobs()
+        job = jobs.get(worker) or jobs.get(worker.rpartition("-")[0])
+        return "" if job is None else str(job.job_id or "")
+
     def _jobs(self) -> dict[Any, Any]:
         """Return dask-jobqueue's jobs by name."""
         return dict(self._cluster.workers)

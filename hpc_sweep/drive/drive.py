@@ -18,7 +18,8 @@ from distributed import Client, Future, KilledWorker
 from distributed.client import FutureCancelledError
 
 from hpc_sweep.clusters import Cluster
-from hpc_sweep.drive.progress import Progress
+from hpc_sweep.drive.progress import Progress, Speed
+from hpc_sweep.drive.roster import Roster
 from hpc_sweep.drive.workers import Workers
 from hpc_sweep.errors import ClusterError, DiskError, Interrupted, SweepError
 from hpc_sweep.plan import Chunk, Unit
@@ -34,6 +35,9 @@ MOST_DEATHS = 6
 """A unit whose worker died this often, although its fits were guarded, ends the run."""
 
 TICK_S = 0.5
+STEP_EVERY_S = 10.0
+"""How often at the most the event log is told of a step."""
+
 RESULT_S = 30
 """How long to wait for a result whose worker may be gone."""
 
@@ -52,6 +56,9 @@ class Tasks(Protocol):
 
     def fold(self, client: Client, chunk: Chunk, parts: list[PartName]) -> Any:
         """Submit a fold; gives a `Folded`."""
+
+    def step(self) -> str:
+        """Return what the driver itself is at in a unit, or ``""``."""
 
 
 class Done(Protocol):
@@ -105,8 +112,8 @@ class Drive:
         Raises when the lease is lost.
     on_receipt : callable
         Told of each unit that is done.
-    fits_per_cell : int
-        For the progress.
+    roster : Roster, optional
+        Of a run of which this is not the first loop.
     """
 
     client: Client
@@ -117,22 +124,31 @@ class Drive:
     progress: Progress
     outage: Outage
     start_timeout_s: float
-    fits_per_cell: int = 1
     on_progress: Callable[[Progress], None] = lambda progress: None
     stopped: Callable[[], bool] = lambda: False
     draining: Callable[[], bool] = lambda: False
     check_lease: Callable[[], None] = lambda: None
     on_receipt: Callable[[Receipt], None] = lambda receipt: None
     clock: Callable[[], float] = time.monotonic
+    roster: Roster | None = None
+    _speed: Speed = field(default_factory=Speed)
     _ready: queue.SimpleQueue[Any] = field(default_factory=queue.SimpleQueue)
     _flying: dict[Any, Unit | Chunk] = field(default_factory=dict)
     _again: deque[Unit] = field(default_factory=deque)
     _deaths: Counter[str] = field(default_factory=Counter)
     _drained: bool = False
+    _told_step: tuple[float, str] = float("-inf"), ""
 
     def __post_init__(self) -> None:
+        roster = self.roster or Roster(self.client, self.cluster, self.journal)
         self._workers = Workers(
-            self.client, self.cluster, self.journal, self.progress, self.start_timeout_s, self.clock
+            self.client,
+            self.cluster,
+            self.journal,
+            self.progress,
+            self.start_timeout_s,
+            roster,
+            self.clock,
         )
 
     def run(self, units: Iterable[Unit]) -> None:
@@ -187,6 +203,7 @@ class Drive:
             if unit is None:
                 return
             self.journal.write("unit_started", unit=unit.key)
+            self._speed.begin(self.clock())
             self._fly(self._submit(unit), unit)
 
     def _submit(self, unit: Unit) -> Any:
@@ -289,6 +306,7 @@ class Drive:
         lacking = self.ledger.fold(chunk, folded, max(1, share))
         self._again.extend(lacking)
         if not lacking:
+            self.progress.chunks_folded += 1
             self.journal.write("chunk_folded", chunk=list(chunk))
 
     def _unit_done(self, unit: Unit, receipt: Receipt) -> None:
@@ -298,15 +316,15 @@ class Drive:
             unit=done.key,
             worker=receipt.worker,
             seconds=round(receipt.seconds, 3),
+            fits=done.n_cells * self.progress.fits_per_cell,
             failed=receipt.failed,
+            **({"reasons": dict(receipt.reasons)} if receipt.reasons else {}),
+            peak_bytes=receipt.peak_bytes,
         )
         self.on_receipt(receipt)
         self._workers.worked_s += receipt.seconds
-        self.progress.units += 1
-        self.progress.cells_done += done.n_cells
-        self.progress.cells_this_run += done.n_cells
-        self.progress.fits += done.n_cells * self.fits_per_cell
-        self.progress.failed += receipt.failed
+        self.progress.unit_done(done.n_cells, receipt.failed, receipt.reasons)
+        self._speed.add(self.clock(), done.n_cells, self.progress.workers)
         if done.stop < unit.stop:
             rest = replace(unit, start=done.stop)
             self._deaths[rest.key] = min(self._deaths[unit.key], GUARDED_FROM)
@@ -338,7 +356,10 @@ class Drive:
             return
         self._deaths[what.key] += 1
         deaths = self._deaths[what.key]
-        self.journal.write("unit_lost", unit=what.key, deaths=deaths)
+        last = getattr(error, "last_worker", None)
+        self.journal.write(
+            "unit_lost", unit=what.key, deaths=deaths, worker=getattr(last, "address", "")
+        )
         if deaths >= MOST_DEATHS:
             raise ClusterError(
                 f"{deaths} workers died at unit {what.key}, the last ones while its fits were in a "
@@ -355,7 +376,17 @@ class Drive:
             raise Interrupted("stopped; what is done is kept, the same command goes on from here")
         self.progress.in_flight = len(self._flying)
         self.progress.seconds = self._workers.seconds
+        self.progress.pace(self._speed, self.clock())
+        self._note_step(self.tasks.step())
         self.on_progress(self.progress)
+
+    def _note_step(self, step: str) -> None:
+        """Show what the driver is at in a unit, and write it down now and then."""
+        self.progress.step = step
+        now = self.clock()
+        if step and step != self._told_step[1] and now - self._told_step[0] >= STEP_EVERY_S:
+            self._told_step = now, step
+            self.journal.write("step", step=step)
 
 
 def _our_fault(what: Unit | Chunk, error: BaseException | None) -> SweepError:

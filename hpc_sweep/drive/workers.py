@@ -12,6 +12,7 @@ from distributed.comm import get_address_host
 
 from hpc_sweep.clusters import Cluster
 from hpc_sweep.drive.progress import Progress
+from hpc_sweep.drive.roster import Roster
 from hpc_sweep.errors import ClusterError, NoWorkersError
 from hpc_sweep.store import Journal
 
@@ -41,6 +42,8 @@ class Workers:
         Told of their number.
     start_timeout_s : float
         How long to be without any.
+    roster : Roster
+        Told of each.
 
     Attributes
     ----------
@@ -53,6 +56,7 @@ class Workers:
     journal: Journal
     progress: Progress
     start_timeout_s: float
+    roster: Roster
     clock: Callable[[], float] = time.monotonic
     worked_s: float = 0.0
     _looked: float = float("-inf")
@@ -85,7 +89,10 @@ class Workers:
         self._looked = now
         if self.client.status != "running":
             raise ClusterError("the Dask scheduler went away; run the same command again")
-        self.progress.workers = len(self.client.nthreads())
+        here = self.client.nthreads()
+        self.roster.look(here)
+        self.progress.workers, self.progress.workers_lost = len(here), self.roster.lost
+        self.progress.workers_asked = self.cluster.workers
         if self.progress.workers:
             self._alone_since, self.progress.note = None, ""
             if self._started is None:

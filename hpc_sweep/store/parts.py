@@ -119,6 +119,8 @@ class Receipt:
         Version that it was made with.
     peak_bytes : int
         Most memory that its worker had until then.
+    reasons : dict of str to int
+        Why cells failed, cut short: the most frequent ones, and of how many.
     """
 
     part: PartName
@@ -127,6 +129,7 @@ class Receipt:
     failed: int
     scikit_learn: str
     peak_bytes: int = 0
+    reasons: Mapping[str, int] = field(default_factory=dict)
 
 
 def write_part(folder: Path, store_id: str, unit: Unit, part: Part) -> PartName:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
 
 from hpc_sweep.budget import Budget
 from hpc_sweep.clusters import current_queue, dashboard_lines, make_cluster, settings
-from hpc_sweep.drive import Drive, Progress, Record, Tasks
+from hpc_sweep.drive import Drive, Progress, Record, Roster, Tasks
 from hpc_sweep.errors import BudgetError, DiskError, Interrupted, SweepError
 from hpc_sweep.plan import Pace, Plan, Unit
 from hpc_sweep.prepare import Prepared
@@ -83,7 +85,17 @@ class Driving:
         self._journal = Journal(run.events)
         limit = spec.cluster.max_core_hours
         self._budget = Budget(self._journal, run, limit, self._own_cores, self._apart)
-        self._progress = Progress(ledger.n_cells, ledger.cells_done())
+        workload, strategy = prepared.plan.workload, ledger.store.strategy
+        self._progress = Progress(
+            ledger.n_cells,
+            ledger.cells_done(),
+            name=spec.name or Path(spec.output.store).stem,
+            fits_per_cell=workload.n_fits
+            // int(strategy.columns_in_spec.sum() * prepared.plan.grid.size),
+            workers_asked=cores,
+            chunks=ledger.n_chunks,
+            chunks_folded=len(ledger.folded),
+        )
 
     def drive(self) -> Progress:
         """Do what is left, and write down how it went.
@@ -137,8 +149,11 @@ class Driving:
             job=holder.job,
             cluster=self._prepared.spec.cluster.kind,
             workers=cluster.workers,
+            share=f"{self._run.share.index}/{self._run.share.count}",
             cells=ledger.n_cells,
             cells_done=self._progress.cells_done,
+            fits_per_cell=self._progress.fits_per_cell,
+            chunks=ledger.n_chunks,
             chunks_folded=len(ledger.folded),
             own_cores=self._own_cores,
             workers_apart=self._apart,
@@ -147,7 +162,7 @@ class Driving:
 
     def _do_units(self, pace: Pace, record: Record) -> None:
         """Have the rechunked copy made, and all units done."""
-        ledger, plan, store = self._ledger, self._prepared.plan, self._ledger.store
+        ledger, plan = self._ledger, self._prepared.plan
         record_version = self._version_recorder()
 
         def on_receipt(receipt: Receipt) -> None:
@@ -155,13 +170,12 @@ class Driving:
             record_version(receipt)
 
         with self._tasks() as tasks, self._loop() as loop, self._rechunked(loop):
+            self._enter("fitting", self._progress)
             loop(
                 ledger=ledger,
                 tasks=tasks,
                 journal=self._journal,
                 progress=self._progress,
-                fits_per_cell=plan.workload.n_fits
-                // int(store.strategy.columns_in_spec.sum() * plan.grid.size),
                 on_progress=self._on_tick,
                 on_receipt=on_receipt,
             ).run(_units(plan, ledger, pace))
@@ -177,6 +191,7 @@ class Driving:
         for text in cluster.warnings():
             self._say(f"warning: {text}")
         with settings(section.dashboard), contextlib.closing(cluster):
+            self._enter("starting", self._progress)
             client = cluster.start()
             port = cluster.dashboard_port()
             for text in dashboard_lines(port, current_queue()) if port is not None else ():
@@ -190,7 +205,15 @@ class Driving:
                 stopped=self._stops.stopped,
                 draining=lambda: self._stops.draining() or self._budget.is_used_up(),
                 check_lease=self._lease.check,
+                roster=Roster(client, cluster, self._journal),
             )
+            self._enter("closing", self._progress)
+
+    def _enter(self, phase: str, progress: Progress) -> None:
+        """Show that a phase begins, and write it down."""
+        progress.phase = phase
+        self._journal.write("phase", phase=phase)
+        self._on_progress(progress)
 
     def _on_tick(self, progress: Progress) -> None:
         self._budget.update(progress.workers)
@@ -225,13 +248,23 @@ class Driving:
         with group_access(self._context.for_group):
             copy.begin(source.streams)
         slabs = Slabs(copy)
-        self._journal.write("rechunking", slabs=slabs.n_open)
+        direct, count = source.direct.dataset, slabs.n_all
+        size_bytes = sum(int(direct[name].nbytes) for name in copy.tiling.names)
+        progress = replace(
+            self._progress,
+            cells=count,
+            cells_done=count - slabs.n_open,
+            fits_per_cell=1,
+            size_bytes=size_bytes,
+        )
+        self._enter("copying", progress)
+        self._journal.write("rechunking", slabs=slabs.n_open, of=count, bytes=size_bytes)
         loop(
             ledger=slabs,
             tasks=SlabTasks(self._context, str(copy.folder)),
             journal=SlabJournal(self._journal.path),
-            progress=Progress(slabs.n_open, 0),
-            on_progress=lambda progress: self._budget.update(progress.workers),
+            progress=progress,
+            on_progress=self._on_tick,
         ).run(slabs.units())
         copy.end()
         self._journal.write("rechunked")

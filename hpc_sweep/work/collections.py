@@ -126,13 +126,18 @@ class CollectionTasks(ThreadTasks):
         self, client: Client, bench: Bench, unit: Unit, index: NDArray[np.intp]
     ) -> Outcome:
         """Read a partition onto the workers and search it."""
+        place = describe(bench.labels(index)) or "the data"
         if self._kept is None or not np.array_equal(self._kept[0], index):
             self._kept = None  # its memory is needed
+            self._step = f"reading {place} onto the workers"
             self._kept = index, self._read(client, bench, index)
         made = self._kept[1]
         if isinstance(made, Loss):
             return without_fits(bench, unit, made)
         blocks, *counts = made
+        self._step = (
+            f"training {unit.last - unit.first} candidates on {place}, {sum(counts):,} samples"
+        )
         # in place of indices, of which there would be as many as samples
         splits = {0: [cast(Split, tuple(map(range, counts)))]}
         task = Task(blocks, None, splits, bench.seed(index))

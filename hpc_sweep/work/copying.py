@@ -47,6 +47,11 @@ class Slabs:
         """How many are not."""
         return len(self._open)
 
+    @property
+    def n_all(self) -> int:
+        """How many there are."""
+        return sum(1 for _ in self.copy.tiling.slabs())
+
     def units(self) -> Iterator[Unit]:
         """Yield what is left, as units of one slab."""
         yield from (Unit((), i, i + 1, 0, 1) for i in sorted(self._open))
@@ -92,6 +97,10 @@ class SlabTasks:
     def fold(self, client: Client, chunk: Chunk, parts: list[PartName]) -> Any:
         """Fold nothing: slabs are never complete chunks."""
         raise NotImplementedError
+
+    def step(self) -> str:
+        """Return nothing: slabs are copied by workers."""
+        return ""
 
 
 class SlabJournal(Journal):

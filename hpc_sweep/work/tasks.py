@@ -10,6 +10,7 @@ import itertools
 import math
 import resource
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,6 +42,11 @@ from hpc_sweep.versions import differences, installed
 from hpc_sweep.work.bench import Bench, open_bench
 from hpc_sweep.work.evaluation import Outcome, Partition, evaluate_partitions, part_of
 from hpc_sweep.work.guard import USABLE, Child, Guard, Limits
+
+MOST_REASONS = 2
+"""Reasons of failures that a receipt tells."""
+
+REASON_LENGTH = 120
 
 
 @dataclass(frozen=True)
@@ -122,6 +128,10 @@ class Context:
         """Submit a fold; before all units, since it frees files."""
         key = key_of("fold", ".".join(map(str, chunk)))
         return self.submit(client, key, 1, fold_chunk, chunk, tuple(parts))
+
+    def step(self) -> str:
+        """Return nothing: units are worked at by workers."""
+        return ""
 
     def submit(
         self, client: Client, key: str, priority: int, task: Callable[..., Any], *about: Any
@@ -274,7 +284,21 @@ def leave(
         int(np.isin(part.status, FAILURES).sum()),
         installed("scikit-learn"),
         resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        reasons_of(part),
     )
+
+
+def reasons_of(part: Part) -> dict[str, int]:
+    """Return why cells of a part failed, cut short: the most frequent reasons, and how often."""
+    failed = np.isin(part.status, FAILURES)
+    texts = (brief(text) for place, text in part.messages.items() if failed[place])
+    return dict(Counter(texts).most_common(MOST_REASONS))
+
+
+def brief(reason: str) -> str:
+    """Return the first line of a reason, cut to what an event log has room for."""
+    line = reason.partition("\n")[0]
+    return line if len(line) <= REASON_LENGTH else line[: REASON_LENGTH - 1] + "…"
 
 
 def fold_chunk(context: Context, chunk: Chunk, parts: tuple[PartName, ...]) -> Folded:

@@ -81,6 +81,7 @@ class ThreadTasks(abc.ABC):
         self._pool = futures.ThreadPoolExecutor(threads, thread_name_prefix="units")
         self._handles: list[Handle] = []
         self._ends = threading.Event()
+        self._step = ""
 
     def __enter__(self) -> ThreadTasks:
         return self
@@ -108,6 +109,10 @@ class ThreadTasks(abc.ABC):
     def begun(self, client: Client) -> set[str]:
         """Return the keys of what is at work."""
         return self._context.begun(client) | {each.key for each in self._handles if each.begun}
+
+    def step(self) -> str:
+        """Return what the driver is at in a unit, where it is known, or ``""``."""
+        return self._step
 
     def _search(self, client: Client, unit: Unit, *, guarded: bool) -> Receipt:
         begin = time.perf_counter()
