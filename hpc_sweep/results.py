@@ -8,18 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
 from hpc_sweep.budget import forecast
-from hpc_sweep.candidates import restored
-from hpc_sweep.choices import DONE, STATUS_MEANINGS
 from hpc_sweep.driverjobs import not_begun
-from hpc_sweep.partitions import partition_labels
-from hpc_sweep.spec import SweepSpec
 from hpc_sweep.store import (
-    ATTRIBUTE,
     Ledger,
     RunFolder,
     Store,
@@ -29,11 +22,12 @@ from hpc_sweep.store import (
     real_place,
     run_folder,
 )
-from hpc_sweep.strategies import Strategy, restore
 
 
 def open_results(store: str | Path) -> xr.Dataset:
     """Open a store with xarray, lazily, after checking that nothing is missing.
+
+    Its tables are methods of ``.sweep``: ``open_results(store).sweep.models()``.
 
     Parameters
     ----------
@@ -45,6 +39,8 @@ def open_results(store: str | Path) -> xr.Dataset:
     StoreError
         When there is no store, or a file is missing although its status says done.
     """
+    import hpc_sweep.tables  # noqa: F401, lets xarray know `.sweep`
+
     opened = Store.open(store)
     Ledger.read(opened)
     return opened.dataset()
@@ -60,68 +56,28 @@ def best_rows(results: xr.Dataset) -> Iterator[dict[str, Any]]:
     results : xarray.Dataset
         What `open_results` returns.
     """
-    metrics = SweepSpec.model_validate(json.loads(results.attrs[ATTRIBUTE])["spec"]).metrics
-    held_out = [f"holdout_{m}" for m in metrics if f"holdout_{m}" in results]
-    names = ["best_index", "best_score", *held_out, "n_samples", "partition_status"]
-    loaded = {name: results[name].values.ravel() for name in names}
-    dims = [str(dim) for dim in results["best_score"].dims]
-    shape = results["best_score"].shape
-    coordinates = {dim: results[dim].values for dim in dims if dim in results.coords}
-    strategy, sizes = _strategy(results), results["best_score"].size
-    further: dict[str, NDArray[Any]] = {}
+    from hpc_sweep.tables import Results, best_table, records
 
-    def at(name: str) -> Any:
-        if name not in further:
-            values = results[name].values
-            further[name] = values.reshape(sizes, *values.shape[len(dims) :])
-        return further[name][flat]
-
-    scores = loaded["best_score"]
-    for flat in np.argsort(np.where(np.isnan(scores), np.inf, -scores), kind="stable"):
-        best = int(loaded["best_index"][flat])
-        score = float(scores[flat])
-        candidate = strategy.candidate(at, best) if best >= 0 else None
-        yield {
-            **partition_labels(coordinates, dims, np.unravel_index(flat, shape)),
-            "model": candidate.model_name if candidate else None,
-            "params": dict(candidate.params) if candidate else {},
-            "score": _number(score),
-            **{name: _number(loaded[name][flat]) for name in held_out},
-            "n_samples": max(0, int(loaded["n_samples"][flat])),
-            "status": STATUS_MEANINGS[int(loaded["partition_status"][flat])],
-        }
-
-
-def _number(value: Any) -> float | None:
-    return None if np.isnan(value) else float(value)
+    for frame in best_table(Results(results), plain=True):
+        kept = [name for name in frame.columns if not str(name).startswith("param_")]
+        yield from records(frame[kept])
 
 
 def wins(results: xr.Dataset) -> dict[str, int]:
     """Return for each model in how many partitions it is the best."""
+    from hpc_sweep.tables import Results
+
+    names = Results(results).strategy.model_names
     won = Counter(results["best_model"].values.ravel().tolist())
-    return {name: won[name] for name in _strategy(results).model_names}
-
-
-def _strategy(results: xr.Dataset) -> Strategy:
-    """Return the strategy that opened results were made by."""
-    header = json.loads(results.attrs[ATTRIBUTE])
-    spec, dropped = SweepSpec.model_validate(header["spec"]), header["dropped"]
-    models = spec.model_dump(mode="json")["models"]
-    if "candidate" not in results.dims:
-        return restore(spec, ())
-    texts, ids = (results[name].values.tolist() for name in ("candidate_json", "candidate_id"))
-    return restore(spec, restored(models, texts, ids), dropped)
+    return {name: won[name] for name in names}
 
 
 def first_reasons(results: xr.Dataset, most: int = 3) -> list[str]:
     """Return the most frequent reasons of failed candidates, with their counts."""
-    failed = results["status"].values > DONE
-    if "in_spec" in results:
-        failed &= results["in_spec"].values
-    messages = np.array(results["message"].values[failed].tolist(), dtype=str)
-    texts, counts = np.unique(messages[messages != ""], return_counts=True)
-    order = np.argsort(-counts, kind="stable")[:most]
-    return [f"{counts[i]:,} × {texts[i]}" for i in order]
+    from hpc_sweep.tables import Results, failures_table
+
+    table = failures_table(Results(results), with_empty=False).head(most)
+    return [f"{row.candidates:,} × {row.reason}" for row in table.itertuples()]
 
 
 def sweep_status(store: str | Path) -> dict[str, Any]:

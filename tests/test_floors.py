@@ -17,9 +17,9 @@ FLOORS = {
     1: {"spec", "partitions", "candidates", "estimators", "versions", "processes"},
     2: {"plan", "directives", "charge", "strategies"},
     3: {"source", "search", "store", "clusters", "jobscripts"},
-    4: {"drive", "work", "prepare", "stops", "budget", "driverjobs"},
+    4: {"drive", "work", "prepare", "stops", "budget", "driverjobs", "tables"},
     5: {"preloaded", "worker", "calibration", "sweep", "submission", "cancellation", "chain"}
-    | {"results", "models", "doctor"},
+    | {"results", "models", "doctor", "accessor"},
     6: {"cli"},
     7: {"__init__", "__main__"},
 }

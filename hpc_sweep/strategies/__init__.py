@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from hpc_sweep.candidates import Candidate, merged
 from hpc_sweep.errors import Fault
 from hpc_sweep.spec import ModelSpec, SearchSpec, SweepSpec
-from hpc_sweep.strategies.base import Strategy
+from hpc_sweep.strategies.base import Strategy, chosen
 from hpc_sweep.strategies.exchange import (
     Answer,
     Array,
@@ -73,6 +73,7 @@ __all__ = [
     "Strategy",
     "Training",
     "Unsearchable",
+    "chosen",
     "draw",
     "faults",
     "restore",

@@ -1,0 +1,112 @@
+"""Tables for people: which columns, how numbers look, and what stands below."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from hpc_sweep.tables import Results
+
+COLUMNS = {
+    "models": ("model", "wins", "share", "median", "q25", "q75", "mean_rank", "margin"),
+    "candidates": ("model", "params", "wins", "mean_rank", "mean", "std", "failed", "fit_time"),
+    "failures": ("candidates", "partitions", "status", "reason", "examples"),
+}
+"""What fits into a terminal of 80 columns; files have all."""
+TITLES = {"mean_rank": "rank", "fit_time": "fit (s)"}
+
+
+def shown(what: str, table: pd.DataFrame) -> pd.DataFrame:
+    """Return the columns that people see."""
+    if what in COLUMNS:
+        label = [name for name in table.columns[:1] if name not in COLUMNS[what]]
+        first = label if what == "models" and table.columns[0] != "model" else []
+        names = [*first, *COLUMNS[what]]
+        if what == "candidates" and not table["failed"].any():
+            names.remove("failed")
+        return table[names].rename(columns=TITLES)
+    left_out = {str(name) for name in table.columns if str(name).startswith("param_")}
+    if (table["status"] == "done").all():
+        left_out.add("status")
+    return table[[name for name in table.columns if name not in left_out]]
+
+
+def caption(opened: Results, what: str, metric: str | None, n_rows: int) -> str:
+    """Return what a table shows, in a line."""
+    score = opened.metrics[opened.metric(metric)]
+    chosen_by = opened.metrics[opened.spec.refit_metric]
+    by = f"score: mean {score} over the splits"
+    if score != chosen_by:
+        by += f"; the best by {chosen_by}" if what in ("best", "worst") else ""
+    rows = {
+        "best": f"{n_rows:,} of {opened.size:,} partitions, best first",
+        "worst": f"{n_rows:,} of {opened.size:,} partitions, worst first",
+        "models": f"models over {opened.size:,} partitions",
+        "candidates": f"candidates over {opened.size:,} partitions",
+        "failures": f"what failed in {opened.size:,} partitions",
+    }
+    return rows[what] if what == "failures" else f"{rows[what]}; {by}"
+
+
+def print_table(opened: Results, what: str, metric: str | None, table: pd.DataFrame) -> None:
+    """Print a table as wide as the terminal allows."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console, drawn = Console(), Table()
+    visible = shown(what, table)
+    for name in visible.columns:
+        numeric = visible[name].dtype.kind in "iuf" and name not in opened.dims
+        drawn.add_column(str(name), justify="right" if numeric else "left", overflow="fold")
+    for row in visible.itertuples(index=False):
+        cells = zip(visible.columns, row, strict=True)
+        drawn.add_row(*(_cell(str(name), value, name in opened.dims) for name, value in cells))
+    if len(table):
+        console.print(drawn)
+    elif what == "failures":
+        click.echo("nothing failed")
+    lines = [caption(opened, what, metric, len(table))]
+    if what == "best":
+        lines.append(_wins(opened))
+    if opened.n_pending:
+        lines.append(f"half finished: {opened.n_pending:,} partitions are pending")
+    for line in lines:
+        console.print(line, highlight=False, markup=False)
+
+
+def _wins(opened: Results) -> str:
+    from hpc_sweep.results import wins
+
+    counts = ", ".join(f"{name} in {count:,}" for name, count in wins(opened.dataset).items())
+    return f"best model: {counts}"
+
+
+def _cell(name: str, value: Any, is_label: bool) -> Any:
+    from rich.text import Text
+
+    from hpc_sweep.tables import settings_text
+
+    if name == "params":
+        return Text(_visible(settings_text(value, "\n")) or "-")
+    if isinstance(value, float) and not is_label:
+        return Text("-" if value != value else _number(name, value))
+    if isinstance(value, int) and not is_label:
+        return Text(f"{value:,}")
+    return Text(_visible(str(value)) or "-")
+
+
+def _number(name: str, value: float) -> str:
+    if name == "share":
+        return f"{value:.1%}"
+    if name == "rank":
+        return f"{value:.2f}"
+    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.4g}"
+
+
+def _visible(text: str) -> str:
+    """Return text without what a terminal obeys: labels come from other people's data."""
+    return "".join(c if c.isprintable() or c == "\n" else "�" for c in text)
