@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -158,7 +159,7 @@ def _write(
     from hpc_sweep.tables import write_csv, write_json, write_parquet, written
 
     with contextlib.ExitStack() as stack:
-        file: Any = click.get_binary_stream("stdout")
+        file: Any = sys.stdout.buffer
         if output is not None:
             file = stack.enter_context(written(output))
         if format_ == "latex":
