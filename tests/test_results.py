@@ -1,4 +1,4 @@
-"""Tables of results: numbers equal those made in the plainest way, in every format and kind of store."""
+"""Tables of results: numbers equal those made in the plainest way, in every format and store."""
 
 from __future__ import annotations
 
