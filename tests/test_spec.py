@@ -638,6 +638,18 @@ def test_digest_depends_on_what_decides_results(setting: str) -> None:
     assert load_spec(minimal(), [setting]).digest() != load_spec(minimal()).digest()
 
 
+def test_keys_that_came_later_are_in_a_digest_where_they_are_given() -> None:
+    one_split = load_spec(changed("search", {"cv": 1}))
+    blocks = load_spec(changed("search", {"cv": 1, "block_samples": 100}))
+    assert "block_samples" not in one_split.defining()["search"]
+    assert one_split.digest() != blocks.digest()
+
+
+def test_blocks_want_one_split() -> None:
+    with pytest.raises(SpecError, match=r"search.block_samples: .*cv: 1"):
+        load_spec(changed("search", {"cv": 3, "block_samples": 100}))
+
+
 def test_digest_depends_on_the_order_of_named_steps() -> None:
     steps = {"scale": "a.Scale", "poly": "a.Poly", "fit": "a.Fit"}
     swapped = {"poly": "a.Poly", "scale": "a.Scale", "fit": "a.Fit"}

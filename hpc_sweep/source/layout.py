@@ -47,7 +47,9 @@ def read_chunks(reads: Reads, partition_bytes: int) -> tuple[int, ...]:
 
 
 def chunk_shape(array: xr.DataArray) -> tuple[int, ...] | None:
-    """Return the shape of a variable's chunks on disk, or None when it has none."""
+    """Return the shape of a variable's chunks on disk, or of a lazy array; None without any."""
+    if array.chunks is not None:  # a loader's: its blocks are made anew for each part of them
+        return tuple(map(max, array.chunks))
     preferred = array.encoding.get("preferred_chunks")
     if not preferred:
         return None

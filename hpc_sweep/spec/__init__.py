@@ -10,6 +10,7 @@ from hpc_sweep.spec.holdout import Holdout
 from hpc_sweep.spec.loading import absolute, load_machine, load_spec
 from hpc_sweep.spec.partitions import BinsSpec, Wanted, wanted_axes
 from hpc_sweep.spec.search import (
+    ApartSpec,
     HalvingRandomSpec,
     HalvingSpec,
     HyperbandSpec,
@@ -34,6 +35,7 @@ from hpc_sweep.spec.yaml import json_like, parse_yaml, yaml_text
 __all__ = [
     "OWN_NAMES",
     "WORD",
+    "ApartSpec",
     "BinsSpec",
     "ChargeSpec",
     "ClusterSpec",

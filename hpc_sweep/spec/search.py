@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Discriminator, Field, Tag, field_validator
+from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator
 
 from hpc_sweep.choices import Engine, Strategy
 from hpc_sweep.spec.section import Section
@@ -39,6 +39,8 @@ class SearchSpec(Section):
     """How candidates are compared."""
 
     space: ClassVar[str] = "param_grid"
+    later: ClassVar[frozenset[str]] = frozenset()
+    """Keys that came after the first stores: their absence is not in a digest."""
 
     strategy: Strategy = "grid"
     cv: Annotated[int, Field(ge=1)] | dict[str, Any] = Field(
@@ -68,6 +70,11 @@ class SearchSpec(Section):
         if isinstance(cv, bool):
             raise ValueError("a number of folds is no truth value")
         return cv
+
+    def defining(self) -> dict[str, Any]:
+        """Return what decides the results; later keys only where they are given."""
+        whole = self.model_dump(mode="json", exclude=set(HOW))
+        return {k: v for k, v in whole.items() if v is not None or k not in self.later}
 
     @property
     def splitter(self) -> int | dict[str, Any]:
@@ -106,13 +113,28 @@ class SearchSpec(Section):
         return value if isinstance(value, str) else None
 
 
-class GridSpec(SearchSpec):
+class ApartSpec(SearchSpec):
+    """What grid and random share: estimators of dask-ml are fitted on blocks."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"block_samples"})
+
+    block_samples: BlockSamples = None
+
+    @field_validator("block_samples")
+    @classmethod
+    def _has_blocks(cls, block_samples: int | None, info: ValidationInfo) -> int | None:
+        if block_samples is not None and info.data.get("cv", 1) != 1:
+            raise ValueError("blocks are for estimators of dask-ml, and want cv: 1 beside it")
+        return block_samples
+
+
+class GridSpec(ApartSpec):
     """All settings of all grids."""
 
     strategy: Literal["grid"] = "grid"
 
 
-class RandomSpec(SearchSpec):
+class RandomSpec(ApartSpec):
     """Settings drawn once, the same for all partitions."""
 
     space: ClassVar[str] = "param_distributions"

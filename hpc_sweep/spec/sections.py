@@ -20,7 +20,7 @@ from hpc_sweep.choices import (
 )
 from hpc_sweep.spec.holdout import Holdout, HoldoutWords, holdout_of
 from hpc_sweep.spec.partitions import PartitionBy
-from hpc_sweep.spec.search import APART, HOW, HOW_MANY, GridSpec, Search
+from hpc_sweep.spec.search import APART, HOW_MANY, GridSpec, Search
 from hpc_sweep.spec.section import Section
 from hpc_sweep.spec.words import (
     Amount,
@@ -359,7 +359,7 @@ class SweepSpec(Section):
         return {
             "data": _data(whole["data"]),
             "models": [_model(model) for model in whole["models"]],
-            "search": {key: v for key, v in whole["search"].items() if key not in HOW},
+            "search": self.search.defining(),
         }
 
     def conditions(self) -> dict[str, Any]:

@@ -161,7 +161,7 @@ class Strategy(abc.ABC):
 
     @property
     def block_samples(self) -> int | None:
-        """How many samples a block has at the least, of a strategy that trains; None: any."""
+        """How many samples a block has at the least; None: any."""
         return None
 
     @property
