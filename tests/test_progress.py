@@ -37,20 +37,20 @@ def progress(**known: Any) -> Progress:
 def test_there_is_no_time_left_before_units_have_shown_the_pace() -> None:
     speed, of = Speed(), progress(fits_per_cell=3)
     speed.begin(100.0)
-    for second in range(1, 8):
+    for second in range(1, 4):
         speed.add(100.0 + 2 * second, 10, of.workers)
         of.unit_done(10, 0, {})
         of.pace(speed, 100.0 + 2 * second)
         assert of.left_s is None, second
-    speed.add(116.0, 10, of.workers)
+    speed.add(108.0, 10, of.workers)
     of.unit_done(10, 0, {})
-    of.pace(speed, 116.0)
-    assert of.fits_per_second == pytest.approx(3 * 80 / 16)
-    assert of.left_s == pytest.approx(920 / (80 / 16))
-    of.pace(speed, 216.0)  # nothing came: the pace is no longer what it was
-    assert of.left_s == pytest.approx(920 / (80 / 116))
+    of.pace(speed, 108.0)
+    assert of.fits_per_second == pytest.approx(3 * 40 / 8)
+    assert of.left_s == pytest.approx(960 / (40 / 8))
+    of.pace(speed, 208.0)  # nothing came: the pace is no longer what it was
+    assert of.left_s == pytest.approx(960 / (40 / 108))
     of.workers = 0
-    of.pace(speed, 216.0)
+    of.pace(speed, 208.0)
     assert of.left_s is None
 
 

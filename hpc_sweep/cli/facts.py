@@ -15,6 +15,9 @@ PHASES = {
     "closing": "closing the cluster",
 }
 
+AT_WORK = ("copying", "fitting", "closing")
+"""Phases in which there is something to count."""
+
 
 def is_waiting(progress: Progress) -> bool:
     """Return whether nothing goes on until something comes."""
@@ -89,7 +92,7 @@ def failures_text(progress: Progress) -> str:
 
 def line(progress: Progress) -> str:
     """Return all of it in one plain line."""
-    if progress.phase in ("", "starting"):
+    if progress.phase not in AT_WORK:
         return doing(progress)
     texts = [f"{progress.share_done:.1%} done", done_text(progress)]
     if not is_waiting(progress):

@@ -8,7 +8,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 import click
 
@@ -58,9 +58,12 @@ def show_progress(*, quiet: bool = False) -> Iterator[Shown]:
         shown.end()
 
 
-def is_terminal() -> bool:
-    """Return whether lines can be drawn over on the standard error."""
-    return sys.stderr.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
+def is_terminal(stream: IO[str] | None = None) -> bool:
+    """Return whether lines can be drawn over on a stream, the standard error if none is given."""
+    return (stream or sys.stderr).isatty() and os.environ.get("TERM", "dumb") not in (
+        "dumb",
+        "unknown",
+    )
 
 
 class Quiet:
@@ -111,6 +114,17 @@ class Lines(Quiet):
             self._say_line("")
 
 
+def steady_console(*, stderr: bool = True) -> Any:
+    """Return a console of rich's that does not hide the cursor."""
+    from rich.console import Console
+
+    class Steady(Console):
+        def show_cursor(self, show: bool = True) -> bool:
+            return False
+
+    return Steady(stderr=stderr)
+
+
 class Display:
     """Lines on a terminal that are drawn over; what is said scrolls by above them.
 
@@ -124,12 +138,6 @@ class Display:
     """
 
     def __init__(self, console: Any = None, clock: Callable[[], float] = time.monotonic) -> None:
-        from rich.console import Console
-
-        class Steady(Console):
-            def show_cursor(self, show: bool = True) -> bool:
-                return False
-
         self._clock = clock
         self._began = clock()
         self._doing = facts.PHASES[""]
@@ -138,7 +146,7 @@ class Display:
         self._share: float | None = None
         self._left = self._last = ""
         self._drawn: tuple[int, list[int]] = 0, []
-        self._console = console or Steady(stderr=True)
+        self._console = console or steady_console()
         self._live = self._started()
 
     def _started(self) -> Any:
@@ -165,7 +173,8 @@ class Display:
         """Take down what is to be shown: the driver goes on changing it."""
         self._name = progress.name
         self._doing = facts.doing(progress)
-        at_work = progress.phase in ("copying", "fitting", "closing")
+        at_work = progress.phase in facts.AT_WORK
+        self._began = min(self._began, self._clock() - progress.seconds)
         self._share = progress.share_done if at_work else None
         self._left = "" if facts.is_waiting(progress) else facts.left_text(progress)
         waits = facts.is_waiting(progress)

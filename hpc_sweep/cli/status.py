@@ -12,25 +12,54 @@ from hpc_sweep.cli.options import as_json, core_hours_text
 @click.command()
 @click.argument("stores", metavar="STORE...", nargs=-1, required=True)
 @click.option("--json", "json_", is_flag=True, help="Print JSON, one object a store.")
-def status(stores: tuple[str, ...], json_: bool) -> None:
+@click.option(
+    "--watch", "watch_", is_flag=True, help="Follow one STORE until it is complete or stopped."
+)
+@click.option(
+    "--every",
+    type=click.FloatRange(min=0.5),
+    metavar="SECONDS",
+    help="Between looks of --watch: 2 on a terminal, else 30.",
+)
+@click.pass_context
+def status(
+    ctx: click.Context,
+    stores: tuple[str, ...],
+    json_: bool,
+    watch_: bool,
+    every: float | None,
+) -> None:
     """Show how far the sweeps of STORE... are. Reads files; works from any machine.
 
     Of a driver that was submitted and has not begun, the queue's words are shown where it answers.
+
+    --watch shows what a run shows on its own terminal: lines that are drawn over, where the
+    standard output is none a line at each look, with --json an object a line. It exits with 0 when
+    the sweep is complete, with 130 when it has stopped or nobody watches any more.
     """
+    if watch_:
+        if len(stores) > 1:
+            raise click.UsageError("--watch follows one STORE")
+        from hpc_sweep.cli.watching import follow
+
+        ctx.exit(follow(stores[0], every, as_json_lines=json_))
+    if every is not None:
+        raise click.UsageError("--every is for --watch")
     from dataclasses import asdict
 
     from hpc_sweep.results import sweep_status
 
     found = [sweep_status(store) for store in stores]
     if not json_:
-        click.echo("\n\n".join(map(_text, found)))
+        click.echo("\n\n".join(map(status_text, found)))
         return
     for facts in found:
         facts["not_begun"] = [asdict(job) for job in facts["not_begun"]]
     click.echo(as_json(found))
 
 
-def _text(facts: dict[str, Any]) -> str:
+def status_text(facts: dict[str, Any]) -> str:
+    """Return how far a sweep is, in lines."""
     lines = {"sweep": f"{facts['name']}: {_state(facts)}", "store": facts["store"]}
     if facts["fits"] is None:
         lines["store"] += " (is made by the first driver)"

@@ -10,6 +10,9 @@ PACE_OVER_S = 120.0
 """Pace is that of so many last seconds, or of `PACE_UNITS` where these take longer."""
 
 PACE_UNITS = 4
+"""Per worker."""
+
+LEAST_UNITS = 2
 """So many units per worker make a pace, and a time left; before there is none."""
 
 PACE_AFTER_S = 3.0
@@ -53,7 +56,7 @@ class Speed:
 
         A unit that is long in coming slows it down.
         """
-        if self._units < PACE_UNITS * max(1, workers):
+        if self._units < LEAST_UNITS * max(1, workers):
             return None
         since, before = self._marks[0]
         if now - since < PACE_AFTER_S:

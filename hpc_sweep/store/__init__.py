@@ -8,7 +8,7 @@ from hpc_sweep.store.fold import Choice, Folded, choices, fold
 from hpc_sweep.store.header import ATTRIBUTE
 from hpc_sweep.store.journal import Journal, read_events
 from hpc_sweep.store.layout import result_arrays
-from hpc_sweep.store.lease import Lease, check_nonce, hold, is_known_dead, read_holder
+from hpc_sweep.store.lease import Lease, beats, check_nonce, hold, is_known_dead, read_holder
 from hpc_sweep.store.ledger import Ledger
 from hpc_sweep.store.outage import Outage
 from hpc_sweep.store.parts import (
@@ -40,6 +40,7 @@ __all__ = [
     "Receipt",
     "RunFolder",
     "Store",
+    "beats",
     "best",
     "change_store",
     "check_nonce",

@@ -277,14 +277,14 @@ def _is_alive(
     if other.job and has_ended(other.queue, other.job):
         return False
     say(f"{other} holds the store; watching its heartbeat for {STALE_S:.0f} s")
-    before = _beats(path, other)
+    before = beats(path, other)
     waited = 0.0
     while waited < STALE_S:
         sleep(1.0)
         waited += 1.0
         if read_holder(path) != other:  # it ended by itself
             return False
-        if _beats(path, other) != before:
+        if beats(path, other) != before:
             return True
     return False
 
@@ -354,7 +354,8 @@ def _beat_file(path: Path, holder: Holder) -> Path:
     return path.with_name(f"lease.{holder.nonce}.beat")
 
 
-def _beats(path: Path, holder: Holder) -> str:
+def beats(path: Path, holder: Holder) -> str:
+    """Return the count of a holder's heartbeats, or ``""`` where there is none."""
     try:
         return _beat_file(path, holder).read_text()
     except OSError:

@@ -149,6 +149,7 @@ class Driving:
             job=holder.job,
             cluster=self._prepared.spec.cluster.kind,
             workers=cluster.workers,
+            name=self._progress.name,
             share=f"{self._run.share.index}/{self._run.share.count}",
             cells=ledger.n_cells,
             cells_done=self._progress.cells_done,

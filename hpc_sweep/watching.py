@@ -1,0 +1,224 @@
+"""Following a sweep from anywhere, by its run folder: cheap however large it is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hpc_sweep.drive import Progress
+from hpc_sweep.errors import StoreError
+from hpc_sweep.results import sweep_status
+from hpc_sweep.store import beats, is_known_dead, read_holder, real_place, run_folder
+from hpc_sweep.tally import Tally, together
+
+ASK_EVERY_S = 60.0
+"""How often the queue is asked, and the whole ledger read, while no driver is at work."""
+
+SILENT_S = 60.0
+"""A driver whose heartbeat stands still for so long, on the observer's clock, is gone."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """How far a sweep is, as seen from outside.
+
+    Attributes
+    ----------
+    state : str
+        ``absent`` (there is neither store nor run folder), ``queued``, ``running``, ``complete``,
+        ``stopped``.
+    progress : Progress
+        Of the drivers at work, or of the last ones.
+    status : dict or None
+        What `sweep_status` says, where it was asked: while no driver is at work.
+    """
+
+    state: str
+    progress: Progress
+    status: dict[str, Any] | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more happens by itself."""
+        return self.state in ("complete", "stopped")
+
+    def facts(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        of = self.progress
+        per_cell = of.fits_per_cell
+        return {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "name": of.name,
+            "state": self.state,
+            "phase": of.phase,
+            "share_done": round(of.share_done, 6) if of.cells else None,
+            "fits": of.cells * per_cell,
+            "fits_done": of.cells_done * per_cell,
+            "fits_per_second": of.fits_per_second,
+            "left_s": of.left_s,
+            "units_done": of.units,
+            "units_in_flight": of.in_flight,
+            "workers": of.workers,
+            "workers_pending": of.workers_pending,
+            "workers_lost": of.workers_lost,
+            "candidates_failed": of.failed,
+            "reasons": dict(of.reasons.most_common()),
+            "chunks": of.chunks,
+            "chunks_folded": of.chunks_folded,
+            "waiting_for": of.note or None,
+            "step": of.step or None,
+        }
+
+
+@dataclass
+class Watching:
+    """Follows one store.
+
+    While a driver is at work a look reads what its event log has got since the last look, and its
+    lease; neither parts nor the store.
+
+    Parameters
+    ----------
+    store : path
+        The store; it may not be there yet.
+    """
+
+    store: Path
+    clock: Callable[[], float] = time.monotonic
+    _tallies: dict[Path, Tally] = field(default_factory=dict)
+    _beats: dict[Path, tuple[str, float]] = field(default_factory=dict)
+    _asked: tuple[float, int] = float("-inf"), -1
+    _status: dict[str, Any] | None = None
+    _faults_since: float | None = None
+
+    def look(self) -> Seen:
+        """Return how far it is now.
+
+        Raises
+        ------
+        SweepError
+            When files cannot be read for longer than a driver may need to write them.
+        """
+        run = run_folder(self.store)
+        for log in sorted(run.path.glob("events*.jsonl")):
+            self._tallies.setdefault(log, Tally(log, self.clock)).look()
+        at_work = [tally for tally in self._tallies.values() if self._is_at_work(tally)]
+        if at_work:
+            return Seen("running", together(self._campaign(at_work)))
+        return self._at_rest()
+
+    def _campaign(self, at_work: list[Tally]) -> list[Tally]:
+        """Return the tallies of those who share the work with drivers that are at it."""
+        count = max(at_work, key=lambda tally: tally.started["time"]).share[1]
+        begun = [tally for tally in self._tallies.values() if tally.started]
+        return [tally for tally in begun if tally.share[1] == count]
+
+    def _is_at_work(self, tally: Tally) -> bool:
+        """Return whether a run has no end, and somebody who may be at work at it."""
+        if not tally.is_running:
+            return False
+        lease = tally.log.path.with_name(tally.log.path.name.replace("events", "lease", 1))
+        return self._beats_still(lease.with_suffix(".json"))
+
+    def _beats_still(self, lease: Path) -> bool:
+        holder = read_holder(lease)
+        if holder is not None and is_known_dead(holder):
+            return False
+        beat = "" if holder is None else holder.nonce + beats(lease, holder)
+        known, since = self._beats.get(lease, ("", self.clock()))
+        if beat != known or lease not in self._beats:
+            since = self.clock()
+        self._beats[lease] = beat, since
+        return self.clock() - since <= SILENT_S
+
+    def _at_rest(self) -> Seen:
+        """Return what files and queue say while no driver is known to be at work."""
+        events = sum(tally.n_events for tally in self._tallies.values())
+        now = self.clock()
+        if events != self._asked[1] or now - self._asked[0] >= ASK_EVERY_S:
+            self._asked = now, events
+            self._status = self._ask()
+        status = self._status
+        if status is None:
+            return Seen("absent", Progress(0, 0, phase=f"waiting for {self.store}"))
+        waiting = [job for job in status["not_begun"] if not job.ended]
+        lease_is_held = status["driver"] and any(
+            self._beats_still(lease) for lease in run_folder(self.store).path.glob("lease*.json")
+        )
+        progress = self._last_progress(status)
+        if status["complete"]:
+            return Seen("complete", progress, status)
+        if lease_is_held:
+            progress.phase = f"{status['driver']} has the store"
+            return Seen("running", progress, status)
+        if waiting:
+            progress.phase = "; ".join(map(str, waiting))
+            return Seen("queued", progress, status)
+        progress.phase = "stopped"
+        return Seen("stopped", progress, status)
+
+    def _ask(self) -> dict[str, Any] | None:
+        """Read the ledger and ask the queue; None while there is neither store nor run folder."""
+        if not real_place(self.store).exists() and not run_folder(self.store).spec.exists():
+            return None
+        try:
+            status = sweep_status(self.store)
+        except StoreError:  # files come late, or are just being folded
+            now = self.clock()
+            self._faults_since = now if self._faults_since is None else self._faults_since
+            if now - self._faults_since > SILENT_S:
+                raise
+            self._asked = now, -1
+            return self._status
+        self._faults_since = None
+        return status
+
+    def _last_progress(self, status: dict[str, Any]) -> Progress:
+        begun = [tally for tally in self._tallies.values() if tally.started]
+        last = max(begun, key=lambda tally: tally.started["time"], default=None)
+        progress = Progress(0, 0) if last is None else last.progress()
+        progress.name = str(status["name"])
+        progress.cells, progress.cells_done = status["fits"] or 0, status["fits_done"]
+        progress.fits_per_cell, progress.workers = 1, 0
+        progress.fits_per_second = progress.left_s = None
+        progress.chunks = status["result_chunks"] or 0
+        progress.chunks_folded, progress.in_flight = status["result_chunks_folded"], 0
+        return progress
+
+
+def watch(
+    store: str | Path,
+    seen: Callable[[Seen], None],
+    every_s: float = 2.0,
+    timeout_s: float = float("inf"),
+    sleep: Callable[[float], None] = time.sleep,
+) -> Seen:
+    """Follow a sweep until it is complete or stopped.
+
+    Parameters
+    ----------
+    store : path
+        The store; it may not be there yet.
+    seen : callable
+        Told at each look.
+    every_s : float
+        Seconds between looks.
+    timeout_s : float
+        When to leave it.
+
+    Returns
+    -------
+    Seen
+        The last look.
+    """
+    watching, end = Watching(Path(store).absolute()), time.monotonic() + timeout_s
+    while True:
+        found = watching.look()
+        seen(found)
+        left = end - time.monotonic()
+        if found.has_ended or left <= 0:
+            return found
+        sleep(min(every_s, left))
