@@ -37,6 +37,7 @@ import hpc_sweep as package
 from hpc_sweep.candidates import plain_text
 from hpc_sweep.choices import DONE, FAILED, Strategy
 from hpc_sweep.errors import ClusterError, SpecError
+from hpc_sweep.keeping import verify
 from hpc_sweep.plan import Unit
 from hpc_sweep.prepare import prepare
 from hpc_sweep.results import best_rows, open_results
@@ -774,6 +775,12 @@ def test_a_sweep_is_planned_shown_and_loaded(
     results = xr.open_zarr(store, chunks=None).load()
     files = [path for path in Path(store).rglob("*") if path.is_file()]
     assert len(files) <= facts["files"]
+    assert verify(store).findings == []
+    models = open_results(store).sweep.models().set_index("model")
+    assert models["wins"].to_dict() == {
+        name: int((results["best_model"] == name).sum()) for name in models.index
+    }
+    assert set(open_results(store).sweep.failures()["status"]) <= {"empty", "failed"}
     for found, X, y in pixels(results, data):
         labels = {name: float(found[name]) for name in ("latitude", "longitude")}
         (row,) = [row for row in rows if {name: row[name] for name in labels} == labels]

@@ -19,6 +19,7 @@ from hpc_sweep.cli.run import run
 from hpc_sweep.cli.schema import schema
 from hpc_sweep.cli.status import status
 from hpc_sweep.cli.submit import submit
+from hpc_sweep.cli.verify import verify
 from hpc_sweep.errors import (
     EXIT_CLUSTER,
     EXIT_INTERRUPTED,
@@ -92,5 +93,5 @@ def main(debug: bool) -> None:
     """
 
 
-for command in (init, schema, plan, run, submit, status, results, cancel, doctor, machines):
+for command in (init, schema, plan, run, submit, status, results, verify, cancel, doctor, machines):
     main.add_command(command)

@@ -4,12 +4,14 @@ from hpc_sweep.store.change import Change, change_store, set_pending, tidy
 from hpc_sweep.store.creation import create_store
 from hpc_sweep.store.durable import probe
 from hpc_sweep.store.existing import existing_store
+from hpc_sweep.store.files import chunk_name, fixed_files
 from hpc_sweep.store.fold import Choice, Folded, choices, fold
 from hpc_sweep.store.header import ATTRIBUTE
 from hpc_sweep.store.journal import Journal, read_events
 from hpc_sweep.store.layout import result_arrays
 from hpc_sweep.store.lease import Lease, beats, check_nonce, hold, is_known_dead, read_holder
 from hpc_sweep.store.ledger import Ledger
+from hpc_sweep.store.openchunk import Derivation, OpenChunk
 from hpc_sweep.store.outage import Outage
 from hpc_sweep.store.parts import (
     HeldOutPart,
@@ -17,10 +19,12 @@ from hpc_sweep.store.parts import (
     PartName,
     Receipt,
     delete_parts,
+    is_whole,
     list_parts,
+    parse_name,
     write_part,
 )
-from hpc_sweep.store.ranks import best, mean_and_std, rank
+from hpc_sweep.store.ranks import best, mean_and_std, partition_status, rank
 from hpc_sweep.store.runfolder import RunFolder, real_place, run_folder
 from hpc_sweep.store.sharing import give_all, group_access, group_fault, group_id
 from hpc_sweep.store.store import Store
@@ -29,11 +33,13 @@ __all__ = [
     "ATTRIBUTE",
     "Change",
     "Choice",
+    "Derivation",
     "Folded",
     "HeldOutPart",
     "Journal",
     "Lease",
     "Ledger",
+    "OpenChunk",
     "Outage",
     "Part",
     "PartName",
@@ -45,9 +51,11 @@ __all__ = [
     "change_store",
     "check_nonce",
     "choices",
+    "chunk_name",
     "create_store",
     "delete_parts",
     "existing_store",
+    "fixed_files",
     "fold",
     "give_all",
     "group_access",
@@ -55,8 +63,11 @@ __all__ = [
     "group_id",
     "hold",
     "is_known_dead",
+    "is_whole",
     "list_parts",
     "mean_and_std",
+    "parse_name",
+    "partition_status",
     "probe",
     "rank",
     "read_events",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,26 @@ class _Taken:
     cells: NDArray[np.bool_]
     partitions: NDArray[np.bool_]
     part: Part
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """An array that follows from others, along the partitions of a result chunk.
+
+    Attributes
+    ----------
+    name : str
+        Which.
+    block : int
+        Which of `Store.blocks`, of arrays along the candidates.
+    known, right : ndarray
+        As the store has it, and as it should be.
+    """
+
+    name: str
+    block: int
+    known: NDArray[Any]
+    right: NDArray[Any]
 
 
 class OpenChunk:
@@ -113,6 +133,50 @@ class OpenChunk:
         values["revision"] = np.full(len(self._status), store.header.revision)
         values["partition_status"] = self.states
         return values
+
+    def derivations(self, *, ranked: bool) -> Iterator[Derivation]:
+        """Yield what follows from other arrays, as the store has it and as it should be.
+
+        Parameters
+        ----------
+        ranked : bool
+            Whether ranks and best candidates are of what the store has now.
+        """
+        arrays = self._store.arrays
+        values = {each.name: self._joined(each) for each in arrays if self._is_common(each)}
+        means = yield from self._means(values)
+        if ranked:
+            values.update(self._ranked(values, means))
+            values["partition_status"] = self.states
+            for array in arrays:
+                if array.name in values and _is_choice(array) and not self._is_common(array):
+                    yield from self._choices(array, values[array.name])
+
+    def _means(
+        self, values: dict[str, NDArray[Any]]
+    ) -> Generator[Derivation, None, dict[str, NDArray[np.float64]]]:
+        """Yield means and deviations; return the means of all candidates by metric."""
+        store, present = self._store, _present(self._store, values)
+        means: dict[str, list[NDArray[np.float64]]] = {metric: [] for metric in store.spec.metrics}
+        for block, rows in enumerate(store.blocks):
+            found = self._block(block, present) if self._before[:, rows].any() else {}
+            for name in found:
+                if name.startswith(("mean_test_", "std_test_")):
+                    yield Derivation(name, block, self._read(name, block), found[name])
+            for metric, known in means.items():
+                name = f"mean_test_{metric}"
+                known.append(found[name] if found else self._known(self._arrays[name], block))
+            if not store.strategy.is_parted:  # there is one block
+                values.update(found)
+        return {metric: np.concatenate(known, axis=1) for metric, known in means.items()}
+
+    def _choices(self, array: Array, right: NDArray[Any]) -> Iterator[Derivation]:
+        """Yield ranks or what the best candidates are."""
+        if not self._store.has_rows(array):
+            yield Derivation(array.name, 0, self._known(array, 0), right)
+            return
+        for block, rows in enumerate(self._store.blocks):
+            yield Derivation(array.name, block, self._known(array, block), right[:, rows])
 
     def write(self, *, whole: bool) -> NDArray[np.intp]:
         """Write what changes, and return which partitions are unscored; nothing counts if any.
@@ -265,6 +329,11 @@ class OpenChunk:
         for block, rows in enumerate(self._store.blocks):
             if self._status[:, rows].any():
                 self._write(name, values[:, rows], block)
+
+
+def _is_choice(array: Array) -> bool:
+    """Return whether an array says what is made of all candidates of a partition."""
+    return array.name == "partition_status" or array.name.startswith(("rank_", "best_"))
 
 
 def _content(part: Part, array: Array) -> NDArray[Any]:

@@ -1,0 +1,331 @@
+"""Whether a store is sound: every checksum, and that what it says agrees with itself."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpc_sweep.choices import DONE, STATUS_MEANINGS
+from hpc_sweep.errors import StoreError, disk_errors
+from hpc_sweep.keeping.files import checksum_fault, fixed_files_of, known_files
+from hpc_sweep.partitions import describe, partition_labels
+from hpc_sweep.plan import Chunk
+from hpc_sweep.store import (
+    OpenChunk,
+    Store,
+    is_known_dead,
+    is_whole,
+    parse_name,
+    read_holder,
+)
+
+RUN = "run the spec again"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One fault of a store.
+
+    Attributes
+    ----------
+    file : str
+        Where.
+    fault : str
+        What is wrong.
+    remedy : str
+        What mends it.
+    """
+
+    file: str
+    fault: str
+    remedy: str
+
+
+@dataclass
+class Verification:
+    """What was looked at, and what is wrong.
+
+    Attributes
+    ----------
+    store : str
+        Which.
+    driver : str or None
+        Who is at work on it: what is being written now was looked at twice.
+    result_chunks, result_chunks_done : int
+        How many there are, and how many are done.
+    files, bytes : int
+        How much was read.
+    findings : list of Finding
+        What is wrong.
+    """
+
+    store: str
+    driver: str | None = None
+    result_chunks: int = 0
+    result_chunks_done: int = 0
+    files: int = 0
+    bytes: int = 0
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every result chunk is done."""
+        return self.result_chunks == self.result_chunks_done
+
+
+def verify(store: str | Path) -> Verification:
+    """Look at every file of a store and its run folder, and whether they agree.
+
+    Checksums of all chunks and parts; metadata of nodes against those of the group; files that
+    are missing, left over or unknown; and of each result chunk whether statuses, means, ranks and
+    best candidates follow from the scores. Nothing is written. Memory is that of folding one
+    result chunk.
+
+    Parameters
+    ----------
+    store : path
+        A store, finished or not.
+
+    Returns
+    -------
+    Verification
+        With no findings where all is well.
+
+    Raises
+    ------
+    StoreError
+        When there is no store, or too little of it to tell what it should be.
+    DiskError
+        When the disk refuses.
+    """
+    opened = Store.open(store)
+    found = Verification(str(opened.path), _driver(opened))
+    with disk_errors(opened.path, "read"):
+        nodes = _nodes(opened)
+        found.findings += _metadata(opened, nodes)
+        for file in fixed_files_of(opened, nodes):
+            found.findings += _fixed(opened, file, found)
+        chunks = list(np.ndindex(*opened.grid.chunk_grid(opened.header.chunks)))
+        found.result_chunks = len(chunks)
+        for chunk in chunks:
+            faults = list(_chunk(opened, chunk, found))
+            if faults and found.driver:  # it may have been in the middle of a fold
+                faults = list(_chunk(opened, chunk, found))
+            found.findings += faults
+            found.result_chunks_done += _is_done(opened, chunk)
+        if not found.driver:
+            found.findings += _strays(opened, nodes)
+        found.findings += _parts(opened, found)
+    return found
+
+
+def _driver(store: Store) -> str | None:
+    holders = map(read_holder, (store.run.lease, *store.run.rivals()))
+    alive = [str(holder) for holder in holders if holder and not is_known_dead(holder)]
+    return ", ".join(alive) or None
+
+
+def _nodes(store: Store) -> dict[str, dict[str, Any]]:
+    """Return the metadata of all arrays, as the group has them."""
+    try:
+        root = json.loads((store.path / "zarr.json").read_text())
+        nodes: dict[str, dict[str, Any]] = root["consolidated_metadata"]["metadata"]
+    except (ValueError, KeyError, TypeError):
+        raise StoreError(
+            f"{store.path / 'zarr.json'} has no consolidated metadata; bring it back from a "
+            f"backup, or delete {store.path} to compute all again"
+        ) from None
+    return nodes
+
+
+def _metadata(store: Store, nodes: dict[str, dict[str, Any]]) -> Iterator[Finding]:
+    """Yield nodes whose own metadata are not those of the group, and arrays without a node."""
+    mends = RUN if store.header.revision else "write there what STORE/zarr.json has of it"
+    for name, node in nodes.items():
+        file = store.path / name / "zarr.json"
+        try:
+            own = json.loads(file.read_text())
+        except FileNotFoundError:
+            yield Finding(str(file), "is missing, which was made with the store", mends)
+            continue
+        except ValueError:
+            own = None
+        if own != node:
+            yield Finding(str(file), "is not what the group's metadata say of it", mends)
+    for array in store.arrays:
+        if array.name not in nodes:
+            yield Finding(
+                str(store.path / "zarr.json"),
+                f"does not know {array.name}",
+                "bring it back from a backup",
+            )
+
+
+def _fixed(store: Store, file: Path, found: Verification) -> Iterator[Finding]:
+    fault = _read(file, found)
+    if fault:
+        remedy = f"bring it back from a backup, or delete {store.path} to compute all again"
+        yield Finding(str(file), f"{fault}, which was made with the store", remedy)
+
+
+def _read(file: Path, found: Verification) -> str:
+    """Return what is wrong with a chunk's file, or ``""``."""
+    fault, size = checksum_fault(file)
+    found.files += 1
+    found.bytes += size
+    return fault
+
+
+def _is_done(store: Store, chunk: Chunk) -> bool:
+    status = store.read_status(chunk)
+    return (
+        status is not None
+        and bool(store.settled(status).all())
+        and store.read_revision(chunk) == store.header.revision
+    )
+
+
+def _chunk(store: Store, chunk: Chunk, found: Verification) -> Iterator[Finding]:
+    """Yield what is wrong with a result chunk: first its files, then what they say."""
+    status = store.read_status(chunk)
+    done = [] if status is None else [bool(status[:, rows].any()) for rows in store.blocks]
+    is_sound = True
+    for array in store.arrays:
+        for block in range(len(store.blocks) if store.has_rows(array) else 1):
+            file = store.chunk_file(array, chunk, block)
+            counts = (done[block] if store.has_rows(array) else any(done)) if done else False
+            is_status = array.name == "status"
+            if not file.exists() and not counts:
+                continue
+            fault = _read(file, found)
+            if fault and (counts or is_status):
+                is_sound = False
+                remedy = RUN if is_status else _again(store, chunk)
+                yield Finding(str(file), fault, remedy)
+            elif fault:
+                yield Finding(str(file), fault, f"{RUN}: it is pending, and written anew")
+    if is_sound and status is not None:
+        yield from _values(store, chunk, status)
+
+
+def _again(store: Store, chunk: Chunk) -> str:
+    """Return how a result chunk is computed again."""
+    files = [store.chunk_file(store.arrays[-1], chunk, block) for block in range(len(store.blocks))]
+    names = " ".join(str(file) for file in files if file.exists())
+    return f"delete {names}, then {RUN}: that chunk is computed again"
+
+
+def _values(store: Store, chunk: Chunk, status: NDArray[np.int8]) -> Iterator[Finding]:
+    """Yield what does not follow from the rest in a result chunk."""
+    if ((status < 0) | (status >= len(STATUS_MEANINGS))).any():
+        file = store.chunk_file(store.arrays[-1], chunk)
+        yield Finding(str(file), "has a status that there is none of", _again(store, chunk))
+        return
+    yield from _without_values(store, chunk, status)
+    opened = OpenChunk(store, chunk, status, [])
+    arrays = {array.name: array for array in store.arrays}
+    for each in opened.derivations(ranked=_is_done(store, chunk)):
+        other = ~_equal(each.known, each.right)
+        if other.any():
+            file = store.chunk_file(arrays[each.name], chunk, each.block)
+            first = np.argwhere(other.reshape(len(status), -1).any(axis=1))[0, 0]
+            text = (
+                f"does not follow from the scores in {int(other.sum()):,} places, first in "
+                f"{_where(store, chunk, int(first))}"
+            )
+            yield Finding(str(file), text, _again(store, chunk))
+
+
+def _without_values(store: Store, chunk: Chunk, status: NDArray[np.int8]) -> Iterator[Finding]:
+    """Yield candidates that are done and were never timed, and partitions without samples."""
+    arrays = {array.name: array for array in store.arrays}
+    times = arrays["fit_time"]
+    for block, rows in enumerate(store.blocks):
+        done = status[:, rows] == DONE
+        if not done.any():
+            continue
+        values = store.gather(chunk, store.read(times, chunk, block))
+        untimed = done & np.isnan(values).reshape(*done.shape, -1).all(axis=2)
+        if untimed.any():
+            first = int(np.argwhere(untimed)[0, 0])
+            text = (
+                f"has nothing of {int(untimed.sum()):,} candidates whose status says done, first "
+                f"in {_where(store, chunk, first)}"
+            )
+            yield Finding(str(store.chunk_file(times, chunk, block)), text, _again(store, chunk))
+    for name in ("n_samples", "n_splits"):
+        values = store.gather(chunk, store.read(arrays[name], chunk))
+        lacking = (status == DONE).any(axis=1) & (values <= 0)
+        if lacking.any():
+            first = int(np.flatnonzero(lacking)[0])
+            text = f"has none in {_where(store, chunk, first)}, whose status says done"
+            yield Finding(str(store.chunk_file(arrays[name], chunk)), text, _again(store, chunk))
+
+
+def _equal(known: NDArray[Any], right: NDArray[Any]) -> NDArray[np.bool_]:
+    if known.dtype.kind == "f" or right.dtype.kind == "f":
+        return np.asarray((known == right) | (np.isnan(known) & np.isnan(right)))
+    return np.asarray(known == right)
+
+
+def _where(store: Store, chunk: Chunk, position: int) -> str:
+    """Return what people call a partition of a result chunk."""
+    place = store.grid.reading_order(store.header.chunks, chunk)[position]
+    results = store.dataset()
+    known = {dim: results[dim].values for dim in store.header.dims if dim in results.coords}
+    return describe(partition_labels(known, store.header.dims, place.tolist()))
+
+
+def _strays(store: Store, nodes: dict[str, dict[str, Any]]) -> Iterator[Finding]:
+    """Yield files that belong to nothing, and what killed writers left."""
+    left = f"{RUN} (it removes what a killed writer left)"
+    for folder, known in known_files(store, nodes):
+        if not folder.is_dir():
+            continue
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries if entry.name not in known)
+        for name in names:
+            if name.endswith((".tmp", ".partial")):
+                yield Finding(str(folder / name), "was left by a killed writer", left)
+            else:
+                yield Finding(str(folder / name), "is nothing of the store", "move it elsewhere")
+
+
+def _parts(store: Store, found: Verification) -> Iterator[Finding]:
+    """Yield parts that are damaged, of another store, or of result chunks that are done."""
+    folder = store.run.parts
+    if not folder.is_dir():
+        return
+    grid = store.grid.chunk_grid(store.header.chunks)
+    done: dict[Chunk, bool] = {}
+    for name in sorted(os.listdir(folder)):
+        file, part = folder / name, parse_name(name)
+        if part is None or part.store != store.header.id:
+            if not found.driver:
+                yield Finding(str(file), "is no part of this store", f"{RUN} (it removes it)")
+            continue
+        found.files += 1
+        found.bytes += part.size
+        if not is_whole(folder, part):
+            if file.exists():
+                yield Finding(str(file), "is damaged", f"{RUN}: its unit is done again")
+            continue
+        chunk = part.unit.chunk
+        if not _is_inside(chunk, grid):
+            yield Finding(str(file), "is of no result chunk", "delete it")
+            continue
+        if chunk not in done:
+            done[chunk] = _is_done(store, chunk)
+        if done[chunk] and not found.driver:
+            yield Finding(str(file), "is of a result chunk that is done", f"{RUN} (it removes it)")
+
+
+def _is_inside(chunk: Chunk, grid: Sequence[int]) -> bool:
+    return len(chunk) == len(grid) and all(i < n for i, n in zip(chunk, grid, strict=True))
