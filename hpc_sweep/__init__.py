@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hpc_sweep.handle import Handle, attach, submit
     from hpc_sweep.models import load_model
     from hpc_sweep.results import open_results
     from hpc_sweep.search.dropins import GridSearchCV, RandomizedSearchCV
@@ -20,23 +21,29 @@ __version__ = "0.1.0"
 
 __all__ = [
     "GridSearchCV",
+    "Handle",
     "RandomizedSearchCV",
     "SweepSpec",
     "__version__",
+    "attach",
     "load_model",
     "load_spec",
     "open_results",
     "run",
+    "submit",
 ]
 
 _HOMES = {
     "GridSearchCV": "search.dropins",
+    "Handle": "handle",
     "RandomizedSearchCV": "search.dropins",
     "SweepSpec": "spec",
+    "attach": "handle",
     "load_model": "models",
     "load_spec": "spec",
     "open_results": "results",
     "run": "sweep",
+    "submit": "handle",
 }
 
 

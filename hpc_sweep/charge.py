@@ -9,7 +9,7 @@ from typing import Any
 
 from hpc_sweep.spec import ChargeSpec
 
-NOT_OF_A_RUN = frozenset({"driver_submitted", "cancelled", "chain_ended"})
+NOT_OF_A_RUN = frozenset({"driver_submitted", "driver_started", "cancelled", "chain_ended"})
 """Events outside of runs, at any time."""
 
 

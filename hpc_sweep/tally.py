@@ -74,6 +74,8 @@ class Tally:
         ``run_started`` of the last run; empty before there is one.
     result : str or None
         How it ended; None while there is no end of it.
+    detached : dict
+        ``driver_started`` of a driver that has not begun its run; else empty.
     n_events : int
         Events so far.
     """
@@ -83,6 +85,7 @@ class Tally:
         self._clock = clock
         self.started: Event = {}
         self.result: str | None = None
+        self.detached: Event = {}
         self.n_events = 0
         self._main = self._shown = Progress(0, 0)
         self._speed = Speed()
@@ -123,8 +126,11 @@ class Tally:
         shown.pace(self._speed, now)
         return shown
 
+    def _on_driver_started(self, event: Event) -> None:
+        self.detached = event
+
     def _on_run_started(self, event: Event) -> None:
-        self.started, self.result = event, None
+        self.started, self.result, self.detached = event, None, {}
         self._began, self._speed, self._reason = self._at, Speed(), ""
         self._main = self._shown = Progress(
             int(event.get("cells", 0)),

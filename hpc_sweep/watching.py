@@ -9,9 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from hpc_sweep.drive import Progress
-from hpc_sweep.errors import StoreError
 from hpc_sweep.results import sweep_status
-from hpc_sweep.store import beats, is_known_dead, read_holder, real_place, run_folder
+from hpc_sweep.store import (
+    Holder,
+    beats,
+    is_known_alive,
+    is_known_dead,
+    read_holder,
+    real_place,
+    run_folder,
+)
 from hpc_sweep.tally import Tally, together
 
 ASK_EVERY_S = 60.0
@@ -136,6 +143,8 @@ class Watching:
 
     def _at_rest(self) -> Seen:
         """Return what files and queue say while no driver is known to be at work."""
+        if any(map(self._begins, self._tallies.values())):
+            return Seen("running", Progress(0, 0, phase="the driver begins"))
         events = sum(tally.n_events for tally in self._tallies.values())
         now = self.clock()
         if events != self._asked[1] or now - self._asked[0] >= ASK_EVERY_S:
@@ -150,6 +159,7 @@ class Watching:
         )
         progress = self._last_progress(status)
         if status["complete"]:
+            progress.phase = "complete"
             return Seen("complete", progress, status)
         if lease_is_held:
             progress.phase = f"{status['driver']} has the store"
@@ -157,8 +167,26 @@ class Watching:
         if waiting:
             progress.phase = "; ".join(map(str, waiting))
             return Seen("queued", progress, status)
-        progress.phase = "stopped"
+        why = self._why_stopped()
+        progress.phase = f"stopped: {why}" if why else "stopped"
         return Seen("stopped", progress, status)
+
+    def _begins(self, tally: Tally) -> bool:
+        """Return whether a driver of its own was started that has not taken the store yet."""
+        if not tally.detached:
+            return False
+        holder = Holder.at(tally.detached)
+        return is_known_alive(holder) or (
+            not is_known_dead(holder) and tally.silent_s <= SILENT_S  # on another machine
+        )
+
+    def _why_stopped(self) -> str:
+        """Return how the last run ended."""
+        begun = [tally for tally in self._tallies.values() if tally.started]
+        last = max(begun, key=lambda tally: tally.started["time"], default=None)
+        if last is None:
+            return ""
+        return "the driver is gone" if last.result is None else last.result
 
     def _ask(self) -> dict[str, Any] | None:
         """Read the ledger and ask the queue; None while there is neither store nor run folder."""
@@ -166,7 +194,7 @@ class Watching:
             return None
         try:
             status = sweep_status(self.store)
-        except StoreError:  # files come late, or are just being folded
+        except ValueError:  # a StoreError, or half a file: they come late, or are being folded
             now = self.clock()
             self._faults_since = now if self._faults_since is None else self._faults_since
             if now - self._faults_since > SILENT_S:

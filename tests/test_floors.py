@@ -19,8 +19,8 @@ FLOORS = {
     3: {"source", "search", "store", "clusters", "jobscripts"},
     4: {"drive", "work", "prepare", "stops", "budget", "driverjobs", "tables"},
     5: {"preloaded", "worker", "calibration", "sweep", "submission", "cancellation", "chain"}
-    | {"results", "models", "doctor", "accessor", "tally"},
-    6: {"watching", "keeping"},
+    | {"results", "models", "doctor", "accessor", "tally", "detached"},
+    6: {"watching", "handle", "keeping"},
     7: {"cli"},
     8: {"__init__", "__main__"},
 }

@@ -9,7 +9,16 @@ from hpc_sweep.store.fold import Choice, Folded, choices, fold
 from hpc_sweep.store.header import ATTRIBUTE
 from hpc_sweep.store.journal import Journal, read_events
 from hpc_sweep.store.layout import result_arrays
-from hpc_sweep.store.lease import Lease, beats, check_nonce, hold, is_known_dead, read_holder
+from hpc_sweep.store.lease import (
+    Holder,
+    Lease,
+    beats,
+    check_nonce,
+    hold,
+    is_known_alive,
+    is_known_dead,
+    read_holder,
+)
 from hpc_sweep.store.ledger import Ledger
 from hpc_sweep.store.openchunk import Derivation, OpenChunk
 from hpc_sweep.store.outage import Outage
@@ -36,6 +45,7 @@ __all__ = [
     "Derivation",
     "Folded",
     "HeldOutPart",
+    "Holder",
     "Journal",
     "Lease",
     "Ledger",
@@ -62,6 +72,7 @@ __all__ = [
     "group_fault",
     "group_id",
     "hold",
+    "is_known_alive",
     "is_known_dead",
     "is_whole",
     "list_parts",

@@ -14,9 +14,10 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from hpc_sweep.errors import LeaseError, disk_errors
 from hpc_sweep.store.durable import write_durably
@@ -77,6 +78,25 @@ class Holder:
             _pids(),
             f"slurm:{cluster}" if slurm else "pbs" if pbs else "",
         )
+
+    @classmethod
+    def of(cls, pid: int) -> Holder:
+        """Return a process of this machine, as if it held a lease."""
+        state = _process_state(pid)
+        return cls(
+            "", socket.gethostname(), pid, ticks=0 if state is None else state[1], pids=_pids()
+        )
+
+    @property
+    def place(self) -> dict[str, str | int]:
+        """Which process it is, as `at` takes it."""
+        return {"host": self.host, "pid": self.pid, "ticks": self.ticks, "pids": self.pids}
+
+    @classmethod
+    def at(cls, place: Mapping[str, Any]) -> Holder:
+        """Return the process that an event tells of."""
+        host, pids = (str(place.get(key, "")) for key in ("host", "pids"))
+        return cls("", host, int(place.get("pid", 0)), ticks=int(place.get("ticks", 0)), pids=pids)
 
     def __str__(self) -> str:
         job = f" (job {self.job})" if self.job else ""
@@ -311,6 +331,11 @@ def _short(host: str) -> str:
 def is_known_dead(holder: Holder) -> bool:
     """Return whether it can be told from here that a holder's process is gone."""
     return _is_running(holder) is False
+
+
+def is_known_alive(holder: Holder) -> bool:
+    """Return whether it can be told from here that a holder's process runs."""
+    return _is_running(holder) is True
 
 
 def _is_running(holder: Holder) -> bool | None:
