@@ -10,12 +10,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hpc_sweep.handle import Handle, attach, submit
     from hpc_sweep.models import load_model
     from hpc_sweep.results import open_results
     from hpc_sweep.search.dropins import GridSearchCV, RandomizedSearchCV
     from hpc_sweep.spec import SweepSpec, load_spec
     from hpc_sweep.sweep import run
+    from hpc_sweep.watching.handle import Handle, attach, submit
 
 __version__ = "0.1.0"
 
@@ -35,15 +35,15 @@ __all__ = [
 
 _HOMES = {
     "GridSearchCV": "search.dropins",
-    "Handle": "handle",
+    "Handle": "watching.handle",
     "RandomizedSearchCV": "search.dropins",
     "SweepSpec": "spec",
-    "attach": "handle",
+    "attach": "watching.handle",
     "load_model": "models",
     "load_spec": "spec",
     "open_results": "results",
     "run": "sweep",
-    "submit": "handle",
+    "submit": "watching.handle",
 }
 
 

@@ -181,7 +181,7 @@ def test_a_driver_whose_heartbeat_stands_still_is_gone(
     run.lease.write_text(json.dumps(holder))
     facts = {"name": "small", "complete": False, "fits": 3000, "fits_done": 300, "not_begun": []}
     facts |= {"driver": "process 1 on elsewhere", "result_chunks": 9, "result_chunks_folded": 0}
-    monkeypatch.setattr("hpc_sweep.watching.sweep_status", lambda store: facts)
+    monkeypatch.setattr("hpc_sweep.watching.following.sweep_status", lambda store: facts)
     clock = Clock()
     watching = Watching(store, clock)
     assert watching.look().state == "running"
@@ -209,7 +209,7 @@ def test_the_queue_is_not_asked_at_every_look(
         facts |= {"driver": None, "result_chunks": None, "result_chunks_folded": 0}
         return {**facts, "not_begun": [waits]}
 
-    monkeypatch.setattr("hpc_sweep.watching.sweep_status", status)
+    monkeypatch.setattr("hpc_sweep.watching.following.sweep_status", status)
     clock = Clock()
     watching = Watching(store, clock)
     for _ in range(50):

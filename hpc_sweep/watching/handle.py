@@ -22,7 +22,7 @@ from hpc_sweep.spec import SweepSpec
 from hpc_sweep.store import real_place, run_folder
 from hpc_sweep.submission import Way
 from hpc_sweep.submission import submit as submit_jobs
-from hpc_sweep.watching import Seen, Watching
+from hpc_sweep.watching.following import Seen, Watching
 
 EVERY_S = 2.0
 
