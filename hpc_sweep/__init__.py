@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hpc_sweep.models import load_model
+    from hpc_sweep.prediction import predict
     from hpc_sweep.results import open_results
     from hpc_sweep.search.dropins import GridSearchCV, RandomizedSearchCV
     from hpc_sweep.spec import SweepSpec, load_spec
@@ -29,6 +30,7 @@ __all__ = [
     "load_model",
     "load_spec",
     "open_results",
+    "predict",
     "run",
     "submit",
 ]
@@ -42,6 +44,7 @@ _HOMES = {
     "load_model": "models",
     "load_spec": "spec",
     "open_results": "results",
+    "predict": "prediction",
     "run": "sweep",
     "submit": "watching.handle",
 }

@@ -15,9 +15,11 @@ JobPlace = Literal["worker_jobs", "one_job"]
 OutsideJobs = Literal["warn", "refuse"]
 Rechunk = Literal["auto", "never"]
 Security = Literal["tls", "none"]
+Portion = Literal["all", "train", "test"]
 TableFormat = Literal["table", "csv", "parquet", "json", "latex"]
 TableContent = Literal["best", "models", "candidates", "worst", "failures"]
 
+PORTIONS: tuple[str, ...] = get_args(Portion)
 TABLE_FORMATS: tuple[str, ...] = get_args(TableFormat)
 TABLE_CONTENTS: tuple[str, ...] = get_args(TableContent)
 CLUSTER_KINDS: tuple[str, ...] = ("local", "slurm", "pbs", "external")

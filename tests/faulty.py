@@ -124,6 +124,18 @@ class Slow(RegressorMixin, BaseEstimator):
         return np.full(len(X), self.mean_)
 
 
+class SlowToPredict(RegressorMixin, BaseEstimator):
+    """Predicts what depends on samples and fit; takes its time where the environment says so."""
+
+    def fit(self, X: Any, y: Any) -> SlowToPredict:
+        self.mean_ = y.mean()
+        return self
+
+    def predict(self, X: Any) -> Any:
+        time.sleep(float(os.environ.get("TEST_SLOW_PREDICT", 0)))
+        return self.mean_ + X[:, 0] * 0.25
+
+
 class Sleepy(RegressorMixin, BaseEstimator):
     """Predicts the mean after a time that no load changes; without a time, ends its process."""
 

@@ -20,7 +20,7 @@ FLOORS = {
     4: {"drive", "work", "prepare", "stops", "budget", "driverjobs", "tables"},
     5: {"preloaded", "worker", "calibration", "sweep", "submission", "cancellation", "chain"}
     | {"results", "models", "doctor", "accessor", "tally", "detached"},
-    6: {"watching", "keeping"},
+    6: {"prediction", "watching", "keeping"},
     7: {"cli"},
     8: {"__init__", "__main__"},
 }

@@ -12,16 +12,17 @@ PHASES = {
     "starting": "starting the cluster",
     "copying": "copying data into another layout",
     "fitting": "fitting",
+    "predicting": "predicting",
     "closing": "closing the cluster",
 }
 
-AT_WORK = ("copying", "fitting", "closing")
+AT_WORK = ("copying", "fitting", "predicting", "closing")
 """Phases in which there is something to count."""
 
 
 def is_waiting(progress: Progress) -> bool:
     """Return whether nothing goes on until something comes."""
-    at_work = progress.phase in ("copying", "fitting")
+    at_work = progress.phase in ("copying", "fitting", "predicting")
     return at_work and bool(progress.note or not progress.workers)
 
 
@@ -45,7 +46,13 @@ def done_text(progress: Progress) -> str:
             f"{progress.cells_done:,} of {progress.cells:,} slabs"
         )
     per_cell = progress.fits_per_cell
-    return f"{progress.cells_done * per_cell:,} of {progress.cells * per_cell:,} fits"
+    what = _fits(progress)
+    return f"{progress.cells_done * per_cell:,} of {progress.cells * per_cell:,} {what}"
+
+
+def _fits(progress: Progress) -> str:
+    """Return what is counted."""
+    return {"copying": "slabs", "predicting": "samples"}.get(progress.phase, "fits")
 
 
 def rate_text(progress: Progress) -> str:
@@ -53,7 +60,7 @@ def rate_text(progress: Progress) -> str:
     rate = progress.fits_per_second
     if rate is None:
         return ""
-    what = "slabs" if progress.phase == "copying" else "fits"
+    what = _fits(progress)
     return f"{rate:,.0f} {what}/s" if rate >= 10 else f"{rate * 60:.3g} {what}/min"
 
 

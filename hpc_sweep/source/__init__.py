@@ -1,10 +1,15 @@
 """The input data set, opened lazily, read block by block."""
 
+from hpc_sweep.source.boxes import Rows, SampleBox
 from hpc_sweep.source.copy import Copy, find_copy
+from hpc_sweep.source.damage import loaded
 from hpc_sweep.source.gathering import CopiedSource, copied_source
+from hpc_sweep.source.keys import blocks
+from hpc_sweep.source.layout import chunk_shape
 from hpc_sweep.source.marks import Watch
 from hpc_sweep.source.opening import open_source
 from hpc_sweep.source.pairs import PairSource
+from hpc_sweep.source.reading import as_estimators_take
 from hpc_sweep.source.samples import Samples
 from hpc_sweep.source.source import Source
 from hpc_sweep.source.tiling import SLAB_BYTES, Slab, copying_s, reading_s, slab_bytes, tiling_for
@@ -15,15 +20,21 @@ __all__ = [
     "CopiedSource",
     "Copy",
     "PairSource",
+    "Rows",
+    "SampleBox",
     "Samples",
     "Slab",
     "Source",
     "Watch",
     "Window",
+    "as_estimators_take",
+    "blocks",
+    "chunk_shape",
     "copied_source",
     "copying_s",
     "find_copy",
     "largest_window",
+    "loaded",
     "open_source",
     "reading_s",
     "slab_bytes",

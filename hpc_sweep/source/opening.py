@@ -29,7 +29,11 @@ LOADED = "an xarray.Dataset, a data frame, (X, y) or (X, y, sample_weight)"
 
 
 def open_source(
-    data: DataSpec, search: SearchSpec | None = None, copy: Copy | None = None
+    data: DataSpec,
+    search: SearchSpec | None = None,
+    copy: Copy | None = None,
+    *,
+    by_label: bool = True,
 ) -> Source:
     """Open the data set of a spec and check that it is what the spec says.
 
@@ -41,6 +45,8 @@ def open_source(
         Its splits may name what groups or sorts samples.
     copy : Copy, optional
         What is read in place of the data.
+    by_label : bool
+        Whether the rows of a table are put in the order of their labels.
 
     Raises
     ------
@@ -52,7 +58,7 @@ def open_source(
     found = None if data.loader is None else call_loader(data)
     if isinstance(found, tuple):
         return pair_source(data, search, found)
-    stored = _opened(data, found)
+    stored = _opened(data, found, by_label=by_label)
     dataset = named_parts(stored.dataset, key_names(data, search))
     stored = dataclasses.replace(stored, dataset=dataset)
     dataset, reading, faults = with_made(data, dataset, stored)
@@ -72,11 +78,13 @@ def open_source(
     return source if copy is None else copied_source(source, copy)
 
 
-def _opened(data: DataSpec, found: Any) -> PlainReading | TableReading:
-    return _stored(data) if data.loader is None else _loaded(data, found)
+def _opened(data: DataSpec, found: Any, *, by_label: bool) -> PlainReading | TableReading:
+    if data.loader is None:
+        return _stored(data, by_label=by_label)
+    return _loaded(data, found, by_label=by_label)
 
 
-def _stored(data: DataSpec) -> PlainReading | TableReading:
+def _stored(data: DataSpec, *, by_label: bool) -> PlainReading | TableReading:
     places = expanded_places(data)
     tables = [place for place in places if is_table(place)]
     if not tables:
@@ -87,10 +95,10 @@ def _stored(data: DataSpec) -> PlainReading | TableReading:
         raise SpecError([Fault("data.store", message)])
     if data.group is not None:
         raise SpecError([Fault("data.group", f"'{tables[0]}' is a table, which has no groups")])
-    return open_table(data, file_table(data, tables))
+    return open_table(data, file_table(data, tables), by_label=by_label)
 
 
-def _loaded(data: DataSpec, found: Any) -> PlainReading | TableReading:
+def _loaded(data: DataSpec, found: Any, *, by_label: bool) -> PlainReading | TableReading:
     if isinstance(found, xr.DataArray) and found.name is not None:
         found = found.to_dataset()
     if isinstance(found, xr.Dataset):
@@ -103,7 +111,7 @@ def _loaded(data: DataSpec, found: Any) -> PlainReading | TableReading:
         raise SpecError([Fault("data.loader", message)]) from error
     if table is not None:
         _check_features(data)
-        return open_table(data, table)
+        return open_table(data, table, by_label=by_label)
     message = f"'{data.loader}' returned {type(found).__name__}; a loader returns {LOADED}"
     raise SpecError([Fault("data.loader", message)])
 

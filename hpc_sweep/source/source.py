@@ -248,18 +248,20 @@ class Source:
         self, block: dict[str, NDArray[Any]], pick: Pick, target: NDArray[np.intp]
     ) -> Iterator[Samples]:
         """Yield the samples of partitions that are picked together, and of which target."""
-        X = _stacked(block, self.data.features, pick, self.data.dtype)
+        X = stacked(block, self.data.features, pick, self.data.dtype)
         joint = [] if self.separate or not self.targets else [self.targets]
         ys = [
-            as_estimators_take(_stacked(block, names, pick), self.data.dtype)
+            as_estimators_take(stacked(block, names, pick), self.data.dtype)
             for names in joint or [(name,) for name in self.targets]
         ]
-        known = {name: _stacked(block, [name], pick)[:, :, 0] for name in self.keys.names}
-        absent = self._absent(block, pick)
+        known = {name: stacked(block, [name], pick)[:, :, 0] for name in self.keys.names}
+        absent = self.absent(block, pick)
         weights = self._weights(block, pick)
         values = [each for each in (X, weights) if each is not None and self.data.dropna]
-        lacking = np.logical_or.reduce([absent, *map(_lacking, values)])
-        lacks = [lacking | _lacking(y) if self.data.dropna else lacking for y in ys] or [lacking]
+        lacking = np.logical_or.reduce([absent, *map(lacking_value, values)])
+        lacks = [lacking | lacking_value(y) if self.data.dropna else lacking for y in ys] or [
+            lacking
+        ]
         for place, which in enumerate(target.tolist()):
             missing = lacks[which][place]
             kept = ~missing if missing.any() else slice(None)
@@ -275,17 +277,17 @@ class Source:
         name = self.data.sample_weight
         if name is None:
             return None
-        return as_estimators_take(_stacked(block, [name], pick), self.data.dtype)
+        return as_estimators_take(stacked(block, [name], pick), self.data.dtype)
 
-    def _absent(self, block: dict[str, NDArray[Any]], pick: Pick) -> NDArray[np.bool_]:
+    def absent(self, block: dict[str, NDArray[Any]], pick: Pick) -> NDArray[np.bool_]:
         """Return which samples the mask leaves out, shape (n_partitions, n_samples)."""
         if self.mask is None:
             return np.zeros((pick.shape[0], pick.n_samples), dtype=bool)
-        there = _stacked(block, [self.mask], pick, "bool")[:, :, 0]
+        there = stacked(block, [self.mask], pick, "bool")[:, :, 0]
         return there if str(self.data.where).startswith("~") else ~there
 
 
-def _stacked(
+def stacked(
     block: Mapping[str, NDArray[Any]], names: Sequence[str], pick: Pick, dtype: str | None = None
 ) -> NDArray[Any]:
     """Return variables side by side, shape (n_partitions, n_samples, n_variables)."""
@@ -296,7 +298,7 @@ def _stacked(
     return stacked.reshape(pick.shape[0], pick.n_samples, len(names))
 
 
-def _lacking(array: NDArray[Any]) -> NDArray[np.bool_]:
+def lacking_value(array: NDArray[Any]) -> NDArray[np.bool_]:
     """Return which samples lack a value, shape (n_places, n_samples)."""
     lacking = np.zeros(array.shape[:2], dtype=bool)
     for column in range(array.shape[2]) if array.dtype.kind in "fO" else ():

@@ -250,10 +250,19 @@ class _Labels(BackendArray):
         return self.values[self.codes[key[0]]]
 
 
-def open_table(data: DataSpec, table: Table) -> TableReading:
-    """Return a table as a data set, its rows in the order of the labels of partitions.
+def open_table(data: DataSpec, table: Table, *, by_label: bool = True) -> TableReading:
+    """Return a table as a data set.
 
     The columns that name partitions are read; the others are not.
+
+    Parameters
+    ----------
+    data : DataSpec
+        Says which columns these are.
+    table : Table
+        The table.
+    by_label : bool
+        Whether rows are put in the order of their labels; else they stay as they are.
 
     Raises
     ------
@@ -268,7 +277,7 @@ def open_table(data: DataSpec, table: Table) -> TableReading:
     labels = table.read(asked, np.arange(table.n_rows)) if asked else {}
     factors = {name: pd.factorize(values, sort=True) for name, values in labels.items()}
     codes = [code.astype(np.int32) for code, _ in factors.values()]
-    order = np.lexsort(codes[::-1]) if codes else np.arange(table.n_rows)
+    order = np.lexsort(codes[::-1]) if codes and by_label else np.arange(table.n_rows)
     encoding = _chunks(table, order)
     arrays: dict[str, Any] = {name: _Column(table, name, order) for name in table.dtypes}
     for name, code in zip(factors, codes, strict=True):

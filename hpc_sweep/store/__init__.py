@@ -1,10 +1,17 @@
 """The store: metadata first, durable parts, folds as the only writers of result chunks."""
 
 from hpc_sweep.store.change import Change, change_store, set_pending, tidy
-from hpc_sweep.store.creation import create_store
-from hpc_sweep.store.durable import probe
+from hpc_sweep.store.creation import (
+    consolidate,
+    coordinate_arrays,
+    create_array,
+    create_store,
+    made_whole,
+    write_fixed,
+)
+from hpc_sweep.store.durable import probe, sync, write_durably
 from hpc_sweep.store.existing import existing_store
-from hpc_sweep.store.files import chunk_name, fixed_files
+from hpc_sweep.store.files import chunk_name, fixed_files, writing
 from hpc_sweep.store.fold import Choice, Folded, choices, fold
 from hpc_sweep.store.header import ATTRIBUTE
 from hpc_sweep.store.journal import Journal, read_events
@@ -62,6 +69,9 @@ __all__ = [
     "check_nonce",
     "choices",
     "chunk_name",
+    "consolidate",
+    "coordinate_arrays",
+    "create_array",
     "create_store",
     "delete_parts",
     "existing_store",
@@ -76,6 +86,7 @@ __all__ = [
     "is_known_dead",
     "is_whole",
     "list_parts",
+    "made_whole",
     "mean_and_std",
     "parse_name",
     "partition_status",
@@ -87,6 +98,10 @@ __all__ = [
     "result_arrays",
     "run_folder",
     "set_pending",
+    "sync",
     "tidy",
+    "write_durably",
+    "write_fixed",
     "write_part",
+    "writing",
 ]

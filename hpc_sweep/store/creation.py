@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import re
@@ -86,14 +87,36 @@ def create_store(
         max(strategy.n_rows, LEAST_BLOCK) if strategy.is_parted else strategy.n_rows,
     )
     path = real_place(path)
-    temporary = path.with_name(f".{path.name}.{header.id}.tmp")
+    with made_whole(path, header.id, group) as temporary:
+        write_metadata(Store(temporary, header, strategy), coordinates)
+    return Store(path, header, strategy)
+
+
+@contextlib.contextmanager
+def made_whole(path: Path, token: str, group: int | None = None) -> Iterator[Path]:
+    """Context with a folder to make a zarr group in, which then is at `path`, or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        Where; an empty folder may be there.
+    token : str
+        Random: 16 hexadecimal digits.
+    group : int, optional
+        Whom it is shared with.
+
+    Raises
+    ------
+    DiskError
+        When the disk refuses.
+    """
+    temporary = path.with_name(f".{path.name}.{token}.tmp")
     with disk_errors(path):
         remove_unfinished(path)
         try:
             make_folder(temporary, group)
-            store = Store(temporary, header, strategy)
             with writing():
-                write_metadata(store, coordinates)
+                yield temporary
             for file in (*temporary.rglob("*"), temporary):
                 sync(file)
             temporary.rename(path)
@@ -101,7 +124,6 @@ def create_store(
             shutil.rmtree(temporary, ignore_errors=True)
             raise
         sync(path.parent)
-    return Store(path, header, strategy)
 
 
 def remove_unfinished(path: Path) -> None:
@@ -129,7 +151,7 @@ def write_metadata(store: Store, coordinates: xr.Dataset) -> None:
         shape = tuple(store.lengths[dim] for dim in array.dims)
         chunks = tuple(along.get(dim, store.lengths[dim]) for dim in array.dims)
         more = {"coordinates": attached} if attached else {}
-        _create(
+        create_array(
             group,
             array.name,
             (*header.dims, *array.dims),
@@ -139,14 +161,29 @@ def write_metadata(store: Store, coordinates: xr.Dataset) -> None:
             array.fill,
             {**array.attributes, **more},
         )
-    for name, dims, values, attrs in _fixed_arrays(store, coordinates):
-        dtype = "str" if values.dtype.kind in "OUT" else values.dtype.name
-        fill = attrs.get("_FillValue", "" if dtype == "str" else 0)
-        shape = values.shape
-        chunks = tuple(along.get(dim, n) for dim, n in zip(dims, shape, strict=True))
-        created = _create(group, name, dims, shape, chunks, dtype, fill, attrs)
-        created[...] = values
+    for fixed in _fixed_arrays(store, coordinates):
+        write_fixed(group, fixed, along)
     consolidate(group)
+
+
+def write_fixed(group: zarr.Group, array: FixedArray, along: Mapping[str, int]) -> None:
+    """Write an array that is written once.
+
+    Parameters
+    ----------
+    group : zarr.Group
+        Where.
+    array : tuple
+        Name, dimensions, values, attributes.
+    along : mapping of str to int
+        Lengths of chunks along dimensions; others are whole.
+    """
+    name, dims, values, attrs = array
+    dtype = "str" if values.dtype.kind in "OUT" else values.dtype.name
+    fill = attrs.get("_FillValue", "" if dtype == "str" else 0)
+    chunks = tuple(along.get(dim, n) for dim, n in zip(dims, values.shape, strict=True))
+    created = create_array(group, name, dims, values.shape, chunks, dtype, fill, attrs)
+    created[...] = values
 
 
 def consolidate(group: zarr.Group) -> None:
@@ -157,7 +194,7 @@ def consolidate(group: zarr.Group) -> None:
         zarr.consolidate_metadata(group.store)
 
 
-def _create(
+def create_array(
     group: zarr.Group,
     name: str,
     dims: tuple[str, ...],
@@ -167,6 +204,7 @@ def _create(
     fill: Any,
     attributes: Mapping[str, Any],
 ) -> Any:
+    """Create an array of a store: compressed, with checksums, one file a chunk."""
     return group.create_array(
         name,
         shape=shape,
@@ -193,20 +231,12 @@ FixedArray = tuple[str, tuple[str, ...], NDArray[Any], dict[str, Any]]
 
 def _fixed_arrays(store: Store, coordinates: xr.Dataset) -> Iterator[FixedArray]:
     """Yield the arrays that are written once: coordinates, and what the candidates are."""
-    # the source's packing is dropped: it would need its fill value as an attribute
-    plain = coordinates.drop_encoding()
-    encoded, _ = xr.conventions.cf_encoder(dict(plain.variables), {})
-    for name, variable in encoded.items():
-        attrs = {key: _plain(value) for key, value in variable.attrs.items()}
-        labels = np.asarray(variable.values)
-        if labels.dtype.kind == "S":  # netCDF's character arrays
-            labels = np.char.decode(labels, "utf-8", "replace")
-        yield str(name), tuple(map(str, variable.dims)), labels, attrs
+    yield from coordinate_arrays(coordinates)
     if "target" in store.header.dims:
         targets = np.array(store.spec.targets, dtype=object)
         yield "target", ("target",), targets, {"long_name": "target of the search"}
     for dim, length in store.lengths.items():
-        if dim in encoded:  # splits may have names
+        if dim in coordinates.variables:  # splits may have names
             continue
         yield dim, (dim,), np.arange(length), {"long_name": f"index of the {dim}"}
     candidates = store.candidates
@@ -226,6 +256,19 @@ def _fixed_arrays(store: Store, coordinates: xr.Dataset) -> Iterator[FixedArray]
             values = np.array([value_text(c, name) for c in candidates], dtype=object)
         attrs = {"long_name": f"parameter {name}", "comment": 'text: "" does not apply'}
         yield f"param_{name}", ("candidate",), values, attrs
+
+
+def coordinate_arrays(coordinates: xr.Dataset) -> Iterator[FixedArray]:
+    """Yield coordinates as a store has them: encoded, in plain types."""
+    # the source's packing is dropped: it would need its fill value as an attribute
+    plain = coordinates.drop_encoding()
+    encoded, _ = xr.conventions.cf_encoder(dict(plain.variables), {})
+    for name, variable in encoded.items():
+        attrs = {key: _plain(value) for key, value in variable.attrs.items()}
+        labels = np.asarray(variable.values)
+        if labels.dtype.kind == "S":  # netCDF's character arrays
+            labels = np.char.decode(labels, "utf-8", "replace")
+        yield str(name), tuple(map(str, variable.dims)), labels, attrs
 
 
 def _plain(value: Any) -> Any:

@@ -1,5 +1,13 @@
 """A sweep from spec to results: prepare, create, drive."""
 
-from hpc_sweep.sweep.execution import Outcome, execute, run
+from hpc_sweep.sweep.execution import UNIT_SECONDS, Outcome, execute, look_where_this_runs, run
+from hpc_sweep.sweep.looping import loop_on_cluster
 
-__all__ = ["Outcome", "execute", "run"]
+__all__ = [
+    "UNIT_SECONDS",
+    "Outcome",
+    "execute",
+    "look_where_this_runs",
+    "loop_on_cluster",
+    "run",
+]

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from hpc_sweep.budget import Budget
-from hpc_sweep.clusters import current_queue, dashboard_lines, make_cluster, settings
-from hpc_sweep.drive import Drive, Progress, Record, Roster, Tasks
+from hpc_sweep.drive import Drive, Progress, Record, Tasks
 from hpc_sweep.errors import BudgetError, DiskError, Interrupted, SweepError
 from hpc_sweep.plan import Pace, Plan, Unit
 from hpc_sweep.prepare import Prepared
@@ -20,12 +18,11 @@ from hpc_sweep.store import (
     Journal,
     Lease,
     Ledger,
-    Outage,
     Receipt,
     RunFolder,
     group_access,
-    probe,
 )
+from hpc_sweep.sweep.looping import loop_on_cluster
 from hpc_sweep.work import (
     CollectionTasks,
     Context,
@@ -184,31 +181,18 @@ class Driving:
             left = ledger.n_chunks - len(ledger.folded)
             raise SweepError(f"all units are done, but {left} result chunks are not folded")
 
-    @contextlib.contextmanager
-    def _loop(self) -> Iterator[Callable[..., Drive]]:
-        """Context with the cluster, which gives the driver's loop on it."""
-        section = self._prepared.spec.cluster
-        cluster = make_cluster(section, self._run.path, self._journal.write)
-        for text in cluster.warnings():
-            self._say(f"warning: {text}")
-        with settings(section.dashboard), contextlib.closing(cluster):
-            self._enter("starting", self._progress)
-            client = cluster.start()
-            port = cluster.dashboard_port()
-            for text in dashboard_lines(port, current_queue()) if port is not None else ():
-                self._say(text)
-            yield functools.partial(
-                Drive,
-                client=client,
-                cluster=cluster,
-                outage=Outage(lambda: probe(self._ledger.store.run.parts), section.disk_patience),
-                start_timeout_s=section.start_timeout,
-                stopped=self._stops.stopped,
-                draining=lambda: self._stops.draining() or self._budget.is_used_up(),
-                check_lease=self._lease.check,
-                roster=Roster(client, cluster, self._journal),
-            )
-            self._enter("closing", self._progress)
+    def _loop(self) -> contextlib.AbstractContextManager[Callable[..., Drive]]:
+        """Return the context with the cluster, which gives the driver's loop on it."""
+        return loop_on_cluster(
+            self._prepared.spec.cluster,
+            self._run,
+            self._journal,
+            self._stops,
+            self._lease,
+            self._say,
+            lambda phase: self._enter(phase, self._progress),
+            lambda: self._stops.draining() or self._budget.is_used_up(),
+        )
 
     def _enter(self, phase: str, progress: Progress) -> None:
         """Show that a phase begins, and write it down."""

@@ -117,7 +117,7 @@ def execute(
         raise StoreError(
             f"{spec.output.store} does not exist; hpc-sweep submit --drivers {share.count} makes it"
         )
-    _look_where_this_runs(spec, origin, say)
+    look_where_this_runs(spec, origin, say)
     run = run_folder(spec.output.store, share)
     group = group_of(spec)
     for_group = bool(group is not None or (prepared.store and prepared.store.spec.output.group))
@@ -208,7 +208,7 @@ def run(
     return done.store.dataset()
 
 
-def _look_where_this_runs(spec: SweepSpec, origin: str, say: Callable[[str], None]) -> None:
+def look_where_this_runs(spec: SweepSpec, origin: str, say: Callable[[str], None]) -> None:
     """Warn of a driver outside a job of the queue that it uses, or refuse it."""
     if spec.cluster.kind not in QUEUES or current_queue() is not None:
         return

@@ -1,0 +1,166 @@
+"""``hpc-sweep predict``: each partition's best model over a whole data set."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import TYPE_CHECKING
+
+import click
+
+from hpc_sweep.choices import CLUSTER_KINDS, PORTIONS
+from hpc_sweep.cli.options import dashboard_option, mixed_versions_option
+from hpc_sweep.errors import EXIT_OK, EXIT_PARTITIONS
+
+if TYPE_CHECKING:
+    from hpc_sweep.prediction import Prediction, PredictionOutcome
+
+EPILOG = """\b
+Examples:
+  hpc-sweep predict results.zarr next_year.zarr predicted.zarr
+  hpc-sweep predict results.zarr data.zarr held_out.zarr --split test
+  hpc-sweep predict results.zarr data.zarr odds.zarr --proba --set cluster.workers=64
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.argument("store", metavar="STORE")
+@click.argument("data", metavar="DATA")
+@click.argument("out", metavar="OUT")
+@click.option(
+    "--split",
+    type=click.Choice(PORTIONS),
+    default="all",
+    help="Which samples: all, those that the sweep holds out (test), or the others (train).",
+)
+@click.option("--proba", is_flag=True, help="Write probabilities of classes, along 'class'.")
+@click.option(
+    "--trust",
+    multiple=True,
+    metavar="TYPE",
+    help="A type that stored models may have besides scikit-learn's own. May be repeated.",
+)
+@click.option("--partial", is_flag=True, help="Predict with what an unfinished store has.")
+@click.option(
+    "--ignore-units",
+    is_flag=True,
+    help="Take features although their units differ from those of the sweep's data.",
+)
+@click.option("--workers", type=click.IntRange(min=1), help="Worker processes.")
+@click.option(
+    "--cluster", metavar="KIND", help=f"{', '.join(CLUSTER_KINDS)}, or package.module:Class."
+)
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Override a key of the stored spec's cluster section, such as cluster.memory=4GB. May be "
+    "repeated.",
+)
+@click.option("--take-over", is_flag=True, help="Take OUT from another driver; be sure it is dead.")
+@dashboard_option
+@mixed_versions_option
+@click.option("--json", "as_json", is_flag=True, help="Print what came of it as JSON.")
+@click.pass_context
+def predict(
+    ctx: click.Context,
+    store: str,
+    data: str,
+    out: str,
+    split: str,
+    proba: bool,
+    trust: tuple[str, ...],
+    partial: bool,
+    ignore_units: bool,
+    workers: int | None,
+    cluster: str | None,
+    settings: tuple[str, ...],
+    take_over: bool,
+    dashboard: bool,
+    mixed_versions: bool,
+    as_json: bool,
+) -> None:
+    """Predict DATA with the best model of each partition of STORE, into OUT.
+
+    DATA is a data set with the features and labels of the sweep, the same one or another; it needs
+    no target. OUT is a zarr store with DATA's dimensions and coordinates. Run the same command
+    again to go on after a stop.
+    """
+    from hpc_sweep.cli.progress import show_progress
+    from hpc_sweep.prediction import execute_prediction
+
+    if not ctx.find_root().params["debug"]:
+        # told at the very end of futures that Dask drops when its connections close by intent
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    settings += ("cluster.dashboard=true",) * dashboard
+    if cluster is not None:
+        settings += (f"cluster.kind={json.dumps(cluster)}",)
+    if workers is not None:
+        settings += (f"cluster.workers={workers}", "cluster.nodes=null")
+
+    def announce(prediction: Prediction, left: int) -> None:
+        if not as_json:
+            click.echo(_plan(prediction, left))
+
+    with show_progress() as shown:
+        outcome = execute_prediction(
+            store,
+            data,
+            out,
+            settings,
+            split=split,  # type: ignore[arg-type]  # a choice
+            proba=proba,
+            trust=trust,
+            partial=partial,
+            ignore_units=ignore_units,
+            take_over=take_over,
+            mixed_versions=mixed_versions,
+            on_start=announce,
+            on_progress=shown.update,
+            say=shown.say,
+        )
+    click.echo(json.dumps(_facts(outcome), indent=2) if as_json else _summary(outcome))
+    ctx.exit(EXIT_PARTITIONS if outcome.n_failed else EXIT_OK)
+
+
+def _plan(prediction: Prediction, left: int) -> str:
+    cutting = prediction.cutting
+    lengths = ", ".join(
+        f"{dim}: {n:,}" for dim, n in zip(cutting.dims, cutting.lengths, strict=True)
+    )
+    steps = ", ".join(f"{step:,}" for step in cutting.steps)
+    arrays = ", ".join(array.name for array in prediction.outputs.arrays)
+    done = len(cutting) - left
+    return "\n".join(
+        [
+            f"predicts  {arrays} ({lengths})",
+            f"chunks    {len(cutting):,} of ({steps})" + (f", {done:,} there" if done else ""),
+            f"workers   {prediction.cluster.workers} ({prediction.spec.cluster.kind})",
+        ]
+    )
+
+
+def _facts(outcome: PredictionOutcome) -> dict[str, object]:
+    return {
+        "out": str(outcome.path),
+        "partitions": dict(outcome.counts),
+        "reasons": dict(outcome.reasons),
+        "seconds": None if outcome.progress is None else round(outcome.progress.seconds, 3),
+    }
+
+
+def _summary(outcome: PredictionOutcome) -> str:
+    total = sum(outcome.counts.values())
+    done = outcome.counts.get("done", 0)
+    head = f"{done:,} of {total:,} partitions are predicted"
+    if outcome.progress is None:
+        head = f"complete already, nothing to do: {head}"
+    others = {name: count for name, count in outcome.counts.items() if name != "done"}
+    lines = [head]
+    if others:
+        texts = ", ".join(f"{count:,} {name}" for name, count in others.items())
+        lines.append(f"fill value: {texts} (status in {outcome.path})")
+    lines += [f"failed: {count:,} × {reason}" for reason, count in outcome.reasons.items()][:3]
+    lines.append(f'open:  xarray.open_zarr("{outcome.path}")')
+    return "\n".join(lines)

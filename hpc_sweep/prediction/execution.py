@@ -1,0 +1,394 @@
+"""One run of a prediction: look, take the lease, make the result, drive."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import xarray as xr
+
+from hpc_sweep.choices import PORTIONS, Portion
+from hpc_sweep.clusters import Ending, current_queue, has_ended
+from hpc_sweep.drive import Progress
+from hpc_sweep.errors import StoreError, SweepError, listed
+from hpc_sweep.plan import UNITS_PER_WORKER, Chunk, Unit
+from hpc_sweep.prediction.cutting import Cutting
+from hpc_sweep.prediction.destination import (
+    MEANINGS,
+    NOT_PREDICTED,
+    Destination,
+    create_destination,
+)
+from hpc_sweep.prediction.prepared import Prediction, counts_of, prepare, with_settings
+from hpc_sweep.prediction.tasks import BoxTasks, Task
+from hpc_sweep.prepare import group_of
+from hpc_sweep.stops import Stops
+from hpc_sweep.store import (
+    Folded,
+    Journal,
+    Lease,
+    PartName,
+    RunFolder,
+    Store,
+    give_all,
+    group_access,
+    hold,
+    run_folder,
+)
+from hpc_sweep.sweep import UNIT_SECONDS, look_where_this_runs, loop_on_cluster
+from hpc_sweep.versions import installed, versions
+from hpc_sweep.work import Context
+
+
+@dataclass(frozen=True)
+class PredictionOutcome:
+    """What a prediction came to.
+
+    Attributes
+    ----------
+    path : Path
+        Where it is.
+    counts : dict
+        The data's partitions, by `MEANINGS` of those that occur.
+    reasons : dict
+        Why partitions could not be predicted, with how many.
+    progress : Progress or None
+        Of this run; None when nothing was left to do.
+    """
+
+    path: Path
+    counts: Mapping[str, int]
+    reasons: Mapping[str, int]
+    progress: Progress | None
+
+    @property
+    def n_failed(self) -> int:
+        """Partitions that have a model which could not predict."""
+        return self.counts.get(MEANINGS[NOT_PREDICTED], 0)
+
+
+@dataclass
+class Boxes:
+    """Which boxes are there, as the driver's loop asks for what is done.
+
+    Parameters
+    ----------
+    cutting : Cutting
+        All boxes.
+    open : set of int
+        Those that are not there.
+    """
+
+    cutting: Cutting
+    open: set[int]
+    parts: Mapping[Chunk, list[PartName]] = field(default_factory=dict)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all boxes are there."""
+        return not self.open
+
+    def units(self, workers: int) -> Iterator[Unit]:
+        """Yield what is left as ranges of boxes that have the same partitions."""
+        alike = self.cutting.n_alike
+        most = min(alike, -(-len(self.cutting) // (UNITS_PER_WORKER * workers)))
+        for first in range(0, len(self.cutting), alike):
+            left = [n for n in range(first, first + alike) if n in self.open]
+            while left:
+                count = 1
+                while count < min(most, len(left)) and left[count] == left[0] + count:
+                    count += 1
+                yield Unit((), left[0], left[0] + count, 0, 1)
+                left = left[count:]
+
+    def complete(self) -> Iterable[Chunk]:
+        """Return nothing: boxes are not folded."""
+        return ()
+
+    def add(self, name: PartName) -> bool:
+        """Note that boxes are there."""
+        self.open.difference_update(range(name.unit.start, name.unit.stop))
+        return False
+
+    def fold(self, chunk: Chunk, folded: Folded, most: int = 1) -> Sequence[Unit]:
+        """Do nothing."""
+        return ()
+
+
+def execute_prediction(
+    store: str | Path,
+    data: str | Path,
+    out: str | Path,
+    settings: Iterable[str] = (),
+    *,
+    split: Portion = "all",
+    proba: bool = False,
+    trust: Sequence[str] = (),
+    partial: bool = False,
+    ignore_units: bool = False,
+    take_over: bool = False,
+    mixed_versions: bool = False,
+    on_start: Callable[[Prediction, int], None] = lambda prediction, left: None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    say: Callable[[str], None] = lambda text: None,
+) -> PredictionOutcome:
+    """Predict a data set with the best models of a store, or what is left of it.
+
+    Parameters are those of `predict`, and what is told meanwhile.
+
+    Raises
+    ------
+    SweepError
+        Its kinds say what went wrong; see `hpc_sweep.errors`.
+    """
+    opened = Store.open(store)
+    spec = with_settings(opened, settings)
+    prediction = prepare(
+        opened,
+        spec,
+        str(data),
+        out,
+        split,
+        proba=proba,
+        partial=partial,
+        ignore_units=ignore_units,
+        say=say,
+    )
+    run = run_folder(out)
+    found = prediction.destination
+    if found is not None and not found.open_boxes(prediction.cutting, prediction.outputs):
+        return _outcome(prediction, found, run, None)
+    look_where_this_runs(spec, f"the spec of {opened.path}", say)
+    group = group_of(spec)
+    stops = Stops(Ending(current_queue()))
+    with contextlib.ExitStack() as stack:
+        with group_access(group is not None):
+            place = run.make(group).lease
+            held = hold(place, take_over=take_over, rivals=run.rivals, has_ended=has_ended, say=say)
+            lease = stack.enter_context(held)
+            stack.enter_context(stops.signals())
+            destination = _begin(prediction, out, group)
+        destination.remove_leftovers(run.parts)
+        boxes = Boxes(
+            prediction.cutting,
+            set(destination.open_boxes(prediction.cutting, prediction.outputs)),
+        )
+        on_start(prediction, len(boxes.open))
+        required = ("hpc-sweep",) if mixed_versions else ("hpc-sweep", "scikit-learn")
+        context = Context(
+            str(opened.path),
+            spec.model_dump_json(),
+            lease.holder.nonce,
+            stops.unit_seconds(UNIT_SECONDS),
+            {name: installed(name) for name in required},
+            str(lease.path),
+            group is not None,
+            revision=opened.header.revision,
+        )
+        task = Task(
+            prediction.data.model_dump_json(),
+            str(destination.path),
+            run.parts,
+            split,
+            prediction.cutting,
+            prediction.outputs,
+            tuple(trust),
+        )
+        progress = _drive(
+            prediction, run, lease, stops, boxes, BoxTasks(context, task), on_progress, say
+        )
+        lease.check()
+        with group_access(group is not None):
+            outcome = _outcome(prediction, destination, run, progress)
+            destination.remove_leftovers(run.parts)
+    return outcome
+
+
+def _begin(prediction: Prediction, out: str | Path, group: int | None) -> Destination:
+    """Return where predictions go, made now if nobody did; who does it holds the lease."""
+    found = Destination.find(out)
+    if found is not None:
+        found.check(prediction.job)
+        if found.header.steps != prediction.cutting.steps:
+            raise StoreError(f"{found.path} was begun meanwhile; run the same command again")
+        return found
+    opened = prediction.store
+    words = "probabilities by" if prediction.job.proba else "predictions by"
+    made = create_destination(
+        out,
+        prediction.job,
+        prediction.cutting,
+        prediction.outputs,
+        prediction.coordinates(),
+        prediction.status,
+        versions=versions(),
+        title=f"{words} the best models of {opened.spec.name}",
+        group=group,
+    )
+    if group is not None:
+        give_all(made.path, group)
+    return made
+
+
+def _drive(
+    prediction: Prediction,
+    run: RunFolder,
+    lease: Lease,
+    stops: Stops,
+    boxes: Boxes,
+    tasks: BoxTasks,
+    on_progress: Callable[[Progress], None],
+    say: Callable[[str], None],
+) -> Progress:
+    """Have all boxes predicted that are left."""
+    journal, total = Journal(run.events), len(prediction.cutting)
+    cutting = prediction.cutting
+    progress = Progress(
+        total,
+        total - len(boxes.open),
+        name=prediction.store.spec.name,
+        fits_per_cell=-(-math.prod(cutting.lengths) // total),
+        workers_asked=prediction.cluster.workers,
+    )
+    holder = lease.holder
+    journal.write(
+        "run_started",
+        host=holder.host,
+        pid=holder.pid,
+        job=holder.job,
+        cluster=prediction.spec.cluster.kind,
+        workers=prediction.cluster.workers,
+        cells=total,
+        cells_done=progress.cells_done,
+    )
+    result, section = "failed", prediction.spec.cluster
+
+    def enter(phase: str) -> None:
+        progress.phase = phase
+        journal.write("phase", phase=phase)
+        on_progress(progress)
+
+    looping = loop_on_cluster(section, run, journal, stops, lease, say, enter, stops.draining)
+    try:
+        with looping as loop:
+            enter("predicting")
+            loop(
+                ledger=boxes,
+                tasks=tasks,
+                journal=journal,
+                progress=progress,
+                on_progress=on_progress,
+            ).run(boxes.units(prediction.cluster.workers))
+        if not boxes.is_complete:
+            raise SweepError(f"all units are done, but {len(boxes.open)} chunks are not there")
+        result = "complete"
+    except BaseException as error:
+        result = type(error).__name__
+        raise
+    finally:
+        journal.write(
+            "run_ended",
+            result=result,
+            units=progress.units,
+            failed=progress.failed,
+            seconds=round(progress.seconds, 3),
+        )
+    return progress
+
+
+def _outcome(
+    prediction: Prediction, destination: Destination, run: RunFolder, progress: Progress | None
+) -> PredictionOutcome:
+    """Return what it came to; write down which partitions could not be predicted."""
+    status = prediction.status.copy()
+    failures = destination.failures(run.parts) if run.parts.is_dir() else {}
+    for place in failures:
+        status.values[place] = NOT_PREDICTED
+    if progress is not None:
+        destination.write_status(status.values)
+    reasons = Counter(failures.values())
+    return PredictionOutcome(
+        destination.path, counts_of(status, MEANINGS), dict(reasons.most_common()), progress
+    )
+
+
+def predict(
+    store: str | Path,
+    data: str | Path,
+    out: str | Path,
+    settings: Iterable[str] = (),
+    *,
+    split: Portion = "all",
+    proba: bool = False,
+    trust: Sequence[str] = (),
+    partial: bool = False,
+    ignore_units: bool = False,
+    take_over: bool = False,
+    mixed_versions: bool = False,
+) -> xr.Dataset:
+    """Predict a data set with each partition's best model, and return the opened predictions.
+
+    Partitions are found by their labels, whatever their order; those without a model, and samples
+    that lack a feature, have the arrays' fill value. The same call goes on after a stop. What
+    happens meanwhile goes to the logger ``hpc_sweep``.
+
+    Parameters
+    ----------
+    store : path
+        A finished store.
+    data : path
+        A data set with the sweep's features and labels: anything that ``data.store`` may be, or
+        a loader ``module:function``. It needs no target.
+    out : path
+        A zarr store to make: one array for each target, with the data's own dimensions and
+        coordinates.
+    settings : iterable of str
+        Overrides for this run, such as ``cluster.workers=4``.
+    split : {"all", "train", "test"}
+        Which samples: all, those that the sweep holds out, or the others.
+    proba : bool
+        Write ``predict_proba``, along ``class``, in place of ``predict``.
+    trust : sequence of str
+        Types that stored models may have besides scikit-learn's own.
+    partial : bool
+        Predict with what an unfinished store has.
+    ignore_units : bool
+        Take features although their ``units`` differ from those of the sweep's data.
+    take_over : bool
+        Take the lease from whoever has it.
+    mixed_versions : bool
+        Go on although scikit-learn has another minor version on the workers.
+
+    Returns
+    -------
+    xarray.Dataset
+        The predictions, lazily opened. ``status`` says of each partition whether it has a model.
+
+    Raises
+    ------
+    SweepError
+        Its kinds say what went wrong; see `hpc_sweep.errors`.
+    """
+    if split not in PORTIONS:
+        raise ValueError(f"split is {split!r}; it is one of {listed(PORTIONS)}")
+    done = execute_prediction(
+        store,
+        data,
+        out,
+        settings,
+        split=split,
+        proba=proba,
+        trust=trust,
+        partial=partial,
+        ignore_units=ignore_units,
+        take_over=take_over,
+        mixed_versions=mixed_versions,
+        say=logging.getLogger("hpc_sweep").warning,
+    )
+    opened: xr.Dataset = xr.open_zarr(done.path, chunks=None)
+    return opened

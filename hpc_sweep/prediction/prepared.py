@@ -1,0 +1,307 @@
+"""Looks at store, data and result before anything is written, and plans the predictions."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from hpc_sweep.choices import DONE, FAILED, PENDING, Portion
+from hpc_sweep.clusters import Cluster, make_cluster
+from hpc_sweep.errors import Fault, SpecError, StoreError, listed
+from hpc_sweep.prediction.cutting import Cutting, make_cutting
+from hpc_sweep.prediction.destination import UNKNOWN, Destination, Job
+from hpc_sweep.prediction.matching import Matching
+from hpc_sweep.prediction.opening import sweep_source
+from hpc_sweep.prediction.outputs import Outputs, make_outputs
+from hpc_sweep.source import PairSource, Source, loaded, open_source
+from hpc_sweep.spec import DataSpec, SweepSpec, load_spec
+from hpc_sweep.store import Ledger, Store, real_place, run_folder
+
+SETTABLE = ("cluster.", "output.max_files", "output.group", "data.group", "data.open_options")
+"""What a prediction may set; all else is the sweep's."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Predictions that are known to be possible.
+
+    Attributes
+    ----------
+    store : Store
+        Has the models.
+    spec : SweepSpec
+        Its spec, with the cluster of this run.
+    data : DataSpec
+        What is predicted.
+    portion : str
+        Which samples.
+    matching : Matching
+        Which partitions these are.
+    outputs : Outputs
+        What is written.
+    cutting : Cutting
+        In which chunks.
+    status : xarray.DataArray
+        Of the data's partitions.
+    job : Job
+        What tells it from others.
+    cluster : Cluster
+        Not started.
+    destination : Destination or None
+        Where it was begun already.
+    """
+
+    store: Store
+    spec: SweepSpec
+    data: DataSpec
+    portion: Portion
+    matching: Matching
+    outputs: Outputs
+    cutting: Cutting
+    status: xr.DataArray
+    job: Job
+    cluster: Cluster
+    destination: Destination | None
+
+    @property
+    def source(self) -> Source:
+        """The data, opened."""
+        return self.matching.source
+
+    def coordinates(self) -> xr.Dataset:
+        """Return the data's own coordinates, in memory."""
+        dims, dataset = {*self.cutting.dims}, self.source.dataset
+        kept = [name for name, array in dataset.coords.items() if {*array.dims} <= dims]
+        chosen = dataset[kept]
+        held = {name: loaded(array).variable for name, array in chosen.coords.items()}
+        return xr.Dataset(coords=held)
+
+
+def with_settings(store: Store, settings: Iterable[str]) -> SweepSpec:
+    """Return a store's spec with the cluster of a run.
+
+    Raises
+    ------
+    SpecError
+        When a setting is the sweep's.
+    """
+    settings = list(settings)
+    faults = [
+        Fault(setting.partition("=")[0], f"is the sweep's; a prediction sets {listed(SETTABLE)}")
+        for setting in settings
+        if not setting.startswith(SETTABLE)
+    ]
+    if faults:
+        raise SpecError(faults, "--set")
+    return load_spec(store.spec, settings, store=store.path)
+
+
+def prepare(
+    store: Store,
+    spec: SweepSpec,
+    data: str,
+    out: str | Path,
+    portion: Portion,
+    *,
+    proba: bool,
+    partial: bool,
+    ignore_units: bool,
+    say: Callable[[str], None],
+) -> Prediction:
+    """Check that a store's models can predict some data, and plan it.
+
+    Raises
+    ------
+    SpecError
+        With what is wrong with the data.
+    StoreError
+        When the store is not finished, or something else is at `out`.
+    PlanError
+        When it does not fit into memory or files.
+    """
+    status, best = _finished(store, partial=partial)
+    place = _free_place(out, store, data)
+    wanted = _data_spec(spec, data, portion)
+    source = open_source(wanted, by_label=False)
+    if isinstance(source, PairSource):
+        raise StoreError(
+            f"{store.path} is of the (X, y) of a loader, which has no coordinates to write "
+            f'predictions with; hpc_sweep.load_model("{store.path}").predict(X) gives them'
+        )
+    sweep = sweep_source(spec)
+    if sweep is None:
+        say("warning: the sweep's data cannot be opened, so units of features are not compared")
+    if sweep is not None and not ignore_units:
+        _check_units(source, sweep)
+    matching = Matching(store, source, sweep)
+    outputs = make_outputs(spec, sweep, proba=proba)
+    models = _data_status(matching, outputs, spec.targets, status, best, portion)
+    cluster = make_cluster(spec.cluster, run_folder(place).path, lambda event, **facts: None)
+    faults = cluster.faults()
+    if faults:
+        raise SpecError(faults, "the cluster")
+    job = Job(store.header.id, _digest(status, best), matching.source.identity(), portion, proba)
+    destination = Destination.find(place)
+    if destination is not None:
+        destination.check(job)
+    cutting = make_cutting(
+        matching.source,
+        len(outputs.arrays),
+        len(outputs.arrays) * int(np.prod(outputs.more)),
+        workers=cluster.workers,
+        worker_memory_bytes=cluster.worker_memory_bytes(),
+        max_files=spec.output.max_files,
+    )
+    if destination is not None:  # chunks stay as they were begun
+        cutting = Cutting(cutting.dims, cutting.lengths, destination.header.steps, cutting.slow)
+    return Prediction(
+        store, spec, wanted, portion, matching, outputs, cutting, models, job, cluster, destination
+    )
+
+
+def _finished(store: Store, *, partial: bool) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
+    """Return status and best candidate of all partitions of a store that is finished enough."""
+    Ledger.read(store)  # raises where a file is missing
+    results = store.dataset()
+    status, best = results["partition_status"].values, results["best_index"].values
+    pending = int((status == PENDING).sum())
+    if pending and not partial:
+        raise StoreError(
+            f"{store.path} is not finished: {status.size - pending:,} of {status.size:,} "
+            "partitions are; go on with hpc-sweep run, or predict with those that are done: "
+            "--partial"
+        )
+    status = np.where((status == DONE) & (best < 0), FAILED, status).astype(np.int8)
+    return status, best
+
+
+def _free_place(out: str | Path, store: Store, data: str) -> Path:
+    """Return where predictions go.
+
+    Raises
+    ------
+    StoreError
+        When it is a URL, the store, or the data.
+    """
+    if "://" in str(out):
+        raise StoreError(f"'{out}' is a URL; predictions need a file system with renames")
+    place = real_place(out)
+    folder = next(each for each in place.parents if each.exists())
+    if place.exists() and not place.is_dir():
+        raise StoreError(f"{place} is a file; name another place for the predictions")
+    if not folder.is_dir():
+        raise StoreError(f"{folder} is a file, so nothing can be made below it")
+    same = {"the sweep's store": store.path}
+    if "://" not in data:
+        same["the data itself"] = real_place(data)
+    for words, other in same.items():
+        if place == other or other in place.parents:
+            raise StoreError(f"{place} is {words}, or inside; name another place")
+    return place
+
+
+_LOADER = re.compile(r"[\w./-]+:[A-Za-z_]\w*")
+
+
+def _data_spec(spec: SweepSpec, data: str, portion: Portion) -> DataSpec:
+    """Return what the sweep says of its data, said of another data set, without a target."""
+    changes: dict[str, Any] = {"target": None, "sample_weight": None, "outputs": "joint"}
+    if _LOADER.fullmatch(data) and not Path(data).exists():
+        changes |= {"loader": data, "store": None}
+    else:
+        changes |= {"loader": None, "loader_args": {}, "store": _absolute(data)}
+    if portion == "all":
+        changes["holdout"] = None
+    elif spec.data.holdout is None:
+        message = f"the sweep holds nothing out, so there is no {portion} part; leave it out"
+        raise SpecError([Fault("--split", message)], "the command")
+    return spec.data.model_copy(update=changes)
+
+
+def _absolute(place: str) -> str:
+    return place if "://" in place or "::" in place else str(Path(place).absolute())
+
+
+def _check_units(source: Source, sweep: Source) -> None:
+    """Refuse features in other units than those that models have learned.
+
+    Raises
+    ------
+    SpecError
+        With all that differ.
+    """
+    faults = []
+    for name in source.reading.sources(source.data.features):
+        here, there = (
+            str(each.dataset[name].attrs.get("units", "")).strip() for each in (source, sweep)
+        )
+        if here and there and here != there:
+            faults.append(
+                Fault(
+                    "data.features",
+                    f"'{name}' is in {here} here, and models have learned it in {there}; convert "
+                    "it, or use --ignore-units if that means the same",
+                )
+            )
+    if faults:
+        raise SpecError(faults, f"the data {source.data.origin}")
+
+
+def _data_status(
+    matching: Matching,
+    outputs: Outputs,
+    targets: tuple[str, ...],
+    status: NDArray[np.int8],
+    best: NDArray[np.int64],
+    portion: str,
+) -> xr.DataArray:
+    """Return the status of the data's partitions; refuse data of which none has a model."""
+    axes = matching.source.axes
+    names = [axis.name for axis in axes]
+    places = [matching.places[name] for name in names]
+    if outputs.separate:
+        names, places = [*names, "target"], [*places, np.arange(len(targets))]
+    ordered = status.transpose([matching.dims.index(name) for name in names])
+    found = ordered[np.ix_(*(np.maximum(each, 0) for each in places))] if names else ordered
+    for place, each in enumerate(places):
+        spread = [1] * len(places)
+        spread[place] = each.size
+        found = np.where(each.reshape(spread) < 0, UNKNOWN, found)
+    if not (found == DONE).any():
+        told = "; ".join(
+            f"{dim}: {mine} there, {theirs} in the store"
+            for dim, (mine, theirs) in matching.examples.items()
+        )
+        raise StoreError(
+            f"none of the {found.size:,} partitions of {matching.source.data.origin} has a model "
+            f"in the store ({told or 'its search failed'})"
+        )
+    dims, coordinates = [], {}
+    for axis in axes:
+        dim = axis.name if axis.is_dimension else f"{axis.name}_label"
+        dims.append(dim)
+        if axis.labels is not None:
+            coordinates[dim] = axis.labels
+    if outputs.separate:
+        dims.append("target")
+        coordinates["target"] = np.array(targets, dtype=object)
+    return xr.DataArray(np.asarray(found, dtype=np.int8), coordinates, dims, "status")
+
+
+def _digest(status: NDArray[np.int8], best: NDArray[np.int64]) -> str:
+    content = np.ascontiguousarray(status).tobytes() + np.ascontiguousarray(best).tobytes()
+    return hashlib.sha256(content).hexdigest()
+
+
+def counts_of(status: xr.DataArray, meanings: tuple[str, ...]) -> Mapping[str, int]:
+    """Return how many partitions have each status that any has."""
+    found = np.bincount(status.values.ravel(), minlength=len(meanings)).tolist()
+    return {name: count for name, count in zip(meanings, found, strict=True) if count}

@@ -1,0 +1,68 @@
+"""The driver's loop on a cluster that is there as long as the loop is."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+
+from hpc_sweep.clusters import current_queue, dashboard_lines, make_cluster, settings
+from hpc_sweep.drive import Drive, Roster
+from hpc_sweep.spec import ClusterSpec
+from hpc_sweep.stops import Stops
+from hpc_sweep.store import Journal, Lease, Outage, RunFolder, probe
+
+
+@contextlib.contextmanager
+def loop_on_cluster(
+    section: ClusterSpec,
+    run: RunFolder,
+    journal: Journal,
+    stops: Stops,
+    lease: Lease,
+    say: Callable[[str], None],
+    enter: Callable[[str], None],
+    draining: Callable[[], bool],
+) -> Iterator[Callable[..., Drive]]:
+    """Context with the cluster, which gives the driver's loop on it.
+
+    Parameters
+    ----------
+    section : ClusterSpec
+        Which cluster.
+    run : RunFolder
+        Of the driver; parts are written there.
+    journal : Journal
+        Told of jobs.
+    stops : Stops
+        Tells when to stop at once.
+    lease : Lease
+        Checked before each fold.
+    say : callable
+        Told what a person should know.
+    enter : callable
+        Told of phases.
+    draining : callable
+        Whether to hand out nothing more.
+    """
+    cluster = make_cluster(section, run.path, journal.write)
+    for text in cluster.warnings():
+        say(f"warning: {text}")
+    with settings(section.dashboard), contextlib.closing(cluster):
+        enter("starting")
+        client = cluster.start()
+        port = cluster.dashboard_port()
+        for text in dashboard_lines(port, current_queue()) if port is not None else ():
+            say(text)
+        yield functools.partial(
+            Drive,
+            client=client,
+            cluster=cluster,
+            outage=Outage(lambda: probe(run.parts), section.disk_patience),
+            start_timeout_s=section.start_timeout,
+            stopped=stops.stopped,
+            draining=draining,
+            check_lease=lease.check,
+            roster=Roster(client, cluster, journal),
+        )
+        enter("closing")
