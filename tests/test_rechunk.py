@@ -216,7 +216,8 @@ def test_the_command_shows_it(
     file = write_spec(spec)
     shown = hpc_sweep("plan", file)
     assert "variables are copied into the run folder first" in shown.stdout, shown.stderr
-    facts = json.loads(hpc_sweep("plan", file, "--json").stdout)["copy"]
-    assert facts["read_factor_without"] > 3
+    facts = json.loads(hpc_sweep("plan", file, "--json").stdout)["rechunk"]
+    assert facts["way"] == "copy"
+    assert facts["read_factor_directly"] > 3
     assert sorted(facts["variables"]) == ["green", "slope", "wet"]
     assert not (tmp_path / "results.zarr").exists()

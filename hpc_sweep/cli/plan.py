@@ -76,7 +76,7 @@ def plan_facts(prepared: Prepared, *, calibrate: bool = False) -> dict[str, Any]
         "read_bytes": made.read_bytes,
         "read_factor": round(made.read_factor, 3),
         "kept_partitions": made.persisted,
-        "copy": _copy_facts(prepared),
+        "rechunk": _rechunk_facts(prepared),
         "labels": label_facts(prepared.source),
         **hours,
         "finish_seconds": _finish_s(
@@ -183,21 +183,25 @@ def _core_hours_text(facts: dict[str, Any]) -> str:
     return ", ".join(texts)
 
 
-def _copy_facts(prepared: Prepared) -> dict[str, Any] | None:
-    """Return what is copied into another layout first, and why."""
-    made = prepared.rechunked
-    if made is None:
+def _rechunk_facts(prepared: Prepared) -> dict[str, Any] | None:
+    """Return in which way data that is chunked the wrong way is read, and why."""
+    ways = prepared.ways
+    if ways is None:
         return None
-    names = list(made.copy.tiling.names)
-    direct = made.source.direct.dataset
+    peers = ways.peers
     return {
-        "variables": names,
-        "bytes": sum(int(direct[name].nbytes) for name in names),
-        "folder": str(made.copy.folder),
-        "is_whole": made.is_whole,
-        "read_factor_without": _finite(made.read_factor_directly, 3),
-        "seconds": round(made.seconds, 1),
-        "seconds_without": _finite(made.seconds_directly, 1),
+        "way": ways.way,
+        "variables": list(ways.copy.tiling.names),
+        "bytes": ways.nbytes,
+        "folder": str(ways.copy.folder),
+        "is_whole": ways.is_whole,
+        "read_factor_directly": _finite(ways.read_factor_directly, 3),
+        "seconds_directly": _finite(ways.seconds_directly, 1),
+        "seconds_copy": round(ways.seconds_copied, 1),
+        "missing_bytes": ways.missing_bytes,
+        "seconds_p2p": None if peers is None else round(peers.seconds, 1),
+        "memory_share_p2p": None if peers is None else _finite(peers.share, 4),
+        "danger_p2p": None if peers is None else peers.danger,
     }
 
 
@@ -205,21 +209,51 @@ def _finite(number: float, digits: int) -> float | None:
     return round(number, digits) if math.isfinite(number) else None
 
 
-def _copy_text(facts: dict[str, Any] | None) -> str:
+def _rechunk_text(facts: dict[str, Any] | None) -> str:
     from hpc_sweep.cli.facts import duration
     from hpc_sweep.plan import format_bytes
 
     if facts is None:
         return ""
+    what = f"{format_bytes(facts['bytes'])} of {len(facts['variables'])} variables"
     directly = "directly no worker could hold what lies between the samples of a partition"
-    if facts["seconds_without"] is not None:
-        times, took = facts["read_factor_without"], duration(facts["seconds_without"])
+    if facts["seconds_directly"] is not None:
+        times, took = facts["read_factor_directly"], duration(facts["seconds_directly"])
         directly = f"directly each chunk would be read {times:,.3g} times, in about {took}"
-    return (
-        f"{format_bytes(facts['bytes'])} of {len(facts['variables'])} variables are copied into "
-        f"the run folder first, by one worker in about {duration(facts['seconds'])}; {directly} "
-        "(cluster.rechunk)"
-    )
+    copy = f"a copy would take about {duration(facts['seconds_copy'])}"
+    if facts["missing_bytes"]:
+        copy = f"a copy lacks {format_bytes(facts['missing_bytes'])} on the disk"
+    peers = "" if facts["seconds_p2p"] is None else _peers_text(facts)
+    texts = {
+        "copy": [
+            f"{what} are copied into the run folder first, by one worker in about "
+            f"{duration(facts['seconds_copy'])}",
+            directly,
+            peers,
+        ],
+        "p2p": [
+            f"{what} are rechunked by the workers among themselves first (Dask's p2p), by one in "
+            f"about {duration(facts['seconds_p2p'] or 0)}, and kept in "
+            f"{facts['memory_share_p2p'] or 0:.0%} of their memory",
+            directly,
+            copy,
+        ],
+        "never": [
+            f"{what} lie across the partitions and are read as they are: "
+            + directly.replace("would be", "is"),
+            copy,
+            peers,
+        ],
+    }
+    return "; ".join(text for text in texts[facts["way"]] if text) + " (cluster.rechunk)"
+
+
+def _peers_text(facts: dict[str, Any]) -> str:
+    from hpc_sweep.cli.facts import duration
+
+    if facts["danger_p2p"]:
+        return f"p2p among the workers is not safe: {facts['danger_p2p']}"
+    return f"p2p among the workers would take about {duration(facts['seconds_p2p'])}"
 
 
 def _kept_text(made: Plan) -> str:
@@ -260,7 +294,9 @@ def plan_text(prepared: Prepared, facts: dict[str, Any]) -> str:
     of = "unknown" if limit is None else format_bytes(limit)
     peak = facts.get("measured_memory_bytes")
     measured = "" if peak is None else f", {format_bytes(peak)} measured"
-    read = format_bytes(facts["read_bytes"]) + (" of the copy" if facts["copy"] else "")
+    way = "never" if facts["rechunk"] is None else facts["rechunk"]["way"]
+    of_what = {"copy": " of the copy", "p2p": " of what workers keep", "never": ""}[way]
+    read = format_bytes(facts["read_bytes"]) + of_what
     factor = facts["read_factor"]
     times = (
         "each chunk once" if round(factor, 2) == 1 else f"each chunk {factor:g} times on average"
@@ -283,7 +319,7 @@ def plan_text(prepared: Prepared, facts: dict[str, Any]) -> str:
         if facts["read_bytes"]
         else f"{format_bytes(facts['source_bytes'])}, by the loader, once in each worker",
         "kept": _kept_text(prepared.plan),
-        "rechunk": _copy_text(facts["copy"]),
+        "rechunk": _rechunk_text(facts["rechunk"]),
         "labels": _labels_text(facts["labels"]),
         "files": f"{facts['files']:,} of at most {facts['max_files']:,}",
         "core-hours": _core_hours_text(facts),

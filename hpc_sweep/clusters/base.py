@@ -123,6 +123,10 @@ class Cluster(abc.ABC):
         """Return what the jobs of one submission may use, and how that comes about."""
         return None
 
+    def lifetime_s(self) -> float | None:
+        """Return how long a worker works; infinite: as long as the run; None: nobody knows."""
+        return None
+
     def worker_memory_bytes(self) -> int | None:
         """Return the memory of one worker process, or None where it is not known."""
         return None if self.spec.memory is None else int(self.spec.memory)

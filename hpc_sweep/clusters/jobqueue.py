@@ -280,6 +280,11 @@ class JobQueue(Cluster):
         given = self.spec.options.get(key, self._configured(key.replace("_", "-")))
         return None if given is None else str(given).replace("{", "{{").replace("}", "}}")
 
+    def lifetime_s(self) -> float | None:
+        """Return how long a worker works before its job ends."""
+        walltime_s = self._walltime_s()
+        return None if walltime_s is None else walltime_s - ending.reserve(walltime_s)
+
     def _walltime_s(self) -> float | None:
         """Return the longest walltime of a worker job, or None where nobody set one."""
         asked = self.spec.walltime or self._configured("walltime")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 from typing import Any
 
@@ -39,6 +40,10 @@ class Local(Cluster):
         """Return the memory of a worker: given, or a share of this machine's."""
         given = super().worker_memory_bytes()
         return given or self.share_bytes(self.spec.node_memory or MEMORY_LIMIT, self.workers)
+
+    def lifetime_s(self) -> float:
+        """Return infinity: workers end with the run."""
+        return math.inf
 
     def faults(self) -> list[Fault]:
         """Return whether there are more workers than this process can look after."""

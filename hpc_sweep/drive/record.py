@@ -31,6 +31,11 @@ class Record:
         Memory of a worker, as planned.
     for_group : bool
         Whether a group may write what is written.
+
+    Attributes
+    ----------
+    rechunk_s : float
+        How long data was brought into another layout, before the first unit.
     """
 
     store: Store
@@ -39,6 +44,8 @@ class Record:
     pace: Pace
     projected_bytes: int
     for_group: bool = False
+    rechunk_s: float = 0.0
+    _rechunk_core_s: float = 0.0
     _began: str = field(default_factory=lambda: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
     _units: int = 0
     _core_s: float = 0.0
@@ -68,6 +75,10 @@ class Record:
         self.journal.write("predicted", **self._predicted)
         self._keep({})
 
+    def add_pass(self, receipt: Receipt) -> None:
+        """Learn from a piece of data that was brought into another layout."""
+        self._rechunk_core_s += receipt.seconds
+
     def end(self, result: str) -> None:
         """Keep how the run went, if it did anything."""
         if self._units:
@@ -77,6 +88,8 @@ class Record:
                     "seconds": round(self.progress.seconds, 3),
                     "memory_bytes": self._peak_bytes,
                     "units": self._units,
+                    "rechunk_core_seconds": round(self._rechunk_core_s, 3),
+                    "rechunk_seconds": round(self.rechunk_s, 3),
                     "result": result,
                 }
             )

@@ -11,9 +11,12 @@ from hpc_sweep.prepare.beginning import (
     with_memory,
 )
 from hpc_sweep.prepare.prepared import Prepared, load, prepare
+from hpc_sweep.prepare.rechunking import PeersWay, Rechunked
 
 __all__ = [
+    "PeersWay",
     "Prepared",
+    "Rechunked",
     "begin",
     "check_versions",
     "create",

@@ -10,27 +10,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from hpc_sweep import estimators, strategies
 from hpc_sweep.candidates import parameter_names
 from hpc_sweep.clusters import Cluster, make_cluster
 from hpc_sweep.errors import Fault, PlanError, SpecError, StoreError, disk_errors
 from hpc_sweep.plan import (
     BASELINE_BYTES,
-    UNITS_PER_WORKER,
     Plan,
-    Workload,
     format_bytes,
     make_plan,
 )
-from hpc_sweep.prepare.rechunking import Rechunked, rechunked
+from hpc_sweep.prepare.rechunking import Rechunked, Room, rechunked
 from hpc_sweep.prepare.weighing import weight_faults
-from hpc_sweep.search import Evaluator, build_models, setting_of, unsuited
-from hpc_sweep.source import Copy, PairSource, Source, largest_window, open_source, windows
+from hpc_sweep.prepare.workloads import workload_of
+from hpc_sweep.search import unsuited
+from hpc_sweep.source import Copy, PairSource, Source, open_source
 from hpc_sweep.spec import SweepSpec, load_spec
 from hpc_sweep.store import (
     Change,
+    Ledger,
     Store,
     existing_store,
     group_fault,
@@ -38,9 +36,6 @@ from hpc_sweep.store import (
     run_folder,
 )
 from hpc_sweep.strategies import Strategy
-
-FIXED_FILES = 12
-"""Files of a store besides one per array and chunk: metadata and small arrays."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +60,8 @@ class Prepared:
         What exists already, under the same conditions.
     change : Change or None
         How its candidates differ from those of the spec.
-    rechunked : Rechunked or None
-        What is made of data that is chunked the wrong way, before the first unit.
+    ways : Rechunked or None
+        How data that is chunked the wrong way may be read.
     """
 
     spec: SweepSpec
@@ -77,12 +72,20 @@ class Prepared:
     plan: Plan
     store: Store | None
     change: Change | None = None
-    rechunked: Rechunked | None = None
+    ways: Rechunked | None = None
 
     @property
     def memory_bytes(self) -> int:
         """Projected for a worker."""
-        return max(self.plan.memory_bytes, self.rechunked.memory_bytes if self.rechunked else 0)
+        made = self.rechunked
+        if made is None:
+            return self.plan.memory_bytes
+        return max(self.plan.memory_bytes + made.kept_bytes, made.memory_bytes)
+
+    @property
+    def rechunked(self) -> Rechunked | None:
+        """What is made of data that is chunked the wrong way, before the first unit."""
+        return None if self.ways is None or self.ways.way == "never" else self.ways
 
     @property
     def copy(self) -> Copy | None:
@@ -128,34 +131,50 @@ def prepare(spec: SweepSpec, origin: str = "the spec", *, drivers: int = 1) -> P
         wanted = strategies.draw(spec, store.strategy)
         change = Change.between(store.strategy, wanted)
         strategy = store.strategy if change is None else wanted
+    memory = cluster.worker_memory_bytes()
     plan_of = functools.partial(
         make_plan,
         workers=cluster.workers,
-        worker_memory_bytes=cluster.worker_memory_bytes(),
         max_files=spec.output.max_files,
         chunks=None if store is None else store.header.chunks,
         least_chunks=drivers,
     )
 
-    def planned(data: Source) -> Plan:
-        return plan_of(_workload(strategy, data, n_splits, store, cluster.workers))
+    def planned(data: Source, kept_bytes: int = 0) -> Plan:
+        left = None if memory is None else memory - kept_bytes
+        workload = workload_of(strategy, data, n_splits, store, cluster.workers)
+        return plan_of(workload, worker_memory_bytes=left)
 
-    def factor_of(data: Source) -> float:
+    def factor_of(data: Source, kept_bytes: int) -> float:
         try:
-            return planned(data).read_factor
+            return planned(data, kept_bytes).read_factor
         except PlanError:
             return math.inf
 
-    copied = None
-    if spec.cluster.rechunk == "auto" and drivers == 1 and not strategy.on_blocks:
-        memory = cluster.worker_memory_bytes()
-        copied = rechunked(source, folder.copy, factor_of, memory)
-    if copied is not None:
-        source = copied.source
-    plan = planned(source)
+    ways = None
+    if spec.cluster.rechunk != "never" and drivers == 1 and not strategy.on_blocks:
+        room = Room(cluster.workers, memory, cluster.lifetime_s(), _rest_s(store, cluster))
+        shared = spec.search.engine == "shared"
+        asked = spec.cluster.rechunk
+        ways = rechunked(source, folder.copy, factor_of, room, asked, may_peer=shared)
+    if ways is not None and ways.way != "never":
+        source, plan = ways.source, planned(ways.source, ways.kept_bytes)
+    else:
+        plan = planned(source)
     if store is not None and change is not None:
-        _check_change(store, change, plan, n_splits, cluster.worker_memory_bytes())
-    return Prepared(spec, source, strategy, n_splits, cluster, plan, store, change, copied)
+        _check_change(store, change, plan, n_splits, memory)
+    return Prepared(spec, source, strategy, n_splits, cluster, plan, store, change, ways)
+
+
+def _rest_s(store: Store | None, cluster: Cluster) -> float | None:
+    """Return how long all workers need for what is left, by the runs so far."""
+    runs = [] if store is None else [run for run in store.header.runs if run["came"]]
+    cells = sum(run["cells"] for run in runs)
+    if store is None or not cells:
+        return None
+    ledger = Ledger.read(store)
+    cell_s = sum(run["came"]["core_seconds"] for run in runs) / cells
+    return float(cell_s * (ledger.n_cells - ledger.cells_done()) / cluster.workers)
 
 
 def _check_change(
@@ -347,51 +366,3 @@ def _n_splits(spec: SweepSpec, source: Source) -> int:
         estimator = estimators.build_estimator(model.estimator, model.pipeline)
         counts.add(estimators.count_splits(_splitter(spec, estimator), n_samples, groups))
     return max(counts)
-
-
-def _borders(strategy: Strategy) -> tuple[int, ...]:
-    """Return at which candidates a slice may end."""
-    models = build_models(strategy.spec)
-    rows = np.flatnonzero(strategy.in_spec)
-    settings = [setting_of(models, strategy.candidates[row]) for row in rows]
-    found = Evaluator(models, settings, strategy.spec.metrics).borders()
-    return tuple(int(rows[border - 1]) + 1 for border in found)
-
-
-def _workload(
-    strategy: Strategy, source: Source, n_splits: int, store: Store | None, workers: int
-) -> Workload:
-    spec, arrays = strategy.spec, result_arrays(strategy)
-    held = source.n_samples
-    if strategy.on_blocks:  # no worker holds more at a time
-        held = largest_window(windows(source, strategy.block_samples))
-    share = held / source.n_samples
-    shared = spec.search.engine == "shared" and not strategy.on_blocks and strategy.is_parted
-    sliced = shared and source.grid.size < UNITS_PER_WORKER * workers
-    along = sum(strategy.dim in array.dims for array in arrays)
-    blocks = 1 if store is None else -(-strategy.n_rows // store.header.block)
-    fixed = len(source.kept_coordinates.variables) + len(strategy.parameters) * 2 + FIXED_FILES
-    return Workload(
-        grid=source.grid,
-        known_reads=None if strategy.on_blocks else source.reads,
-        stays=strategy.on_blocks,
-        may_persist=shared and not isinstance(source, PairSource),
-        known_borders=_borders(strategy) if sliced else None,
-        n_candidates=strategy.n_rows,
-        n_columns=strategy.n_columns,
-        n_results=math.prod(strategy.lengths.values()),
-        n_fits_each=strategy.n_fits(n_splits),
-        n_splits=n_splits,
-        n_metrics=len(spec.metrics),
-        n_samples=held,
-        n_features=source.n_features,
-        n_outputs=(1 if source.separate else len(source.targets)) + source.has_weights,
-        itemsize=np.dtype(spec.data.dtype).itemsize,
-        source_bytes=source.source_bytes,
-        partition_bytes=math.ceil(source.partition_bytes * share),
-        chunk_bytes=source.chunk_bytes,
-        n_chunked_arrays=len(arrays) + (blocks - 1) * along,
-        n_other_files=len(arrays) + 2 * fixed,
-        refits=spec.data.holdout is not None,
-        refits_apart=spec.search.engine == "dask-ml",
-    )

@@ -55,7 +55,7 @@ class Copy:
 
     @property
     def _mark(self) -> Path:
-        return self.folder.with_name(self.folder.name + ".whole")
+        return _mark_of(self.folder)
 
     def begin(self, streams: Mapping[str, Stream]) -> None:
         """Make the folder, unless it is there for the same data and tiling.
@@ -152,6 +152,15 @@ class Copy:
 
     def _description(self) -> str:
         return json.dumps({"identity": self.identity, **asdict(self.tiling)}, sort_keys=True)
+
+
+def has_whole_copy(folder: Path) -> bool:
+    """Return whether a folder has a copy with all slabs."""
+    return _mark_of(folder).exists()
+
+
+def _mark_of(folder: Path) -> Path:
+    return folder.with_name(folder.name + ".whole")
 
 
 def find_copy(folder: Path) -> Copy | None:

@@ -15,7 +15,7 @@ from sklearn.utils.validation import _num_samples
 
 from hpc_sweep.errors import Fault, SpecError, listed
 from hpc_sweep.source.keys import key_names
-from hpc_sweep.source.reading import PlainReading
+from hpc_sweep.source.reading import PlainReading, Reading
 from hpc_sweep.source.samples import Samples
 from hpc_sweep.source.source import Source
 from hpc_sweep.source.tables import ROW
@@ -76,7 +76,9 @@ class PairSource(Source):
         X, y, weights = self.samples.given
         return str(joblib.hash((X, y) if weights is None else (X, y, weights)))
 
-    def read(self, partitions: NDArray[np.intp]) -> Iterator[Samples]:
+    def read(
+        self, partitions: NDArray[np.intp], reading: Reading | None = None
+    ) -> Iterator[Samples]:
         """Yield the samples, for each of the partitions, of which there is one."""
         for _ in partitions:
             yield self.samples

@@ -210,13 +210,17 @@ class Source:
                 digest.update(axis.name.encode() + labels + _content(axis.codes))
         return digest.hexdigest()
 
-    def read(self, partitions: NDArray[np.intp]) -> Iterator[Samples]:
+    def read(
+        self, partitions: NDArray[np.intp], reading: Reading | None = None
+    ) -> Iterator[Samples]:
         """Read partitions that lie close together, and yield the samples of each.
 
         Parameters
         ----------
         partitions : ndarray of intp, shape (n_partitions, n_dims)
             Indices into `grid`. Their bounding box is read once.
+        reading : Reading, optional
+            In place of the source's own.
 
         Yields
         ------
@@ -227,7 +231,8 @@ class Source:
         """
         box = self.cut.box(partitions)
         cut = [name for name in self.variables if not box or {*box} & {*self.dataset[name].dims}]
-        found = {**self.reading.read(cut, box), **(self._common if box else {})}
+        own = self.reading if reading is None else reading
+        found = {**own.read(cut, box), **(self._common if box else {})}
         block = {
             name: self.cut.arranged(variable.values, [str(dim) for dim in variable.dims], box)
             for name, variable in found.items()

@@ -33,6 +33,9 @@ READ_BYTES_PER_S = 400e6
 COPY_BYTES_PER_S = 100e6
 """Of bringing values into another order and writing them, and of reading such a copy."""
 
+PEERS_BYTES_PER_S = 100e6
+"""Of cutting values up, sending them to other workers, and putting them together there."""
+
 KINDS = "biufmM"
 """Kinds of dtype that are copied: what has a fixed size."""
 
@@ -49,15 +52,22 @@ class Slab:
         Which of their slabs.
     box : dict of str to slice
         Which indices along each of their dimensions.
+    sizes : tuple of int
+        How long these are.
     """
 
     names: tuple[str, ...]
     row: int
     box: Mapping[str, slice]
+    sizes: tuple[int, ...]
 
     def __str__(self) -> str:
-        parts = [f"{dim} {part.start} to {part.stop - 1}" for dim, part in self.box.items()]
-        return f"{', '.join(parts)} of '{', '.join(self.names)}'"
+        parts = [
+            f"{dim} {part.start} to {part.stop - 1}"
+            for (dim, part), size in zip(self.box.items(), self.sizes, strict=True)
+            if part.stop - part.start < size
+        ]
+        return f"{', '.join(parts) or 'all'} of '{', '.join(self.names)}'"
 
 
 @dataclass(frozen=True)
@@ -89,7 +99,7 @@ class Slabs:
 
     def __iter__(self) -> Iterator[Slab]:
         for row, box in enumerate(itertools.product(*self.parts)):
-            yield Slab(self.names, row, dict(zip(self.dims, box, strict=True)))
+            yield Slab(self.names, row, dict(zip(self.dims, box, strict=True)), self.sizes)
 
 
 @dataclass(frozen=True)
@@ -164,6 +174,12 @@ def copying_s(source: Source, tiling: Tiling, read_factor: float) -> float:
     """
     copied = sum(source.dataset[name].nbytes for name in tiling.names)
     return reading_s(source) + (1 + read_factor) * float(copied) / COPY_BYTES_PER_S
+
+
+def peers_s(source: Source, tiling: Tiling) -> float:
+    """Return how long it takes one process to read variables and bring them to others, about."""
+    copied = sum(source.dataset[name].nbytes for name in tiling.names)
+    return reading_s(source) + float(copied) / PEERS_BYTES_PER_S
 
 
 def table_of(source: Source) -> TableReading | None:

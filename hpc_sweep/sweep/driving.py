@@ -10,8 +10,8 @@ from pathlib import Path
 from hpc_sweep.budget import Budget
 from hpc_sweep.drive import Drive, Progress, Record, Tasks
 from hpc_sweep.errors import BudgetError, DiskError, Interrupted, SweepError
-from hpc_sweep.plan import Pace, Plan, Unit
-from hpc_sweep.prepare import Prepared
+from hpc_sweep.plan import Pace, Plan, Unit, format_bytes
+from hpc_sweep.prepare import PeersWay, Prepared, Rechunked
 from hpc_sweep.source import CopiedSource
 from hpc_sweep.stops import Stops
 from hpc_sweep.store import (
@@ -27,8 +27,12 @@ from hpc_sweep.work import (
     CollectionTasks,
     Context,
     DaskMLTasks,
+    Exchange,
+    PassJournal,
+    Peers,
+    PeersLostError,
+    PeerTasks,
     PersistingTasks,
-    SlabJournal,
     Slabs,
     SlabTasks,
 )
@@ -83,7 +87,7 @@ class Driving:
         limit = spec.cluster.max_core_hours
         self._budget = Budget(self._journal, run, limit, self._own_cores, self._apart)
         workload, strategy = prepared.plan.workload, ledger.store.strategy
-        self._progress = Progress(
+        self._progress = progress = Progress(
             ledger.n_cells,
             ledger.cells_done(),
             name=spec.name or Path(spec.output.store).stem,
@@ -93,6 +97,14 @@ class Driving:
             chunks=ledger.n_chunks,
             chunks_folded=len(ledger.folded),
         )
+        self._pace = Pace(
+            prepared.plan,
+            ledger.n_cells - progress.cells_done,
+            lambda: progress.workers,
+            prepared.cluster.worker_memory_bytes(),
+        )
+        memory, for_group = prepared.memory_bytes, context.for_group
+        self._record = Record(ledger.store, self._journal, progress, self._pace, memory, for_group)
 
     def drive(self) -> Progress:
         """Do what is left, and write down how it went.
@@ -102,19 +114,11 @@ class Driving:
         SweepError
             Its kinds say why the run ended before all was done.
         """
-        ledger, plan, progress = self._ledger, self._prepared.plan, self._progress
+        progress = self._progress
         self._write_start()
-        pace = Pace(
-            plan,
-            ledger.n_cells - progress.cells_done,
-            lambda: progress.workers,
-            self._prepared.cluster.worker_memory_bytes(),
-        )
-        memory, for_group = self._prepared.memory_bytes, self._context.for_group
-        record = Record(ledger.store, self._journal, progress, pace, memory, for_group)
         result = "failed"
         try:
-            self._do_units(pace, record)
+            self._do_units()
             result = "complete"
         except Interrupted as error:
             result = type(error).__name__
@@ -126,7 +130,7 @@ class Driving:
             result = type(error).__name__
             raise
         finally:
-            record.end(result)
+            self._record.end(result)
             self._journal.write(
                 "run_ended",
                 result=result,
@@ -158,25 +162,35 @@ class Driving:
             **cluster.charge_facts(),
         )
 
-    def _do_units(self, pace: Pace, record: Record) -> None:
+    def _do_units(self) -> None:
         """Have the rechunked copy made, and all units done."""
         ledger, plan = self._ledger, self._prepared.plan
         record_version = self._version_recorder()
 
         def on_receipt(receipt: Receipt) -> None:
-            record.add(receipt)
+            self._record.add(receipt)
             record_version(receipt)
 
-        with self._tasks() as tasks, self._loop() as loop, self._rechunked(loop):
+        def search(tasks: Tasks, check: Callable[[], None] = lambda: None) -> None:
+            def on_progress(progress: Progress) -> None:
+                self._on_tick(progress)
+                check()
+
+            self._pace.cells = ledger.n_cells - self._progress.cells_done
             self._enter("fitting", self._progress)
             loop(
                 ledger=ledger,
                 tasks=tasks,
                 journal=self._journal,
                 progress=self._progress,
-                on_progress=self._on_tick,
+                on_progress=on_progress,
                 on_receipt=on_receipt,
-            ).run(_units(plan, ledger, pace))
+            ).run(_units(plan, ledger, self._pace))
+
+        with self._tasks() as tasks, self._loop() as loop:
+            if not self._search_by_peers(loop, search):
+                with self._rechunked(loop):
+                    search(tasks)
         if not ledger.is_complete:
             left = ledger.n_chunks - len(ledger.folded)
             raise SweepError(f"all units are done, but {left} result chunks are not folded")
@@ -214,6 +228,58 @@ class Driving:
             return contextlib.nullcontext(PersistingTasks(self._context, self._prepared.plan))
         return contextlib.nullcontext(self._context)
 
+    def _search_by_peers(self, loop: Callable[..., Drive], search: Callable[..., None]) -> bool:
+        """Search blocks that workers keep among themselves; return whether that was possible."""
+        made = self._prepared.rechunked
+        if made is None or made.by_peers is None:
+            return False
+        try:
+            peers = self._exchange(made, made.by_peers, loop)
+            search(self._peer_tasks(peers), peers.check)
+        except PeersLostError as error:
+            if self._stops.draining():
+                raise Interrupted("drained; the same command goes on from here") from error
+            self._journal.write("peers_lost", reason=str(error))
+            self._say(f"{error}: going on with a copy")
+            return False
+        return True
+
+    def _exchange(self, made: Rechunked, way: PeersWay, loop: Callable[..., Drive]) -> Peers:
+        """Have workers rechunk data among themselves, and keep it."""
+        self._say(f"rechunking {format_bytes(way.nbytes)} in the memory of the workers first")
+        peers = Peers(made.source.cut, self._prepared.plan, way.layouts)
+        progress = replace(
+            self._progress, cells=1, cells_done=0, fits_per_cell=1, size_bytes=way.nbytes
+        )
+        self._enter("copying", progress)
+        self._journal.write("rechunking", slabs=1, of=1, bytes=way.nbytes, way="p2p")
+        workers = self._prepared.cluster.workers
+        seconds = way.seconds / workers
+        with Exchange(self._context, peers, workers, way.least_workers, seconds) as exchange:
+
+            def on_progress(progress: Progress) -> None:
+                self._on_tick(progress)
+                if self._stops.draining():
+                    exchange.end()
+
+            loop(
+                ledger=exchange,
+                tasks=exchange,
+                journal=PassJournal(self._journal.path, "exchange"),
+                progress=progress,
+                on_progress=on_progress,
+                on_receipt=self._record.add_pass,
+            ).run(exchange.units())
+        self._record.rechunk_s += progress.seconds
+        self._journal.write("rechunked")
+        return peers
+
+    def _peer_tasks(self, peers: Peers) -> Tasks:
+        plan = self._prepared.plan
+        if plan.persisted:
+            return PersistingTasks(self._context, plan, peers)
+        return PeerTasks(self._context, peers)
+
     @contextlib.contextmanager
     def _rechunked(self, loop: Callable[..., Drive]) -> Iterator[None]:
         """Context in which the sweep's rechunked copy is there, if it wants one; then deleted."""
@@ -247,11 +313,13 @@ class Driving:
         loop(
             ledger=slabs,
             tasks=SlabTasks(self._context, str(copy.folder)),
-            journal=SlabJournal(self._journal.path),
+            journal=PassJournal(self._journal.path, "slab"),
             progress=progress,
             on_progress=self._on_tick,
+            on_receipt=self._record.add_pass,
         ).run(slabs.units())
         copy.end()
+        self._record.rechunk_s += progress.seconds
         self._journal.write("rechunked")
 
     def _version_recorder(self) -> Callable[[Receipt], None]:

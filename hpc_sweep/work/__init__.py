@@ -2,9 +2,10 @@
 
 from hpc_sweep.work.bench import Bench, open_bench
 from hpc_sweep.work.collections import CollectionTasks, train_again
-from hpc_sweep.work.copying import SlabJournal, Slabs, SlabTasks
+from hpc_sweep.work.copying import PassJournal, Slabs, SlabTasks
 from hpc_sweep.work.engine import DaskMLTasks
 from hpc_sweep.work.evaluation import evaluate_partitions
+from hpc_sweep.work.peers import Exchange, Peers, PeersLostError, PeerTasks
 from hpc_sweep.work.persisting import PersistingTasks
 from hpc_sweep.work.tasks import Context
 
@@ -13,8 +14,12 @@ __all__ = [
     "CollectionTasks",
     "Context",
     "DaskMLTasks",
+    "Exchange",
+    "PassJournal",
+    "PeerTasks",
+    "Peers",
+    "PeersLostError",
     "PersistingTasks",
-    "SlabJournal",
     "SlabTasks",
     "Slabs",
     "evaluate_partitions",

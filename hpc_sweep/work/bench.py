@@ -17,7 +17,15 @@ from hpc_sweep.errors import StoreError
 from hpc_sweep.estimators import is_classifier
 from hpc_sweep.partitions import Label, partition_labels
 from hpc_sweep.search import Evaluator, Model, Splits, build_models, setting_of
-from hpc_sweep.source import Source, Watch, find_copy, open_source
+from hpc_sweep.source import (
+    CopiedSource,
+    Reading,
+    Source,
+    Watch,
+    find_copy,
+    has_whole_copy,
+    open_source,
+)
 from hpc_sweep.spec import SweepSpec
 from hpc_sweep.store import Store
 from hpc_sweep.strategies import Request, Strategy
@@ -44,6 +52,8 @@ class Bench:
         Those that splits are named after.
     watch : Watch
         Notices that the input changes.
+    reading : Reading or None
+        What brings partitions into memory in place of the source's own.
     """
 
     store: Store
@@ -52,6 +62,7 @@ class Bench:
     splits: tuple[Splits, ...]
     groups: NDArray[Any] | None
     watch: Watch
+    reading: Reading | None = None
     _evaluators: dict[Hashable, Evaluator] = field(default_factory=dict)
 
     @property
@@ -102,6 +113,15 @@ class Bench:
             metrics = self.store.spec.metrics
             self._evaluators[request.key] = Evaluator(self.models, settings, metrics)
         return self._evaluators[request.key]
+
+
+def current_bench(store: str, spec_text: str, revision: int = 0) -> Bench:
+    """Open store and source as `open_bench` does, and anew if there is a copy since."""
+    bench = open_bench(store, spec_text, revision)
+    if isinstance(bench.source, CopiedSource) or not has_whole_copy(bench.store.run.copy):
+        return bench
+    open_bench.cache_clear()
+    return open_bench(store, spec_text, revision)
 
 
 @functools.lru_cache(maxsize=2)

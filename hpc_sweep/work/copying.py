@@ -13,7 +13,7 @@ from distributed import Client, Future, get_worker
 
 from hpc_sweep.errors import StoreError, SweepError, disk_cause, disk_error
 from hpc_sweep.plan import Chunk, Unit
-from hpc_sweep.source import CopiedSource, Copy, find_copy, open_source
+from hpc_sweep.source import CopiedSource, Copy, Slab, find_copy, open_source
 from hpc_sweep.spec import SweepSpec
 from hpc_sweep.store import Folded, Journal, PartName, Receipt, group_access
 from hpc_sweep.versions import installed
@@ -103,12 +103,24 @@ class SlabTasks:
         return ""
 
 
-class SlabJournal(Journal):
-    """Writes of slabs where the driver's loop writes of units."""
+class PassJournal(Journal):
+    """Writes of something else where the driver's loop writes of units.
+
+    Parameters
+    ----------
+    path : Path
+        ``events.jsonl`` of a run folder.
+    what : str
+        What it is.
+    """
+
+    def __init__(self, path: Path, what: str) -> None:
+        super().__init__(path)
+        self._what = what
 
     def write(self, event: str, **facts: Any) -> None:
         """Append one event."""
-        super().write(event.replace("unit", "slab"), **facts)
+        super().write(event.replace("unit", self._what), **facts)
 
 
 @functools.lru_cache(maxsize=1)
@@ -147,14 +159,19 @@ def copy_slab(context: Context, folder: str, unit: Unit) -> Receipt:
             source.origin.dataset.close()
             _source.cache_clear()
             raise disk_error(cause, slab.names[0], "read") from error
-        raise StoreError(
-            f"{slab} cannot be read, and all partitions need it: {type(error).__name__}: {error}; "
-            "mend the data, or leave that part out of it"
-        ) from error
+        raise unreadable(slab, error) from error
     return Receipt(
         PartName("", unit, 0, ""),
         time.perf_counter() - begin,
         get_worker().address,
         0,
         installed("scikit-learn"),
+    )
+
+
+def unreadable(slab: Slab, error: Exception) -> StoreError:
+    """Return what to say of a slab that cannot be decoded."""
+    return StoreError(
+        f"{slab} cannot be read, and all partitions need it: {type(error).__name__}: {error}; "
+        "mend the data, or leave that part out of it"
     )

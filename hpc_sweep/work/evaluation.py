@@ -187,7 +187,7 @@ def _read(
 
     So what a partition fails of does not depend on what it is read with.
     """
-    samples = bench.source.read(order[group])
+    samples = bench.source.read(order[group], bench.reading)
     for count, position in enumerate(group):
         attendant.reads(position, len(group) - count)
         try:

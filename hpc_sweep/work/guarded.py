@@ -21,7 +21,7 @@ from hpc_sweep.plan import Unit
 from hpc_sweep.processes import end_with_parent
 from hpc_sweep.search import Evaluation, Task
 from hpc_sweep.store import Choice
-from hpc_sweep.work.bench import open_bench
+from hpc_sweep.work.bench import current_bench
 from hpc_sweep.work.evaluation import Outcome, Partition, evaluate_partitions
 from hpc_sweep.work.place import FITS, READS, REFITS, SHARES, SPLITS, STARTS, Board
 from hpc_sweep.work.remains import Asked, Attendant, Remains, token
@@ -158,7 +158,7 @@ def serve(connection: Connection, memory: Any, environment: Mapping[str, str]) -
 def _answer(request: Request, reporter: Reporter, connection: Connection) -> None:
     until = time.perf_counter() + request.seconds
     for outcomes in evaluate_partitions(
-        open_bench(request.store, request.spec, request.revision),
+        current_bench(request.store, request.spec, request.revision),
         request.unit,
         until,
         batch_s=request.batch_s,

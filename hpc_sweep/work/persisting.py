@@ -14,7 +14,8 @@ from distributed import Client, Future
 from hpc_sweep.plan import Chunk, Plan, Unit
 from hpc_sweep.store import PartName
 from hpc_sweep.work.evaluation import Partition, partitions_of
-from hpc_sweep.work.tasks import Context, bench_of, check_versions, key_of
+from hpc_sweep.work.peers import Peers
+from hpc_sweep.work.tasks import Context, Held, bench_of, check_versions, key_of, with_blocks
 
 Place = tuple[Chunk, int]
 """A result chunk, and a position in its reading order."""
@@ -33,10 +34,13 @@ class PersistingTasks:
         What every task is told.
     plan : Plan
         Says which partitions are read together.
+    peers : Peers, optional
+        The blocks that they are made of, where workers keep these.
     """
 
     context: Context
     plan: Plan
+    peers: Peers | None = None
     _kept: weakref.WeakValueDictionary[Place, Future] = field(
         default_factory=weakref.WeakValueDictionary
     )
@@ -51,7 +55,8 @@ class PersistingTasks:
         """
         is_slice = unit.stop - unit.start == 1 and unit.n_cells < self.plan.workload.n_columns
         if guarded or not is_slice:
-            return self.context.evaluate(client, unit, guarded=guarded)
+            held = None if self.peers is None else self.peers.of(unit)
+            return self.context.evaluate(client, unit, guarded=guarded, held=held)
         place = unit.chunk, unit.start
         kept = self._known(place) or self._read(client, unit)[place]
         task = self.context.evaluate(client, unit, guarded=False, kept=kept)
@@ -63,7 +68,8 @@ class PersistingTasks:
         """Submit a unit without candidates, with what is still there of its partition."""
         alone = unit.stop - unit.start == 1 and not guarded
         kept = self._known((unit.chunk, unit.start)) if alone else None
-        return self.context.score(client, unit, parts, guarded=guarded, kept=kept)
+        held = None if self.peers is None or kept is not None else self.peers.of(unit)
+        return self.context.score(client, unit, parts, guarded=guarded, kept=kept, held=held)
 
     def begun(self, client: Client) -> set[str]:
         """Return the keys of tasks that are at work."""
@@ -87,7 +93,8 @@ class PersistingTasks:
         start, stop = self.plan.persisted_range(unit)
         whole = Unit(unit.chunk, start, stop, 0, self.plan.workload.n_columns)
         key = key_of("read", whole.key)
-        read = self.context.submit(client, key, 0, read_partitions, whole)
+        held = None if self.peers is None else self.peers.of(whole)
+        read = self.context.submit(client, key, 0, read_partitions, whole, held)
         self._last = {
             (unit.chunk, position): client.submit(
                 one_of, read, position - start, key=f"{key}-{position}", pure=False
@@ -101,8 +108,8 @@ class PersistingTasks:
 # on workers
 
 
-def read_partitions(context: Context, unit: Unit) -> list[Partition]:
-    """Read the partitions of a unit, to be kept.
+def read_partitions(context: Context, unit: Unit, held: Held | None = None) -> list[Partition]:
+    """Read the partitions of a unit, to be kept; maybe from blocks that workers keep.
 
     Raises
     ------
@@ -110,7 +117,7 @@ def read_partitions(context: Context, unit: Unit) -> list[Partition]:
         When the disk refuses.
     """
     check_versions(context)
-    return list(partitions_of(bench_of(context), unit))
+    return list(partitions_of(with_blocks(bench_of(context), held), unit))
 
 
 def one_of(read: list[Partition], number: int) -> Partition:

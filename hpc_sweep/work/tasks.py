@@ -24,6 +24,7 @@ from hpc_sweep.choices import FAILURES
 from hpc_sweep.clusters import seconds_to_work
 from hpc_sweep.errors import ClusterError, SpecError, StoreError
 from hpc_sweep.plan import Chunk, Unit
+from hpc_sweep.source import Block, block_reading
 from hpc_sweep.spec import SweepSpec
 from hpc_sweep.store import (
     Choice,
@@ -39,14 +40,23 @@ from hpc_sweep.store import (
     write_part,
 )
 from hpc_sweep.versions import differences, installed
-from hpc_sweep.work.bench import Bench, open_bench
-from hpc_sweep.work.evaluation import Outcome, Partition, evaluate_partitions, part_of
+from hpc_sweep.work.bench import Bench, current_bench
+from hpc_sweep.work.evaluation import (
+    Outcome,
+    Partition,
+    evaluate_partitions,
+    part_of,
+    partitions_of,
+)
 from hpc_sweep.work.guard import USABLE, Child, Guard, Limits
 
 MOST_REASONS = 2
 """Reasons of failures that a receipt tells."""
 
 REASON_LENGTH = 120
+
+Held = tuple[tuple[Block, ...], list[Any]]
+"""Blocks of variables, and their values: futures for the driver, arrays in a task."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +96,13 @@ class Context:
     revision: int = 0
 
     def evaluate(
-        self, client: Client, unit: Unit, *, guarded: bool, kept: Future | None = None
+        self,
+        client: Client,
+        unit: Unit,
+        *,
+        guarded: bool,
+        kept: Future | None = None,
+        held: Held | None = None,
     ) -> Future:
         """Submit a unit; fits are guarded if there is a timeout in any case.
 
@@ -100,10 +116,12 @@ class Context:
             Whether fits are done in a process of their own.
         kept : Future, optional
             The unit's one partition, read already.
+        held : Held, optional
+            Blocks that hold its partitions.
         """
         key = key_of("unit", unit.key)
         guarded = guarded or self.timeout is not None
-        return self.submit(client, key, 0, evaluate_unit, unit, guarded, (), kept)
+        return self.submit(client, key, 0, evaluate_unit, unit, guarded, (), kept, held)
 
     def score(
         self,
@@ -113,11 +131,12 @@ class Context:
         *,
         guarded: bool,
         kept: Future | None = None,
+        held: Held | None = None,
     ) -> Future:
         """Submit a unit without candidates: the best ones, by these parts, are scored."""
         key = key_of("score", unit.key)
         guarded = guarded or self.timeout is not None
-        arguments = self, unit, guarded, tuple(parts), kept
+        arguments = self, unit, guarded, tuple(parts), kept, held
         return client.submit(evaluate_unit, *arguments, key=key, pure=False)
 
     def begun(self, client: Client) -> set[str]:
@@ -176,12 +195,19 @@ def check_strategy(spec_text: str) -> None:
 def bench_of(context: Context) -> Bench:
     """Open what the driver has seen already: if this fails, it is for where this worker is."""
     try:
-        return open_bench(context.store, context.spec, context.revision)
+        return current_bench(context.store, context.spec, context.revision)
     except (StoreError, SpecError) as error:
         raise ClusterError(
             f"the worker {get_worker().address} does not see what the driver sees: {error}; data "
             "and store must be on a file system that all nodes have"
         ) from error
+
+
+def with_blocks(bench: Bench, held: Held | None) -> Bench:
+    """Return a bench that takes variables from blocks in memory, where there are some."""
+    if held is None:
+        return bench
+    return replace(bench, reading=block_reading(bench.source, list(zip(*held, strict=True))))
 
 
 def check_versions(context: Context) -> None:
@@ -201,6 +227,7 @@ def evaluate_unit(
     guarded: bool = False,
     parts: tuple[PartName, ...] = (),
     kept: Partition | None = None,
+    held: Held | None = None,
 ) -> Receipt:
     """Evaluate a unit and leave its part.
 
@@ -216,6 +243,8 @@ def evaluate_unit(
         Of a unit without candidates: they say which are the best ones.
     kept : Partition, optional
         The unit's one partition, where it has been read already.
+    held : Held, optional
+        Blocks that hold its partitions.
 
     Returns
     -------
@@ -233,10 +262,12 @@ def evaluate_unit(
     check_versions(context)
     until = begin + min(context.unit_seconds, seconds_to_work())
     check_strategy(context.spec)
-    bench = bench_of(context)
+    bench = with_blocks(bench_of(context), held)
     best = None if unit.n_cells else choices(bench.store, unit, parts)
-    read = () if kept is None else (kept,)
+    read: tuple[Partition, ...] = () if kept is None else (kept,)
     if guarded:
+        if held is not None:  # they are here, and the process for fits is elsewhere
+            read = tuple(partitions_of(bench, unit, kept=read))
         outcomes = _guarded(context, unit, until, best, read)
     else:
         batches = evaluate_partitions(bench, unit, until, choices=best, kept=read)
