@@ -16,7 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -26,12 +26,15 @@ import xarray as xr
 import zarr
 
 from hpc_sweep.plan import format_bytes
-from hpc_sweep.prepare import Prepared, create, prepare
+from hpc_sweep.prepare import PeersWay, Prepared, create, prepare
+from hpc_sweep.source import Block, block_reading
 from hpc_sweep.spec import load_spec
-from hpc_sweep.store import Store
+from hpc_sweep.store import Store, run_folder
 from hpc_sweep.sweep import execute
-from hpc_sweep.work import open_bench
+from hpc_sweep.work import Context, open_bench
+from hpc_sweep.work.bench import current_bench
 from hpc_sweep.work.evaluation import partitions_of
+from hpc_sweep.work.peers import read_box
 
 FEATURES = ["t2m_now", "t2m_lag1", "t2m_lag2", "t2m_lag24", "t2m_around", "hour_sin", "hour_cos"]
 KINDS: dict[str, Any] = {
@@ -40,6 +43,7 @@ KINDS: dict[str, Any] = {
     "zones": "zone",
     "all in one": [],
     "one hour a chunk, pixels": ["latitude", "longitude"],
+    "one hour a chunk, pixels, p2p": ["latitude", "longitude"],
     "one hour a chunk, 100 scattered labels": "scattered",
     "generated, 1,000 scattered labels": "scattered",
     "generated, 1,000 scattered labels × quarters": ["scattered", {"time": "quarter"}],
@@ -91,7 +95,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             spec = spec_of(store.absolute(), partition_by, f"{folder}/{number}")
             if store == made:
                 spec["data"] |= {"features": ["wet", "green"], "target": "slope"}
-            spec["cluster"]["rechunk"] = "never" if kind.endswith("no copy") else "auto"
+            ways = {"no copy": "never", "p2p": "p2p"}
+            spec["cluster"]["rechunk"] = ways.get(kind.rpartition(", ")[2], "auto")
             with whatever_it_saves() if "scattered" in kind else nullcontext():
                 rows.append(measure(kind, spec))
     print("| partitions | read ÷ size | planned | peak of a worker | 2 × unit + 400 MB | seconds |")
@@ -199,14 +204,18 @@ def read_factor(made: Prepared) -> float:
     whole = sum(math.prod(stored[n].cdata_shape) * sizes[n] for n in names)
     created = create(made)
     created.run.make()
+    bench = open_bench(str(created.path), made.spec.model_dump_json())
     with counting(made.spec.data.stores[0]) as reads:
-        if made.rechunked is not None:
+        way = None if made.rechunked is None else made.rechunked.by_peers
+        if way is not None:
+            bench = replace(bench, reading=block_reading(bench.source, boxes_of(made, way)))
+        elif made.rechunked is not None:
             source = made.rechunked.source
             source.copy.begin(source.streams)
             for _, slab in list(source.copy.open_slabs()):
                 source.copy_slab(slab)
             source.copy.end()
-        bench = open_bench(str(created.path), made.spec.model_dump_json())
+            bench = current_bench(str(created.path), made.spec.model_dump_json())
         for chunk in made.plan.result_chunks():
             for unit in made.plan.units(chunk):
                 for _ in partitions_of(bench, unit):
@@ -214,6 +223,20 @@ def read_factor(made: Prepared) -> float:
     if made.copy is not None:
         made.copy.remove()
     return sum(count * sizes[name] for name, count in reads.items()) / whole
+
+
+def boxes_of(made: Prepared, way: PeersWay) -> list[tuple[Block, Any]]:
+    """Return what workers read before they rechunk it among themselves."""
+    lease = str(run_folder(made.spec.output.store).lease)
+    text = made.spec.model_dump_json()
+    context = Context(made.spec.output.store, text, "", 60.0, {}, lease, False)
+    boxes = []
+    for layout in way.layouts:
+        for index in np.ndindex(*map(len, layout.read_starts)):
+            starts = zip(layout.read_starts, index, strict=True)
+            block = Block(layout.name, index, tuple(each[i] for each, i in starts))
+            boxes.append((block, read_box(context, layout, index)))
+    return boxes
 
 
 @contextmanager

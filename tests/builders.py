@@ -27,6 +27,20 @@ from hpc_sweep.spec import SweepSpec, load_spec
 from hpc_sweep.store import Part, PartName, Store, create_store, write_part
 from hpc_sweep.strategies import draw
 
+
+def one_map_a_chunk(data: Path, path: Path) -> Path:
+    """Write the data of `conftest.data` anew, one map in each chunk."""
+    made = xr.open_zarr(data, chunks=None, consolidated=False).load().drop_encoding()
+    made = made.transpose("time", "latitude", "longitude")
+    encoding = {
+        name: {"chunks": tuple(1 if dim == "time" else n for dim, n in array.sizes.items())}
+        for name, array in made.items()
+        if array.ndim == 3
+    }
+    made.to_zarr(path, zarr_format=3, encoding=encoding, consolidated=False)
+    return path
+
+
 RIDGE = {"estimator": "sklearn.linear_model.Ridge", "param_grid": {"alpha": [0.1, 1, 10]}}
 NEIGHBORS = {
     "estimator": "sklearn.neighbors.KNeighborsRegressor",

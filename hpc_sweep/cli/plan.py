@@ -234,7 +234,7 @@ def _rechunk_text(facts: dict[str, Any] | None) -> str:
         "p2p": [
             f"{what} are rechunked by the workers among themselves first (Dask's p2p), by one in "
             f"about {duration(facts['seconds_p2p'] or 0)}, and kept in "
-            f"{facts['memory_share_p2p'] or 0:.0%} of their memory",
+            f"{facts['memory_share_p2p'] or 0:.1%} of their memory",
             directly,
             copy,
         ],

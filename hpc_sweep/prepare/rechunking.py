@@ -39,6 +39,9 @@ MOST_BYTES = 512_000_000
 PEERS_SHARE = 0.4
 """Of the memory of all workers, which data that they keep among themselves has at the most."""
 
+BLOCKS_PER_WORKER = 32
+"""Of each variable."""
+
 PEERS_COPIES = 2
 """So many times a worker's share of that lies in memory: as it came, and put together."""
 
@@ -204,7 +207,8 @@ def rechunked(
     copy = Copy(folder, tiling, source.identity())
     other = copied_source(source, copy)
     factor = read_factor(source, 0)
-    layouts = block_layouts(source, tiling) if may_peer else None
+    most_blocks = BLOCKS_PER_WORKER * room.workers
+    layouts = block_layouts(source, tiling, most_blocks) if may_peer else None
     peers = None
     if layouts is not None:
         slab = slab_bytes(source, tiling)
@@ -229,16 +233,18 @@ def rechunked(
 
 
 def _chosen(found: Rechunked) -> Rechunk:
-    """Return the way that takes the least time, of those that are possible and safe."""
+    """Return a way that is possible and safe, and saves time.
+
+    A copy comes first: it outlives workers and runs, and is made about as fast.
+    """
     if found.is_whole:
         return "copy"
-    ways: dict[Rechunk, float] = {}
     if found.is_begun or not found.missing_bytes:
-        ways["copy"] = found.seconds_copied
-    if found.peers is not None and not found.peers.danger and not found.is_begun:
-        ways["p2p"] = found.peers.seconds
-    best = min(ways, key=lambda way: ways[way], default=None)
-    return best if best is not None and _saves(found, ways[best]) else "never"
+        return "copy" if _saves(found, found.seconds_copied) else "never"
+    peers = found.peers
+    if peers is None or peers.danger or not _saves(found, peers.seconds):
+        return "never"
+    return "p2p"
 
 
 def _saves(found: Rechunked, seconds: float) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from hpc_sweep.source.features import MadeReading, stored_reading
 from hpc_sweep.source.reading import Box, Reading
 from hpc_sweep.source.source import Source
-from hpc_sweep.source.tiling import Tiling, gathered_joints, table_of
+from hpc_sweep.source.tiling import Slabs, Tiling, gathered_joints, table_of
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,17 @@ class BlockLayout:
             yield Block(self.name, index, tuple(i * length for i, length in pairs))
 
 
-def block_layouts(source: Source, tiling: Tiling) -> tuple[BlockLayout, ...] | None:
-    """Return the blocks of variables that are laid out anew.
+def block_layouts(source: Source, tiling: Tiling, most: int) -> tuple[BlockLayout, ...] | None:
+    """Return the blocks of variables that are laid out anew: whole tiles of a copy.
+
+    Parameters
+    ----------
+    source : Source
+        The data as it is.
+    tiling : Tiling
+        Of the copy.
+    most : int
+        How many blocks a variable shall have; each is a task, which takes some milliseconds.
 
     Returns
     -------
@@ -112,16 +122,27 @@ def block_layouts(source: Source, tiling: Tiling) -> tuple[BlockLayout, ...] | N
             name,
             piece.dims,
             piece.sizes,
-            tuple(
-                min(size, tiling.tiles.get(dim, size))
-                for dim, size in zip(piece.dims, piece.sizes, strict=True)
-            ),
+            _lengths(piece, tiling.tiles, most),
             piece.starts,
             source.dataset[name].dtype.newbyteorder("="),
         )
         for piece in tiling.pieces
         for name in piece.names
     )
+
+
+def _lengths(piece: Slabs, tiles: Mapping[str, int], most: int) -> tuple[int, ...]:
+    """Return how long blocks are along each dimension."""
+    pairs = zip(piece.dims, piece.sizes, strict=True)
+    lengths = [min(size, tiles.get(dim, size)) for dim, size in pairs]
+
+    def counts() -> list[int]:
+        return [-(-size // n) for size, n in zip(piece.sizes, lengths, strict=True)]
+
+    while math.prod(counts()) > most:
+        finest = int(np.argmax(counts()))
+        lengths[finest] = min(piece.sizes[finest], 2 * lengths[finest])
+    return tuple(lengths)
 
 
 @dataclass(frozen=True)

@@ -274,8 +274,8 @@ class ClusterSpec(Section):
     )
     rechunk: Rechunk = Field(
         "auto",
-        description="copy data that is chunked the wrong way, or whose labels are scattered, into "
-        "the run folder first, where that saves time, or never",
+        description="what is done first with data that is chunked the wrong way, or whose labels "
+        "are scattered: copy (into the run folder) | p2p (in the workers' memory) | never | auto",
     )
     chain: bool = Field(True, description="whether submit --chain is allowed here")
     outside_jobs: OutsideJobs = Field(

@@ -28,11 +28,11 @@ from hpc_sweep.work import (
     Context,
     DaskMLTasks,
     Exchange,
-    PassJournal,
     Peers,
     PeersLostError,
     PeerTasks,
     PersistingTasks,
+    SlabJournal,
     Slabs,
     SlabTasks,
 )
@@ -247,7 +247,7 @@ class Driving:
     def _exchange(self, made: Rechunked, way: PeersWay, loop: Callable[..., Drive]) -> Peers:
         """Have workers rechunk data among themselves, and keep it."""
         self._say(f"rechunking {format_bytes(way.nbytes)} in the memory of the workers first")
-        peers = Peers(made.source.cut, self._prepared.plan, way.layouts)
+        peers = Peers(made.source.cut, self._ledger.store, way.layouts)
         progress = replace(
             self._progress, cells=1, cells_done=0, fits_per_cell=1, size_bytes=way.nbytes
         )
@@ -265,7 +265,7 @@ class Driving:
             loop(
                 ledger=exchange,
                 tasks=exchange,
-                journal=PassJournal(self._journal.path, "exchange"),
+                journal=SlabJournal(self._journal.path),
                 progress=progress,
                 on_progress=on_progress,
                 on_receipt=self._record.add_pass,
@@ -313,7 +313,7 @@ class Driving:
         loop(
             ledger=slabs,
             tasks=SlabTasks(self._context, str(copy.folder)),
-            journal=PassJournal(self._journal.path, "slab"),
+            journal=SlabJournal(self._journal.path),
             progress=progress,
             on_progress=self._on_tick,
             on_receipt=self._record.add_pass,

@@ -2,7 +2,7 @@
 
 from hpc_sweep.work.bench import Bench, open_bench
 from hpc_sweep.work.collections import CollectionTasks, train_again
-from hpc_sweep.work.copying import PassJournal, Slabs, SlabTasks
+from hpc_sweep.work.copying import SlabJournal, Slabs, SlabTasks
 from hpc_sweep.work.engine import DaskMLTasks
 from hpc_sweep.work.evaluation import evaluate_partitions
 from hpc_sweep.work.peers import Exchange, Peers, PeersLostError, PeerTasks
@@ -15,11 +15,11 @@ __all__ = [
     "Context",
     "DaskMLTasks",
     "Exchange",
-    "PassJournal",
     "PeerTasks",
     "Peers",
     "PeersLostError",
     "PersistingTasks",
+    "SlabJournal",
     "SlabTasks",
     "Slabs",
     "evaluate_partitions",

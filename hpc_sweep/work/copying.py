@@ -103,24 +103,12 @@ class SlabTasks:
         return ""
 
 
-class PassJournal(Journal):
-    """Writes of something else where the driver's loop writes of units.
-
-    Parameters
-    ----------
-    path : Path
-        ``events.jsonl`` of a run folder.
-    what : str
-        What it is.
-    """
-
-    def __init__(self, path: Path, what: str) -> None:
-        super().__init__(path)
-        self._what = what
+class SlabJournal(Journal):
+    """Writes of slabs where the driver's loop writes of units."""
 
     def write(self, event: str, **facts: Any) -> None:
         """Append one event."""
-        super().write(event.replace("unit", self._what), **facts)
+        super().write(event.replace("unit", "slab"), **facts)
 
 
 @functools.lru_cache(maxsize=1)

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 
 from hpc_sweep.errors import DiskError, StoreError, SweepError, disk_cause, disk_error
 from hpc_sweep.partitions import Cut
-from hpc_sweep.plan import Chunk, Plan, Unit
+from hpc_sweep.plan import Chunk, Unit
 from hpc_sweep.source import BlockLayout, Slab, stored_reading
-from hpc_sweep.store import PartName, Receipt
+from hpc_sweep.store import PartName, Receipt, Store
 from hpc_sweep.versions import installed
 from hpc_sweep.work.copying import unreadable
 from hpc_sweep.work.tasks import Context, Held, bench_of, check_versions, key_of
@@ -55,14 +55,14 @@ class Peers:
     ----------
     cut : Cut
         Says where partitions lie.
-    plan : Plan
+    store : Store
         Says which partitions a unit has.
     layouts : sequence of BlockLayout
         How variables are cut.
     """
 
     cut: Cut
-    plan: Plan
+    store: Store
     layouts: Sequence[BlockLayout]
     _futures: dict[tuple[str, tuple[int, ...]], Future] = field(default_factory=dict)
 
@@ -91,7 +91,7 @@ class Peers:
         PeersLostError
             When one of them is lost.
         """
-        order = self.plan.grid.reading_order(self.plan.chunks, unit.chunk)
+        order = self.store.grid.reading_order(self.store.header.chunks, unit.chunk)
         box = self.cut.box(order[unit.start : unit.stop])
         blocks = tuple(block for layout in self.layouts for block in layout.touched(box))
         held = [self._futures[block.name, block.index] for block in blocks]
@@ -128,6 +128,10 @@ class PeerTasks:
         """Return the keys of tasks that are at work."""
         return self.context.begun(client)
 
+    def step(self) -> str:
+        """Return nothing: units are steps enough."""
+        return self.context.step()
+
     def fold(self, client: Client, chunk: Chunk, parts: list[PartName]) -> Future:
         """Submit a fold."""
         return self.context.fold(client, chunk, parts)
@@ -161,6 +165,7 @@ class Exchange:
         default_factory=lambda: futures.ThreadPoolExecutor(1, thread_name_prefix="peers")
     )
     _handles: list[Handle] = field(default_factory=list)
+    _step: str = ""
 
     def __enter__(self) -> Exchange:
         return self
@@ -196,6 +201,10 @@ class Exchange:
         """Return the keys of what is at work."""
         return {each.key for each in self._handles if each.begun}
 
+    def step(self) -> str:
+        """Return how many blocks are there, or what is waited for."""
+        return self._step
+
     def score(self, client: Client, unit: Unit, parts: list[PartName], *, guarded: bool) -> Any:
         """Score nothing."""
         raise NotImplementedError
@@ -226,6 +235,7 @@ class Exchange:
 
     def _wait_for_workers(self, client: Client, until: float) -> None:
         while (count := len(client.nthreads())) < self.workers:
+            self._step = f"waiting for all {self.workers} workers: {count} came"
             if time.monotonic() > until:
                 if count >= self.least_workers:
                     return
@@ -241,14 +251,15 @@ class Exchange:
     def _wait(self, blocks: Sequence[Future], until: float) -> None:
         """Wait until all blocks are there."""
         left = list(blocks)
-        while left:
+        while left := [each for each in left if each.status != "finished"]:
             failed = next((each for each in left if each.status not in _GOOD), None)
             if failed is not None:
                 raise _reason(failed)
             if time.monotonic() > until:
                 raise PeersLostError(f"{len(left):,} of {len(blocks):,} blocks were not in time")
+            there = len(blocks) - len(left)
+            self._step = f"rechunking among workers: {there:,} of {len(blocks):,} blocks are there"
             self._pause()
-            left = [each for each in left if each.status != "finished"]
 
 
 _GOOD = ("pending", "finished")
