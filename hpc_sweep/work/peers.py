@@ -31,7 +31,10 @@ from hpc_sweep.work.copying import unreadable
 from hpc_sweep.work.tasks import Context, Held, bench_of, check_versions, key_of
 from hpc_sweep.work.threads import Handle
 
+FAILED = "Dask's peer-to-peer rechunk failed"
+
 LOOK_S = 0.2
+ANSWER_S = 30.0
 
 WORKERS_S = 60.0
 """So long all workers are waited for, once there is one."""
@@ -221,9 +224,12 @@ class Exchange:
         persisted = client.persist(arrays)
         try:
             self._wait(futures_of(persisted), begin + max(LEAST_LIMIT_S, SLOWER * self.foreseen_s))
-        except BaseException:
+        except (SweepError, DiskError):
             client.cancel(persisted, force=True)
             raise
+        except Exception as error:  # whatever Dask says: there is another way
+            client.cancel(persisted, force=True)
+            raise PeersLostError(f"{FAILED}: {type(error).__name__}: {error}") from error
         for layout, array in zip(self.peers.layouts, persisted, strict=True):
             by_key = {future.key: future for future in futures_of(array)}
             blocks = np.empty(array.numblocks, dtype=object)
@@ -267,11 +273,11 @@ _GOOD = ("pending", "finished")
 
 def _reason(failed: Future) -> BaseException:
     """Return why a block is not there: faults of the data and its disk are told as they are."""
-    error = failed.exception(timeout=LOOK_S) if failed.status == "error" else None
+    error = failed.exception(timeout=ANSWER_S) if failed.status == "error" else None
     if isinstance(error, (DiskError, StoreError)):
         return error
     what = failed.status if error is None else f"{type(error).__name__}: {error}"
-    return PeersLostError(f"Dask's peer-to-peer rechunk failed: {what}")
+    return PeersLostError(f"{FAILED}: {what}")
 
 
 def rechunked(context: Context, layout: BlockLayout) -> dask.array.Array:
