@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hpc_sweep.models import load_model
     from hpc_sweep.prediction import predict
+    from hpc_sweep.reporting import report
     from hpc_sweep.results import open_results
     from hpc_sweep.search.dropins import GridSearchCV, RandomizedSearchCV
     from hpc_sweep.spec import SweepSpec, load_spec
@@ -31,6 +32,7 @@ __all__ = [
     "load_spec",
     "open_results",
     "predict",
+    "report",
     "run",
     "submit",
 ]
@@ -45,6 +47,7 @@ _HOMES = {
     "load_spec": "spec",
     "open_results": "results",
     "predict": "prediction",
+    "report": "reporting",
     "run": "sweep",
     "submit": "watching.handle",
 }

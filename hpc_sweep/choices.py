@@ -18,8 +18,10 @@ Security = Literal["tls", "none"]
 Portion = Literal["all", "train", "test"]
 TableFormat = Literal["table", "csv", "parquet", "json", "latex"]
 TableContent = Literal["best", "models", "candidates", "worst", "failures"]
+FigureFormat = Literal["pdf", "png", "svg"]
 
 PORTIONS: tuple[str, ...] = get_args(Portion)
+FIGURE_FORMATS: tuple[str, ...] = get_args(FigureFormat)
 TABLE_FORMATS: tuple[str, ...] = get_args(TableFormat)
 TABLE_CONTENTS: tuple[str, ...] = get_args(TableContent)
 CLUSTER_KINDS: tuple[str, ...] = ("local", "slurm", "pbs", "external")

@@ -29,7 +29,7 @@ from hpc_sweep.clusters.certificates import make_certificates
 from hpc_sweep.clusters.queue import JobState
 from hpc_sweep.clusters.slurm import SlurmQueue
 from hpc_sweep.doctor import host, job, scheduler
-from hpc_sweep.doctor.bundle import pack, without_secrets
+from hpc_sweep.doctor.bundle import pack
 from hpc_sweep.doctor.checks import Check, Seen, Verdict, fail, look, ok, worst
 from hpc_sweep.doctor.examine import examine
 from hpc_sweep.doctor.job import SmallJob, _same_versions, _skew
@@ -44,6 +44,7 @@ from hpc_sweep.doctor.scheduler import (
     queue_limits,
 )
 from hpc_sweep.errors import StoreError
+from hpc_sweep.redaction import without_secrets
 from hpc_sweep.spec import load_spec
 from hpc_sweep.store import read_events, run_folder
 from hpc_sweep.sweep import execute

@@ -13,13 +13,13 @@ import hpc_sweep
 
 PACKAGE = Path(hpc_sweep.__file__).parent
 FLOORS = {
-    0: {"errors", "choices", "machines", "placeholders"},
+    0: {"errors", "choices", "machines", "placeholders", "redaction"},
     1: {"spec", "partitions", "candidates", "estimators", "versions", "processes"},
     2: {"plan", "directives", "charge", "strategies"},
     3: {"source", "search", "store", "clusters", "jobscripts"},
     4: {"drive", "work", "prepare", "stops", "budget", "driverjobs", "tables"},
     5: {"preloaded", "worker", "calibration", "sweep", "submission", "cancellation", "chain"}
-    | {"results", "models", "doctor", "accessor", "tally", "detached"},
+    | {"results", "models", "doctor", "accessor", "tally", "reporting", "detached"},
     6: {"prediction", "watching", "keeping"},
     7: {"cli"},
     8: {"__init__", "__main__"},

@@ -15,6 +15,7 @@ from hpc_sweep.cli.init import init
 from hpc_sweep.cli.machines import machines
 from hpc_sweep.cli.plan import plan
 from hpc_sweep.cli.predict import predict
+from hpc_sweep.cli.report import report
 from hpc_sweep.cli.results import results
 from hpc_sweep.cli.run import run
 from hpc_sweep.cli.schema import schema
@@ -94,6 +95,9 @@ def main(debug: bool) -> None:
     """
 
 
-for command in (init, schema, plan, run, submit, status, results, verify, cancel, doctor, machines):
+for command in (
+    *(init, schema, plan, run, submit, status, results, report, verify),
+    *(cancel, doctor, machines),
+):
     main.add_command(command)
 main.add_command(predict)

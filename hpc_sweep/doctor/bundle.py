@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from hpc_sweep.clusters import JobQueue, make_cluster
 from hpc_sweep.errors import StoreError, disk_errors
+from hpc_sweep.redaction import without_secrets
 from hpc_sweep.store import RunFolder, Store, run_folder
 from hpc_sweep.versions import versions
 
@@ -18,19 +18,6 @@ TAIL_BYTES = 100_000
 READ_BYTES = 4_000_000
 """A log is searched for secrets from this far before its end."""
 MAX_LOGS = 100
-
-_BEGIN = r"-----BEGIN [A-Z0-9 ]+-----"
-PEM = re.compile(rf"(?:\A|{_BEGIN})(?:(?!{_BEGIN}).)*?-----END [A-Z0-9 ]+-----", re.DOTALL)
-"""From a beginning, or from where the text was cut, to an end."""
-PEM_CUT = re.compile(rf"{_BEGIN}.*\Z", re.DOTALL)
-LOGIN = re.compile(r"(?<=://)[^/\s\"'@]+:[^/\s\"'@]+(?=@)")
-_NAMES = "secret|token|password|passwd|credentials?|api_?key|access_?key|secret_?key"
-SECRET = re.compile(
-    rf"""(?P<name>(?:{_NAMES})["']?\s*[:=]\s*)"""
-    r"""(?P<value>"[^"\n]*"|'[^'\n]*'|[^\s,{}\[\]"']+)""",
-    re.IGNORECASE,
-)
-REMOVED = "[removed]"
 
 
 def pack(store: Path, file: Path) -> list[str]:
@@ -121,11 +108,3 @@ def _text(path: Path) -> str:
             return file.read().decode(errors="replace")
     except OSError as error:  # a colleague's, or none
         return f"cannot be read: {error.strerror}"
-
-
-def without_secrets(text: str) -> str:
-    """Return a text without keys, certificates, passwords and tokens."""
-    if "-----" in text:
-        text = PEM_CUT.sub(REMOVED, PEM.sub(REMOVED, text))
-    text = LOGIN.sub(REMOVED, text)
-    return SECRET.sub(lambda found: found["name"] + f'"{REMOVED}"', text)
