@@ -52,7 +52,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         },
     ]
     store = make_store(folder, (5, 6, 5), (5, 6, 5), models=models, coordinates=coordinates)
-    store = with_data(store, NASTY[0], features=list(NASTY), target=[NASTY[1]])
+    store = with_data(store, NASTY[0], {"features": list(NASTY), "target": [NASTY[1]]})
     truth = invent(store)
     truth.status[0, 0], truth.message[0, 0] = FAILED, NASTY[0]
     truth.message[0, 1] = NASTY[1]

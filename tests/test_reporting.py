@@ -42,7 +42,7 @@ def finish(store: Store, truth: Truth, chunks: int | None = None) -> Store:
     return store
 
 
-def with_data(store: Store, name: str = "tiny", **data: Any) -> Store:
+def with_data(store: Store, name: str, data: dict[str, Any]) -> Store:
     """Return a store whose spec has another name and other data."""
     spec = {**store.header.spec, "name": name}
     spec["data"] = {**spec["data"], **data}
@@ -247,11 +247,9 @@ def test_any_kind_of_store_gives_a_page(
 
 def test_secrets_are_left_out(tmp_path: Path) -> None:
     store = make_store(tmp_path, (2, 2), (2, 2))
-    store = with_data(
-        store,
-        store="s3://me:hush-1@host/data.zarr",
-        open_options={"storage_options": {"secret": ["hush-2"], "key": "hush-3"}},
-    )
+    options = {"storage_options": {"secret": ["hush-2"], "key": "hush-3"}}
+    place = "s3://me:hush-1@host/data.zarr"
+    store = with_data(store, "tiny", {"store": place, "open_options": options})
     page = report(store.path, tmp_path / "page.html").read_text()
     assert "storage_options" in page
     assert "hush" not in page
