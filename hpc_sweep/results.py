@@ -12,6 +12,7 @@ import xarray as xr
 
 from hpc_sweep.budget import forecast
 from hpc_sweep.driverjobs import not_begun
+from hpc_sweep.errors import StoreError
 from hpc_sweep.store import (
     Ledger,
     RunFolder,
@@ -32,7 +33,8 @@ def open_results(store: str | Path) -> xr.Dataset:
     Parameters
     ----------
     store : path
-        A store; it may be half finished: what is pending reads as NaN, −1 or ``""``.
+        A store, or what ``hpc-sweep archive`` made of one. It may be half finished: what is
+        pending reads as NaN, −1 or ``""``.
 
     Raises
     ------
@@ -41,9 +43,28 @@ def open_results(store: str | Path) -> xr.Dataset:
     """
     import hpc_sweep.tables  # noqa: F401, lets xarray know `.sweep`
 
+    place = Path(store)
+    if place.is_file():
+        return _open_archive(place)
     opened = Store.open(store)
     Ledger.read(opened)
     return opened.dataset()
+
+
+def _open_archive(place: Path) -> xr.Dataset:
+    """Open an archive, a zip of the zarr or netCDF."""
+    import zipfile
+
+    from zarr.storage import ZipStore
+
+    try:
+        if zipfile.is_zipfile(place):
+            opened: xr.Dataset = xr.open_zarr(ZipStore(place, mode="r"), chunks=None)
+        else:
+            opened = xr.open_dataset(place, engine="netcdf4")
+    except (OSError, ValueError, KeyError) as error:
+        raise StoreError(f"{place} is no archive of a store: {error}") from error
+    return opened
 
 
 def best_rows(results: xr.Dataset) -> Iterator[dict[str, Any]]:

@@ -9,6 +9,7 @@ from typing import NoReturn
 import click
 
 from hpc_sweep import __version__
+from hpc_sweep.cli.archive import archive
 from hpc_sweep.cli.cancel import cancel
 from hpc_sweep.cli.doctor import doctor
 from hpc_sweep.cli.init import init
@@ -96,7 +97,7 @@ def main(debug: bool) -> None:
 
 
 for command in (
-    *(init, schema, plan, run, submit, status, results, report, verify),
+    *(init, schema, plan, run, submit, status, results, report, verify, archive),
     *(cancel, doctor, machines),
 ):
     main.add_command(command)

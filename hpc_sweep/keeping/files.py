@@ -9,6 +9,7 @@ from typing import Any
 import google_crc32c
 import numpy as np
 
+from hpc_sweep.keeping.zipping import BESIDE
 from hpc_sweep.store import Store, chunk_name, fixed_files
 
 CHECKSUM_BYTES = 4
@@ -45,7 +46,7 @@ def fixed_files_of(store: Store, nodes: Nodes) -> Iterator[Path]:
 
 def known_files(store: Store, nodes: Nodes) -> Iterator[tuple[Path, set[str]]]:
     """Yield the folders of a store with the names that may be in them."""
-    yield store.path, {"zarr.json", *nodes}
+    yield store.path, {"zarr.json", *nodes, *BESIDE}
     for name, node in nodes.items():
         counts = [
             -(-n // c)

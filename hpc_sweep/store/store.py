@@ -64,6 +64,11 @@ class Store:
         with disk_errors(place, "read"):
             if not place.exists():
                 raise StoreError(f"{place} does not exist; `hpc-sweep run SPEC` makes it")
+            if place.is_file():
+                raise StoreError(
+                    f"{place} is a file, and a store is a folder; `hpc-sweep results` reads an "
+                    "archive too, for all else unpack it: unzip FILE -d results.zarr"
+                )
         return cls(place, read_header(place))
 
     @cached_property
