@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,13 @@ import xarray as xr
 from conftest import Spec, equal_stores
 from distributed import Client
 
+from hpc_sweep.choices import DONE
 from hpc_sweep.cli.plan import plan_facts, plan_text
 from hpc_sweep.clusters import make_cluster, settings
 from hpc_sweep.plan import Unit
 from hpc_sweep.prepare import Prepared, create, prepare
 from hpc_sweep.spec import load_spec
+from hpc_sweep.store import read_events, run_folder
 from hpc_sweep.store.parts import read_part
 from hpc_sweep.sweep import execute
 from hpc_sweep.work import Context, PersistingTasks
@@ -266,3 +269,40 @@ def test_what_shares_its_work_is_in_one_slice(spec: Spec) -> None:
     units = list(made.plan.units((0,)))
     assert {unit.last for unit in units} <= {*made.plan.workload.borders}
     assert {(6, 9), (9, 11), (11, 13)} <= {(unit.first, unit.last) for unit in units}
+    of_all = Unit((0,), 0, 1, 0, 19)
+    assert made.plan.halves(of_all) == (Unit((0,), 0, 1, 0, 9), Unit((0,), 0, 1, 9, 19))
+    assert made.plan.halves(Unit((0,), 0, 1, 5, 9)) == (
+        Unit((0,), 0, 1, 5, 6),
+        Unit((0,), 0, 1, 6, 9),
+    )
+    shares_its_work, scores = Unit((0,), 0, 1, 9, 11), Unit((0,), 0, 1, 0, 0)
+    for whole in (shares_its_work, scores):
+        assert made.plan.halves(whole) == (whole,)
+
+
+def test_a_candidate_that_kills_its_worker_costs_few_others_their_time(
+    spec: Spec, few: Path, tmp_path: Path, faulty_on_workers: None
+) -> None:
+    """Its slice is cut in two at each death, and what is left of it is guarded."""
+    small = xr.open_zarr(few, chunks=None, consolidated=False).isel(time=slice(0, 900))
+    small["f0"] = abs(small["f0"])
+    small.load().drop_encoding().to_zarr(tmp_path / "small.zarr", consolidated=False)
+    names = ["well"] * 24
+    names[2] = "kill"
+    spec["data"] |= {"store": str(tmp_path / "small.zarr"), "partition_by": []}
+    spec["models"] = [
+        {
+            "estimator": "faulty.Faulty",
+            "param_grid": [{"how": [name], "random_state": [n]} for n, name in enumerate(names)],
+        }
+    ]
+    store = execute(load_spec(spec)).store
+    status = store.dataset()["status"].values
+    assert [*np.flatnonzero(status != DONE)] == [2]
+    assert "exit code 7), 2 times" in str(store.dataset()["message"].values[2])
+    events = list(read_events(run_folder(spec["output"]["store"]).events))
+    lost = [event for event in events if event["event"] == "unit_lost"]
+    assert [event["deaths"] for event in lost] == [1, 2]
+    assert [event["unit"] for event in lost] == ["_0-1_0-3", "_0-1_1-3"]
+    started = Counter(event["unit"] for event in events if event["event"] == "unit_started")
+    assert all(started[event["unit"]] == 1 for event in lost)

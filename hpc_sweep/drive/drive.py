@@ -110,8 +110,8 @@ class Drive:
         Whether to stop at once, and whether to hand out nothing more but wait for what flies.
     check_lease : callable
         Raises when the lease is lost.
-    on_receipt : callable
-        Told of each unit that is done.
+    on_receipt, halves : callable
+        Told of each unit that is done; cuts one whose worker died, where that can be.
     roster : Roster, optional
         Of a run of which this is not the first loop.
     """
@@ -129,6 +129,7 @@ class Drive:
     draining: Callable[[], bool] = lambda: False
     check_lease: Callable[[], None] = lambda: None
     on_receipt: Callable[[Receipt], None] = lambda receipt: None
+    halves: Callable[[Unit], Sequence[Unit]] = lambda unit: (unit,)
     clock: Callable[[], float] = time.monotonic
     roster: Roster | None = None
     _speed: Speed = field(default_factory=Speed)
@@ -365,7 +366,9 @@ class Drive:
                 f"{deaths} workers died at unit {what.key}, the last ones while its fits were in a "
                 "process of their own: the nodes' own logs may say why; run the same command again"
             )
-        self._again.append(what)
+        for part in self.halves(what):
+            self._deaths[part.key] = max(self._deaths[part.key], deaths)
+            self._again.append(part)
 
     def _refused(self, error: DiskError) -> None:
         if self.outage.begin(error):

@@ -11,7 +11,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -167,6 +167,14 @@ class Plan:
             return unit.n_cells
         shares = self._shares[unit.chunk][unit.start : unit.stop]
         return float(shares.sum()) * (unit.last - unit.first)
+
+    def halves(self, unit: Unit) -> tuple[Unit, ...]:
+        """Return a slice in two, as far as candidates do not share their work; else as it is."""
+        inside = [each for each in self.workload.borders if unit.first < each < unit.last]
+        if not (self.is_sliced and inside):
+            return (unit,)
+        middle = min(inside, key=lambda each: abs(2 * each - unit.first - unit.last))
+        return replace(unit, last=middle), replace(unit, first=middle)
 
     def persisted_range(self, unit: Unit) -> tuple[int, int]:
         """Return which partitions are read together with the first one of a unit."""

@@ -185,6 +185,7 @@ class Driving:
                 progress=self._progress,
                 on_progress=on_progress,
                 on_receipt=on_receipt,
+                halves=plan.halves,
             ).run(_units(plan, ledger, self._pace))
 
         with self._tasks() as tasks, self._loop() as loop:
