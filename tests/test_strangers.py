@@ -333,6 +333,10 @@ FILES = dict.fromkeys(("ca_file", "cert", "key"), os.devnull)
             r"cluster.security: is none, but tls://10.0.0.1:1 is encrypted",
         ),
         ({"kind": "external", "address": "tcp://10.0.0.1:1", "dashboard": True}, "is not ours"),
+        (
+            {"kind": "external", "address": "tcp://10.0.0.1:1", "performance_report": True},
+            "is not ours",
+        ),
         ({"security": "some"}, r"cluster.security: 'some': input should be 'tls' or 'none'"),
     ],
 )
@@ -360,10 +364,11 @@ def test_half_a_configuration_in_the_users_files(spec: Spec) -> None:
         prepare(load_spec(spec))
 
 
-def test_no_bokeh(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("page", ["dashboard", "performance_report"])
+def test_no_bokeh(spec: Spec, monkeypatch: pytest.MonkeyPatch, page: str) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    spec["cluster"]["dashboard"] = True
-    with pytest.raises(SpecError, match=r"cluster.dashboard: needs bokeh, .*hpc-sweep\[dashboard"):
+    spec["cluster"][page] = True
+    with pytest.raises(SpecError, match=rf"cluster.{page}: needs bokeh, .*hpc-sweep\[dashboard"):
         prepare(load_spec(spec))
 
 

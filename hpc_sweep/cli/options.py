@@ -49,6 +49,12 @@ dashboard_option = click.option(
     help="Serve Dask's dashboard on the loopback of the driver's host, which its users can read.",
 )
 
+performance_report_option = click.option(
+    "--performance-report",
+    is_flag=True,
+    help="Keep Dask's own report of the run in the run folder; needs bokeh.",
+)
+
 mixed_versions_option = click.option(
     "--mixed-versions",
     is_flag=True,

@@ -12,6 +12,7 @@ from hpc_sweep.cli.options import (
     dashboard_option,
     loaded_spec,
     mixed_versions_option,
+    performance_report_option,
     retry_options,
     spec_options,
 )
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 )
 @retry_options
 @dashboard_option
+@performance_report_option
 @mixed_versions_option
 @click.option(
     "-q", "--quiet", is_flag=True, help="No plan and no progress; warnings and the summary only."
@@ -48,6 +50,7 @@ def run(
     retry: tuple[str, ...],
     memory: str | None,
     dashboard: bool,
+    performance_report: bool,
     mixed_versions: bool,
     quiet: bool,
     chain: bool,
@@ -65,6 +68,8 @@ def run(
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     if dashboard:
         settings += ("cluster.dashboard=true",)
+    if performance_report:
+        settings += ("cluster.performance_report=true",)
     loaded = loaded_spec(spec, settings, cluster, workers, store, memory)
 
     def announce(prepared: Prepared, ledger: Ledger) -> None:

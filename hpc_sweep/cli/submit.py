@@ -8,6 +8,7 @@ from hpc_sweep.cli.options import (
     dashboard_option,
     loaded_spec,
     mixed_versions_option,
+    performance_report_option,
     retry_options,
     spec_options,
 )
@@ -26,6 +27,7 @@ from hpc_sweep.cli.options import (
 @click.option("--nodes", type=click.IntRange(min=1), help="Nodes of that job, or worker jobs.")
 @retry_options
 @dashboard_option
+@performance_report_option
 @mixed_versions_option
 @click.option(
     "--drivers",
@@ -46,6 +48,7 @@ def submit(
     retry: tuple[str, ...],
     memory: str | None,
     dashboard: bool,
+    performance_report: bool,
     mixed_versions: bool,
     drivers: int | None,
     dry_run: bool,
@@ -64,6 +67,8 @@ def submit(
         settings += (f"cluster.nodes={nodes}", "cluster.workers=null")
     if dashboard:
         settings += ("cluster.dashboard=true",)
+    if performance_report:
+        settings += ("cluster.performance_report=true",)
     loaded = loaded_spec(spec, settings, cluster, workers, store, memory)
     way = Way(chain, drivers or 0, mixed_versions, retry)
     if dry_run:
@@ -80,7 +85,7 @@ def submit(
     click.echo("\n".join(_submitted(jobs, place, drivers or 0, chain)))
     if loaded.cluster.dashboard:
         click.echo("the log says how to reach the dashboard once the driver runs")
-    click.echo(f"watch:  hpc-sweep status {place}")
+    click.echo(f"watch:  hpc-sweep status {place} --watch")
     click.echo(f"cancel: hpc-sweep cancel {place}")
 
 

@@ -47,9 +47,10 @@ def security_faults(spec: ClusterSpec, *others: tuple[str, Any]) -> list[Fault]:
             "leave it at tls"
         )
         faults.append(Fault("cluster.security", message))
-    if spec.dashboard and importlib.util.find_spec("bokeh") is None:
+    if importlib.util.find_spec("bokeh") is None:
         message = "needs bokeh, which is not installed here: pip install 'hpc-sweep[dashboard]'"
-        faults.append(Fault("cluster.dashboard", message))
+        wanted = ("dashboard", "performance_report")
+        faults += [Fault(f"cluster.{name}", message) for name in wanted if getattr(spec, name)]
     return faults
 
 
@@ -85,6 +86,11 @@ def foreign_faults(spec: ClusterSpec, address: str | None) -> list[Fault]:
         faults.append(Fault("cluster.tls", message))
     if spec.dashboard:
         faults.append(Fault("cluster.dashboard", "the cluster is not ours; ask it for its own"))
+    if spec.performance_report:
+        message = (
+            "the cluster is not ours; use distributed.performance_report with a client of yours"
+        )
+        faults.append(Fault("cluster.performance_report", message))
     return faults
 
 

@@ -292,6 +292,9 @@ class ClusterSpec(Section):
     dashboard: bool = Field(
         False, description="serve Dask's pages on the loopback of the driver's host"
     )
+    performance_report: bool = Field(
+        False, description="keep Dask's own report of each run, a page, in the run folder"
+    )
     tls: TlsSpec | None = Field(None, description="external: certificates for tls://")
     options: dict[str, Any] = Field(
         default_factory=dict, description="handed to the cluster class as they are"

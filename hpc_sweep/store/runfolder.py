@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +42,11 @@ class RunFolder:
     def events(self) -> Path:
         """What happened, as JSON lines."""
         return self.path / f"events{self.share}.jsonl"
+
+    def performance_report(self) -> Path:
+        """Return where Dask's report of a run that ends now is kept."""
+        moment = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
+        return self.path / f"performance{self.share}-{moment}.html"
 
     @property
     def spec(self) -> Path:

@@ -207,6 +207,7 @@ class Driving:
             self._say,
             lambda phase: self._enter(phase, self._progress),
             lambda: self._stops.draining() or self._budget.is_used_up(),
+            for_group=self._context.for_group,
         )
 
     def _enter(self, phase: str, progress: Progress) -> None:
