@@ -64,6 +64,15 @@ def test_a_machine_named_later(own: Path, spec: Spec) -> None:
     assert load_spec(once) == once
 
 
+def test_a_machine_that_a_setting_names_is_no_laptop(own: Path, spec: Spec) -> None:
+    (own / "ours.yaml").write_text("description: mine\nkind: slurm\nmemory: 3GB\n")
+    spec["cluster"] = {"kind": "local", "workers": 7}
+    cluster = load_spec(spec, ["cluster.machine=ours"]).cluster
+    assert (cluster.kind, cluster.workers, cluster.memory) == ("slurm", 7, 3_000_000_000)
+    for settings in (["cluster.kind=local", "cluster.machine=ours"], ["cluster.machine=null"]):
+        assert load_spec(spec, settings).cluster.kind == "local"
+
+
 def test_local_needs_no_machine(own: Path, spec: Spec) -> None:
     """The same spec runs on a laptop that knows nothing of the machine."""
     for name in ("whole-node", "absent"):

@@ -62,6 +62,7 @@ def load_spec(
         raw, folder, origin = read_yaml(path, str(path), wanted), path.parent, str(spec)
         raw.setdefault("name", path.stem)
     faults: list[Fault] = []
+    settings = tuple(settings)
     for setting in settings:
         try:
             override(raw, setting)
@@ -72,6 +73,7 @@ def load_spec(
     if store is not None and isinstance(raw.get("output") or {}, dict):
         raw["output"] = raw.get("output") or {}
         raw["output"]["store"] = str(expanded(store, "output.store", origin).absolute())
+    _let_local_give_way(raw, settings)
     unknown_machine = _lay_machine(raw)
     return _validated(raw, folder, origin, unknown_machine)
 
@@ -120,6 +122,16 @@ def _read_machine(file: Traversable) -> dict[str, Any]:
     if faults:
         raise SpecError(faults, origin)
     return raw
+
+
+def _let_local_give_way(raw: dict[str, Any], settings: Iterable[str]) -> None:
+    """Leave the kind to a machine that a setting names, where the spec itself is for a laptop."""
+    keys = {setting.partition("=")[0].strip() for setting in settings}
+    section = raw.get("cluster")
+    if "cluster.machine" not in keys or "cluster.kind" in keys or not isinstance(section, dict):
+        return
+    if section["machine"] is not None and section.get("kind") == "local":
+        del section["kind"]
 
 
 def _lay_machine(raw: dict[str, Any]) -> list[Fault]:
