@@ -31,8 +31,9 @@ from sklearn.svm import SVC, SVR
 import hpc_sweep
 from hpc_sweep.cli.plan import plan_facts
 from hpc_sweep.machines import own_folder
-from hpc_sweep.prepare import prepare
+from hpc_sweep.prepare import create, prepare
 from hpc_sweep.spec import load_spec
+from hpc_sweep.work import open_bench
 
 EXAMPLES = REPOSITORY / "examples"
 ONE_WORKER = ("cluster.workers=1", "cluster.memory=1GB")
@@ -219,6 +220,19 @@ def test_blobs(copied: Copied) -> None:
     assert float(results["best_score"]) == pytest.approx(whole / 8, rel=0.2)
 
 
+def test_a_worker_finds_the_scorer_beside_the_loader(
+    copied: Copied, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = copied("blobs")
+    small = ["data.loader_args={blocks: 2, points: 50}", "models.0.param_grid={n_clusters: [2]}"]
+    spec = load_spec(folder / "sweep.yaml", small)
+    store = create(prepare(spec))
+    monkeypatch.setattr(sys, "path", [each for each in sys.path if "blobs" not in each])
+    monkeypatch.delitem(sys.modules, "separation")
+    bench = open_bench(str(store.path), spec.model_dump_json())
+    assert bench.models[0].scorer
+
+
 def test_blobs_stay_in_blocks(copied: Copied) -> None:
     spec = load_spec(copied("blobs") / "sweep.yaml", ["data.loader_args.points=100"])
     facts = plan_facts(prepare(spec))
@@ -252,7 +266,7 @@ def test_table_with_optuna(copied: Copied) -> None:
     np.testing.assert_allclose(best, -results["best_score"].to_series())
 
 
-def test_large_prediction(copied: Copied, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_prediction(copied: Copied) -> None:
     folder = copied("large-prediction")
     script(folder / "make_data.py", folder / "train.zarr", "--samples", 200)
     script(folder / "make_data.py", folder / "new.zarr", "--samples", 20_000, "--first", 200)
@@ -265,12 +279,14 @@ def test_large_prediction(copied: Copied, monkeypatch: pytest.MonkeyPatch) -> No
     search = GridSearchCV(SVC(), {"C": [1, 10, 100], "gamma": [0.1, 1]}, cv=5, scoring="accuracy")
     search.fit(X, train["label"])
     assert results["best_score"] == search.best_score_
-    found, accuracy = runpy.run_path(str(folder / "predict.py"))["predict"](
-        str(folder / "results.zarr"), str(folder / "new.zarr")
-    )
-    assert found.numblocks == (2,)
-    np.testing.assert_array_equal(found.compute(), search.predict(X_new))
-    assert accuracy == pytest.approx(search.score(X_new, new["label"]), abs=1e-12)
+    places = [str(folder / f"{name}.zarr") for name in ("results", "new", "predicted")]
+    hpc_sweep.predict(*places, ONE_WORKER)
+    expected = search.predict(X_new)
+    found = xr.open_zarr(places[2])["label"]
+    assert found.chunks == ((10_000, 10_000),)
+    np.testing.assert_array_equal(found, expected)
+    accuracy = runpy.run_path(str(folder / "score.py"))["accuracy"](places[2], places[1])
+    assert accuracy == search.score(X_new, new["label"])
 
 
 class Rented(LocalCluster):

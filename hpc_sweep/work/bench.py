@@ -141,12 +141,13 @@ def open_bench(store: str, spec_text: str, revision: int = 0) -> Bench:
     if opened.header.revision != revision:
         raise StoreError(f"{store} has revision {opened.header.revision}, not {revision}")
     spec = SweepSpec.model_validate_json(spec_text)
-    models = build_models(opened.spec)  # by whose order candidates name them
-    splits = tuple(Splits(model.splitter) for model in models)
     groups = opened.split_names() if spec.search.names_splits else None
     copy = find_copy(opened.run.copy)
     whole = copy if copy is not None and copy.is_whole else None
     source = open_source(spec.data, spec.search, whole)
+    # modules beside a loader can be imported from now on; candidates name models by this order
+    models = build_models(opened.spec)
+    splits = tuple(Splits(model.splitter) for model in models)
     if source.identity() != opened.header.source or (whole and whole.identity != source.identity()):
         message = f"{spec.data.origin} is not the data that {opened.path} was made of"
         hint = "; a loader returns the same each time" if spec.data.loader else ""
