@@ -169,8 +169,8 @@ def test_a_map_is_in_one_piece_and_north_is_up() -> None:
     assert set(uneven.order) == {0, 1, 2, 3}
     assert uneven.edges == (-0.5, 145)
     large = side_of(Axis("x", np.arange(5000)))
-    assert len(large.order) <= 800
-    assert large.every == 7
+    assert len(large.order) <= 600
+    assert large.every == 9
 
 
 def test_workers_are_counted_and_time_between_runs_is_left_out(tmp_path: Path) -> None:

@@ -180,7 +180,7 @@ def draw_ranges(
     width : float
         In inches.
     notes : sequence of str
-        What stands above the right end of each row.
+        What stands above the left end of each row.
     """
     figure, axes = blank(width, 0.62 + 0.42 * len(names), left=_room(names), bottom=0.5)
     places = np.arange(len(names))[::-1]
@@ -193,11 +193,11 @@ def draw_ranges(
     for place, note in zip(places, notes, strict=False):
         axes.annotate(
             note,
-            (1, place),
+            (0.01, place),
             xycoords=("axes fraction", "data"),
             xytext=(0, 9),
             textcoords="offset points",
-            ha="right",
+            ha="left",
             va="center",
             fontsize=7.5,
             color=GREY,

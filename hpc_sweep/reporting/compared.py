@@ -198,8 +198,8 @@ def held_out_figures(found: Findings) -> Iterator[Picture]:
         yield Picture(
             f"holdout-{file_name(name)}",
             f"{metric.title} on samples held out against cross-validation",
-            f"{side} the line: worse on the samples held out than cross-validation promised. The "
-            "hundredth parts at the ends are not shown.",
+            f"{side} the line: worse on the samples held out than cross-validation "
+            "promised. Of many points the hundredth parts at the ends are not shown.",
             f"Median {metric.title} on samples held out "
             f"{metric.text(float(np.median(held[both])))}, in cross-validation "
             f"{metric.text(float(np.median(inside[both])))}; worse on those held out at "

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from hpc_sweep.reporting.words import Metric, number, value
 
-COLUMN_INCHES = 4.4
+COLUMN_INCHES = 4.0
 """Width of a figure on the page: as wide as a phone, so that its letters are legible there."""
 
 PAPER_INCHES = 3.5

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from hpc_sweep.partitions import Label, plain_label
 from hpc_sweep.reporting.words import Noun, clean, label_text, noun_of, with_units
 
-MOST_CELLS = 800
+MOST_CELLS = 600
 """So many columns and rows a map has at the most; of more, every second, third … is drawn."""
 
 MOST_PANELS = 12

@@ -52,22 +52,22 @@ def worst(found: Findings) -> Table:
 
 def _rows(found: Findings, caption: str, flats: list[int]) -> Table:
     gathered, metric = found.gathered, found.metric
-    columns = [*(clean(axis.name) for axis in found.lying.axes), "model", "parameters"]
-    columns += [metric.axis, "± splits"]
     held = [found.metrics[name] for name in gathered.held_out]
-    columns += [f"{each.axis}, held out" for each in held]
-    columns.append("samples")
+    places = [clean(axis.name) for axis in found.lying.axes]
+    columns = [*places, "model", metric.axis, "± splits", "parameters"]
+    columns += [*(f"{each.axis}, held out" for each in held), "samples"]
     rows = []
     for flat in flats:
         labels = [label_text(label) for label in found.labels(flat).values()]
-        cells = [*labels, clean(gathered.models[gathered.model[flat]]), best_text(found, flat)]
-        cells.append(number(metric.sign * float(gathered.best_score[flat])))
-        cells.append(number(float(gathered.spread[flat]), 2))
+        score = number(metric.sign * float(gathered.best_score[flat]))
+        spread = number(float(gathered.spread[flat]), 2)
+        name = clean(gathered.models[gathered.model[flat]])
+        cells = [*labels, name, score, spread, best_text(found, flat)]
         cells += [number(m.sign * float(gathered.held_out[m.name][flat])) for m in held]
-        cells.append(f"{gathered.n_samples[flat]:,}")
-        rows.append(cells)
-    first = len(columns) - 3 - len(held)
-    return Table(caption, columns, rows, frozenset(range(first, len(columns))))
+        rows.append([*cells, f"{gathered.n_samples[flat]:,}"])
+    first = len(places) + 1
+    numbers = frozenset({first, first + 1, *range(first + 3, len(columns))})
+    return Table(caption, columns, rows, numbers)
 
 
 def groups(found: Findings) -> Iterator[Table]:
