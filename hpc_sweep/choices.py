@@ -10,7 +10,7 @@ Strategy = Literal[
     "grid", "random", "halving", "halving_random", "optuna", "incremental", "hyperband"
 ]
 Engine = Literal["shared", "dask-ml"]
-Models = Literal["none", "on_demand"]
+Models = Literal["none", "on_demand", "skops", "joblib"]
 JobPlace = Literal["worker_jobs", "one_job"]
 OutsideJobs = Literal["warn", "refuse"]
 Rechunk = Literal["auto", "never", "copy", "p2p"]
@@ -24,6 +24,9 @@ PORTIONS: tuple[str, ...] = get_args(Portion)
 FIGURE_FORMATS: tuple[str, ...] = get_args(FigureFormat)
 TABLE_FORMATS: tuple[str, ...] = get_args(TableFormat)
 TABLE_CONTENTS: tuple[str, ...] = get_args(TableContent)
+KEPT_MODELS: tuple[str, ...] = ("skops", "joblib")
+"""Values of ``output.models`` with which fitted models are stored."""
+
 CLUSTER_KINDS: tuple[str, ...] = ("local", "slurm", "pbs", "external")
 
 PENDING, DONE, FAILED, EMPTY, TIMED_OUT, OUT_OF_MEMORY = range(6)

@@ -67,7 +67,7 @@ def make_spec(
         },
         "models": [dict(model) for model in models],
         "search": {"cv": 3, "scoring": "r2", "seed": 3, **search},
-        "output": {"store": str(folder / "results.zarr")},
+        "output": {"store": str(folder / "results.zarr"), "models": "none"},
     }
     return load_spec(raw)
 

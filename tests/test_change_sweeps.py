@@ -121,6 +121,12 @@ def equal(store: Path, spec: Spec, folder: Path) -> None:
             np.testing.assert_array_equal(a, b, err_msg=name)
 
 
+def without_models(*specs: Spec) -> None:
+    """Let nothing be fitted again for coefficients."""
+    for spec in specs:
+        spec["output"]["models"] = "none"
+
+
 @pytest.fixture
 def grown(spec: Spec) -> Spec:
     """Return `spec` with values and a model more."""
@@ -147,15 +153,13 @@ def test_only_what_is_new_is_fitted(spec: Spec, grown: Spec, tmp_path: Path, eng
 
 
 def test_dropping_and_taking_back_fit_nothing(spec: Spec, grown: Spec, tmp_path: Path) -> None:
+    without_models(spec, grown)
     store = run(grown).store
     told: list[str] = []
     less = run(spec, say=told.append)
     assert less.progress is None
     assert less.ranked == 48
     equal(store.path, spec, tmp_path)
-    model = package.load_model(store.path, latitude=59.0, longitude=-0.25)
-    best = by_id(store.path)["best_model"].sel(latitude=59.0, longitude=-0.25).item()
-    assert type(model).__name__ == {"ridge": "Ridge", "scaled-svr": "Pipeline"}[best]
     back = run(grown, say=told.append)
     assert back.progress is None
     assert back.ranked == 48
@@ -164,6 +168,19 @@ def test_dropping_and_taking_back_fit_nothing(spec: Spec, grown: Spec, tmp_path:
     events = [event for event in read_events(store.run.events) if event["event"] != "workers"]
     assert [event["event"] for event in events].count("run_started") == 1
     assert [event["event"] for event in events].count("candidates_changed") == 2
+
+
+def test_coefficients_follow_the_best(spec: Spec, grown: Spec, tmp_path: Path) -> None:
+    """And so does what `load_model` gives."""
+    store = run(grown).store
+    less = run(spec)
+    assert less.progress is not None
+    assert less.progress.fits == 0
+    equal(store.path, spec, tmp_path)
+    place = {"latitude": 59.0, "longitude": -0.25}
+    model = package.load_model(store.path, **place)
+    best = by_id(store.path)["best_model"].sel(place).item()
+    assert type(model).__name__ == {"ridge": "Ridge", "scaled-svr": "Pipeline"}[best]
 
 
 def test_much_is_ranked_by_workers(
@@ -234,6 +251,7 @@ def test_what_is_refused(spec: Spec, grown: Spec) -> None:
 
 def test_shares_of_an_extension(spec: Spec, grown: Spec, tmp_path: Path) -> None:
     """`submit --drivers` changes the store, its drivers do the rest."""
+    without_models(spec, grown)
     store = carry_on(spec).store
     begin(prepare(load_spec(grown)))
     for index in (1, 2):

@@ -15,8 +15,8 @@ PACKAGE = Path(hpc_sweep.__file__).parent
 FLOORS = {
     0: {"errors", "choices", "machines", "placeholders", "redaction"},
     1: {"spec", "partitions", "candidates", "estimators", "versions", "processes"},
-    2: {"plan", "directives", "charge", "strategies"},
-    3: {"source", "search", "store", "clusters", "jobscripts"},
+    2: {"plan", "directives", "charge", "linear", "strategies"},
+    3: {"source", "search", "store", "clusters", "jobscripts", "serialization"},
     4: {"drive", "work", "prepare", "stops", "budget", "driverjobs", "tables"},
     5: {"preloaded", "worker", "calibration", "sweep", "submission", "cancellation", "chain"}
     | {"results", "models", "doctor", "accessor", "tally", "reporting", "detached"},

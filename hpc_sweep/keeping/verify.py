@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from hpc_sweep.choices import DONE, STATUS_MEANINGS
 from hpc_sweep.errors import StoreError, disk_errors
 from hpc_sweep.keeping.files import checksum_fault, fixed_files_of, known_files
+from hpc_sweep.models import check_models
 from hpc_sweep.partitions import describe, partition_labels
 from hpc_sweep.plan import Chunk
 from hpc_sweep.store import (
@@ -120,6 +121,7 @@ def verify(store: str | Path) -> Verification:
                 faults = list(_chunk(opened, chunk, found))
             found.findings += faults
             found.result_chunks_done += _is_done(opened, chunk)
+        found.findings += _models(opened, found)
         if not found.driver:
             found.findings += _strays(opened, nodes)
         found.findings += _parts(opened, found)
@@ -181,6 +183,16 @@ def _read(file: Path, found: Verification) -> str:
     found.files += 1
     found.bytes += size
     return fault
+
+
+def _models(store: Store, found: Verification) -> list[Finding]:
+    """Return what is wrong with files of models."""
+    checked = check_models(store)
+    if checked.faults and found.driver:  # it may have been in the middle of a fold
+        checked = check_models(store)
+    found.files += checked.n_files
+    found.bytes += checked.n_bytes
+    return [Finding(each.file, each.fault, each.remedy) for each in checked.faults]
 
 
 def _is_done(store: Store, chunk: Chunk) -> bool:

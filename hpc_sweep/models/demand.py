@@ -12,7 +12,6 @@ from sklearn.base import clone
 
 from hpc_sweep.candidates import Candidate
 from hpc_sweep.errors import StoreError
-from hpc_sweep.partitions import describe
 from hpc_sweep.search import refitted
 from hpc_sweep.source import Samples
 from hpc_sweep.store import Store
@@ -40,8 +39,15 @@ class Refits:
     def _results(self) -> Any:
         return self._store.dataset()
 
-    def models(self, partitions: NDArray[np.intp], best: Sequence[int]) -> Iterator[Any]:
-        """Yield the models of some partitions; those in one chunk of the data are read at once.
+    @property
+    def together(self) -> tuple[int, ...]:
+        """Lengths of blocks of partitions that `models` is best asked for at once."""
+        return self._store.header.read_chunks
+
+    def models(
+        self, partitions: NDArray[np.intp], best: Sequence[int]
+    ) -> Iterator[tuple[Any, str]]:
+        """Yield the models of some partitions of one block, or None and why; they are read at once.
 
         Parameters
         ----------
@@ -53,27 +59,26 @@ class Refits:
         Raises
         ------
         StoreError
-            When the data has changed, or a model cannot be fitted.
+            When the data has changed.
         """
         strategy = self._bench.strategy
         if strategy.on_blocks:
-            yield from map(self._trained, partitions, best)
+            for partition, index in zip(partitions, best, strict=True):
+                yield self._trained(partition, index), ""
             return
         samples = self._bench.source.read(partitions)
         for partition, index, given in zip(partitions, best, samples, strict=True):
             yield self._fitted(partition, self._candidate(partition, index), given)
 
-    def _fitted(self, partition: NDArray[np.intp], candidate: Candidate, samples: Samples) -> Any:
+    def _fitted(
+        self, partition: NDArray[np.intp], candidate: Candidate, samples: Samples
+    ) -> tuple[Any, str]:
         bench = self._bench
         params = bench.params(candidate, bench.seed(partition))
         try:
-            return refitted(bench.models[candidate.model], params, samples.given)
+            return refitted(bench.models[candidate.model], params, samples.given), ""
         except Exception as error:
-            name = describe(bench.labels(partition))
-            raise StoreError(
-                f"{name}: its best model, {candidate.json}, cannot be fitted to all its samples: "
-                f"{type(error).__name__}: {error}"
-            ) from error
+            return None, f"{candidate.json}, {type(error).__name__}: {error}"
 
     def _trained(self, partition: NDArray[np.intp], index: int) -> Any:
         """Train a candidate on the blocks that it has seen."""

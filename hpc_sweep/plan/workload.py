@@ -41,8 +41,8 @@ class Workload:
     known_borders : tuple of int, optional
         Columns at which a slice of a partition's may end, ascending; None: at any.
     refits, refits_apart : bool
-        Whether the best candidates are fitted again, for samples held out; and whether in units of
-        their own even where one unit has all candidates.
+        Whether the best candidates are fitted again; and whether in units of their own even where
+        one unit has all candidates.
     """
 
     grid: PartitionGrid

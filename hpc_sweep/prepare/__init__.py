@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hpc_sweep.prepare.beginning import (
     begin,
+    changes_output,
     check_versions,
     create,
     group_of,
@@ -18,6 +19,7 @@ __all__ = [
     "Prepared",
     "Rechunked",
     "begin",
+    "changes_output",
     "check_versions",
     "create",
     "group_of",

@@ -24,6 +24,7 @@ from hpc_sweep.store import (
     create_store,
     fold,
     group_id,
+    remove_other_models,
     run_folder,
     set_pending,
     tidy,
@@ -104,6 +105,7 @@ def begin(
     if store is None:
         made = create(prepared)
         made.remove_leftovers()
+        remove_other_models(made)
         return made
     if share != WHOLE:
         return store
@@ -113,6 +115,12 @@ def begin(
     now.remove_leftovers()
     tidy(now)
     journal = Journal(now.run.events)
+    output = prepared.spec.output
+    if changes_output(prepared):
+        now.record_output(output.models, output.trust)
+        now = Store.open(now.path)
+        journal.write("output_changed", models=output.models, trust=output.trust)
+    remove_other_models(now)
     if change is not None:
         now = change_store(now, change, group_of(prepared.spec))
         journal.write("candidates_changed", revision=now.header.revision, **change.facts())
@@ -124,6 +132,15 @@ def begin(
         texts = [f"{count:,} {state}" for state, count in found.items()]
         say(f"to be done again: {', '.join(texts) or 'nothing'} (partition × candidate)")
     return now
+
+
+def changes_output(prepared: Prepared) -> bool:
+    """Return whether a spec wants models kept in another way than its store has them."""
+    output = prepared.spec.output
+    if prepared.store is None:
+        return False
+    known = prepared.store.spec.output
+    return (known.models, known.trust) != (output.models, output.trust)
 
 
 def rank_anew(ledger: Ledger, check_lease: Callable[[], None]) -> int:

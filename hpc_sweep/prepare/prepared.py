@@ -20,11 +20,12 @@ from hpc_sweep.plan import (
     format_bytes,
     make_plan,
 )
+from hpc_sweep.prepare.blocks import block_faults
 from hpc_sweep.prepare.rechunking import Rechunked, Room, rechunked
 from hpc_sweep.prepare.weighing import weight_faults
 from hpc_sweep.prepare.workloads import workload_of
 from hpc_sweep.search import unsuited
-from hpc_sweep.source import Copy, PairSource, Source, open_source
+from hpc_sweep.source import Copy, Source, open_source
 from hpc_sweep.spec import SweepSpec, load_spec
 from hpc_sweep.store import (
     Change,
@@ -121,7 +122,7 @@ def prepare(spec: SweepSpec, origin: str = "the spec", *, drivers: int = 1) -> P
         faults += _fitting_faults(strategy, source)
         faults += _engine_faults(strategy)
         faults += weight_faults(strategy) if source.has_weights else ()
-        faults += _block_faults(strategy, source) if strategy.on_blocks else ()
+        faults += block_faults(strategy, source) if strategy.on_blocks else ()
     if faults or source is None or strategy is None:
         raise SpecError(faults, origin)
     n_splits = _n_splits(spec, source)
@@ -331,30 +332,6 @@ def _engine_faults(strategy: Strategy) -> Iterable[Fault]:
         for name, why in unsuited(estimator, parameter_names(own)).items():
             message = f"dask-ml cannot set {why}; search.engine: shared can"
             yield Fault(f"models.{index}.{search.space}.{name}", message)
-
-
-def _block_faults(strategy: Strategy, source: Source) -> Iterable[Fault]:
-    """Yield what cannot be done with partitions that lie on all workers."""
-    search = strategy.spec.search
-    if isinstance(source, PairSource):
-        text = "gives (X, y), which cannot be read block by block; let it give a Dataset or a frame"
-        yield Fault("data.loader", text)
-    if search.timeout is not None:
-        yield Fault("search.timeout", "what dask-ml does on all workers cannot be ended")
-    if strategy.spec.data.holdout is not None:
-        yield Fault("data.holdout", "of blocks on all workers none is held out but test samples")
-    for index, model in enumerate(strategy.spec.models):
-        built = estimators.build_estimator(model.estimator, model.pipeline)
-        if estimators.is_collective(built) != (not strategy.trains):
-            text = "a sweep has estimators of dask-ml, which all workers fit together, or others"
-            yield Fault(f"models.{index}", f"{text}; name two sweeps")
-    if not strategy.trains:
-        if search.strategy not in ("grid", "random"):
-            text = f"{search.strategy} cannot fit estimators of dask-ml; grid and random can"
-            yield Fault("search.strategy", text)
-        if search.cv != 1:
-            text = "estimators of dask-ml are scored on one train/test split of each block: cv: 1"
-            yield Fault("search.cv", text)
 
 
 def _n_splits(spec: SweepSpec, source: Source) -> int:

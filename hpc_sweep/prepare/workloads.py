@@ -6,6 +6,8 @@ import math
 
 import numpy as np
 
+from hpc_sweep.choices import KEPT_MODELS
+from hpc_sweep.linear import linear_models
 from hpc_sweep.plan import UNITS_PER_WORKER, Workload
 from hpc_sweep.search import Evaluator, build_models, setting_of
 from hpc_sweep.source import PairSource, Source, largest_window, windows
@@ -52,6 +54,7 @@ def workload_of(
     sliced = shared and source.grid.size < UNITS_PER_WORKER * workers
     along = sum(strategy.dim in array.dims for array in arrays)
     blocks = 1 if store is None else -(-strategy.n_rows // store.header.block)
+    keeps = spec.output.models in KEPT_MODELS
     fixed = len(source.kept_coordinates.variables) + len(strategy.parameters) * 2 + FIXED_FILES
     return Workload(
         grid=source.grid,
@@ -72,8 +75,8 @@ def workload_of(
         source_bytes=source.source_bytes,
         partition_bytes=math.ceil(source.partition_bytes * share),
         chunk_bytes=source.chunk_bytes,
-        n_chunked_arrays=len(arrays) + (blocks - 1) * along,
+        n_chunked_arrays=len(arrays) + (blocks - 1) * along + keeps,
         n_other_files=len(arrays) + 2 * fixed,
-        refits=spec.data.holdout is not None,
+        refits=spec.data.holdout is not None or keeps or bool(linear_models(spec)),
         refits_apart=spec.search.engine == "dask-ml",
     )

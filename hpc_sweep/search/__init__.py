@@ -1,11 +1,13 @@
 """Evaluate the candidates of partitions, in process, with scikit-learn's numbers."""
 
 from hpc_sweep.search.building import build_models, setting_of
+from hpc_sweep.search.coefficients import Affine, affine
 from hpc_sweep.search.collective import Collective
 from hpc_sweep.search.daskml import DaskML, unsuited
 from hpc_sweep.search.evaluator import Evaluator
-from hpc_sweep.search.refit import held_out_scores, refitted
-from hpc_sweep.search.results import Evaluation, Evaluations
+from hpc_sweep.search.refit import held_out_scores, refitted, try_refit
+from hpc_sweep.search.results import Evaluation, Evaluations, brief
+from hpc_sweep.search.rules.whole import coefficients_at_once
 from hpc_sweep.search.splits import Split, Splits
 from hpc_sweep.search.tasks import Model, Setting, Task
 from hpc_sweep.search.training import Blocks, Trainer, takes_classes
@@ -14,6 +16,7 @@ from hpc_sweep.search.weighing import called, weighs, weight_parameter
 
 __all__ = [
     "NOBODY",
+    "Affine",
     "Blocks",
     "Collective",
     "DaskML",
@@ -27,12 +30,16 @@ __all__ = [
     "Task",
     "Trainer",
     "Watch",
+    "affine",
+    "brief",
     "build_models",
     "called",
+    "coefficients_at_once",
     "held_out_scores",
     "refitted",
     "setting_of",
     "takes_classes",
+    "try_refit",
     "unsuited",
     "weighs",
     "weight_parameter",

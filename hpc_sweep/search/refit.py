@@ -34,20 +34,27 @@ def refitted(model: Model, params: Mapping[str, Any], samples: Samples) -> Any:
     return estimator
 
 
+def try_refit(model: Model, params: Mapping[str, Any], samples: Samples) -> tuple[Any, str]:
+    """Return a model, fitted, or None and why that failed; nothing is raised or warned."""
+    with recorded_once():
+        try:
+            return refitted(model, params, samples), ""
+        except (Exception, SystemExit) as error:  # it is the candidate's failure
+            return None, brief(type(error).__name__, error)
+
+
 def held_out_scores(
-    model: Model,
-    params: Mapping[str, Any],
-    training: Samples,
-    held_out: Samples,
-    metrics: Sequence[str],
+    model: Model, estimator: Any, held_out: Samples, metrics: Sequence[str]
 ) -> tuple[dict[str, float], str]:
-    """Fit a model on some samples, and score it on others.
+    """Score a fitted model on samples that it has not seen.
 
     Parameters
     ----------
-    model, params
-        As for `refitted`.
-    training, held_out : tuple
+    model : Model
+        Has the scorer.
+    estimator : estimator
+        Fitted.
+    held_out : tuple
         Samples; weights are given to scorers that take them.
     metrics : sequence of str
         Names of the scores.
@@ -55,7 +62,7 @@ def held_out_scores(
     Returns
     -------
     scores : dict of str to float
-        By metric; NaN where fit or score failed.
+        By metric; NaN where the score failed.
     message : str
         Why it failed, or ``""``.
     """
@@ -63,7 +70,6 @@ def held_out_scores(
     X, y, weights = held_out
     with recorded_once():
         try:
-            estimator = refitted(model, params, training)
             given = weights if weights is not None and weighs(model.scorer, estimator) else None
             found = score(model.scorer, estimator, X, y, given)
             for metric, value in numbers(found, metrics):

@@ -235,7 +235,8 @@ def _fault_text(items: Sequence[Any], root: type[Section]) -> str:
         return f"'{item['ctx']['tag']}': input should be one of {tags}{hint}"
     hint = ""
     if kind == "literal_error" and isinstance(value, str):
-        hint = nearest(value, item["ctx"]["expected"].replace("'", "").split(" or "))
+        allowed = item["ctx"]["expected"].replace("'", "").replace(" or ", ", ")
+        hint = nearest(value, allowed.split(", "))
     message = ", or ".join(_message(item) for item in fitting or items)
     shown = repr(value)
     return f"{shown if len(shown) < 60 else shown[:57] + '...'}: {message}{hint}"

@@ -51,7 +51,8 @@ OWN_NAMES = frozenset(
     | {"message", "model", "candidate_id", "candidate_json", "in_spec", "best_index", "best_score"}
     | {"best_model", "n_samples", "n_splits", "fit_time", "score_time"}
     | {"n_resources", "last_iteration", "revision"}
-    | {"n_holdout", "n_test_samples", "holdout_score"}
+    | {"n_holdout", "n_test_samples", "holdout_score", "refit_message"}
+    | {"coef", "intercept", "feature", "output"}
 )
 """Names in the store that a data set's dimension must not have."""
 
@@ -315,7 +316,13 @@ class OutputSpec(Section):
         None, description="of the operating system: its members may go on with the sweep"
     )
     models: Models = Field(
-        "on_demand", description="on_demand: hpc_sweep.load_model fits the best one again | none"
+        "on_demand",
+        description="on_demand: hpc_sweep.load_model fits the best one again | none | "
+        "skops, joblib: the fitted best ones are stored",
+    )
+    trust: list[Word] = Field(
+        default_factory=list,
+        description="types besides scikit-learn's own that models stored by skops may have",
     )
     max_files: Annotated[int, Field(ge=100)] = Field(
         5000, description="how many files the finished store may have"

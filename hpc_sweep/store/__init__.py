@@ -15,7 +15,7 @@ from hpc_sweep.store.files import chunk_name, fixed_files, writing
 from hpc_sweep.store.fold import Choice, Folded, choices, fold
 from hpc_sweep.store.header import ATTRIBUTE
 from hpc_sweep.store.journal import Journal, read_events
-from hpc_sweep.store.layout import result_arrays
+from hpc_sweep.store.layout import refit_lengths, result_arrays
 from hpc_sweep.store.lease import (
     Holder,
     Lease,
@@ -27,13 +27,15 @@ from hpc_sweep.store.lease import (
     read_holder,
 )
 from hpc_sweep.store.ledger import Ledger
+from hpc_sweep.store.modelfile import ModelFile
+from hpc_sweep.store.modelfiles import ModelFiles, all_chunks, models_folder, remove_other_models
 from hpc_sweep.store.openchunk import Derivation, OpenChunk
 from hpc_sweep.store.outage import Outage
 from hpc_sweep.store.parts import (
-    HeldOutPart,
     Part,
     PartName,
     Receipt,
+    RefitPart,
     delete_parts,
     is_whole,
     list_parts,
@@ -51,18 +53,21 @@ __all__ = [
     "Choice",
     "Derivation",
     "Folded",
-    "HeldOutPart",
     "Holder",
     "Journal",
     "Lease",
     "Ledger",
+    "ModelFile",
+    "ModelFiles",
     "OpenChunk",
     "Outage",
     "Part",
     "PartName",
     "Receipt",
+    "RefitPart",
     "RunFolder",
     "Store",
+    "all_chunks",
     "beats",
     "best",
     "change_store",
@@ -88,6 +93,7 @@ __all__ = [
     "list_parts",
     "made_whole",
     "mean_and_std",
+    "models_folder",
     "parse_name",
     "partition_status",
     "probe",
@@ -95,6 +101,8 @@ __all__ = [
     "read_events",
     "read_holder",
     "real_place",
+    "refit_lengths",
+    "remove_other_models",
     "result_arrays",
     "run_folder",
     "set_pending",

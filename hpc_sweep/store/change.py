@@ -27,6 +27,7 @@ from hpc_sweep.store.creation import remove_unfinished, write_metadata
 from hpc_sweep.store.durable import sync, write_durably
 from hpc_sweep.store.files import writing
 from hpc_sweep.store.fold import fold
+from hpc_sweep.store.layout import refit_lengths
 from hpc_sweep.store.ledger import Ledger
 from hpc_sweep.store.parts import read_part
 from hpc_sweep.store.sharing import make_folder
@@ -131,7 +132,7 @@ def _show_all_as_before(store: Store, staged: Store) -> None:
 
 
 def _write_parameters(store: Store, staged: Store) -> None:
-    """Write what is known of parameters of best candidates that are new, or text from now on."""
+    """Write what is known of best candidates in arrays that are new, or text from now on."""
     known = {(array.name, array.dtype) for array in store.arrays}
     new = [array for array in staged.arrays if (array.name, array.dtype) not in known]
     (best,) = (array for array in store.arrays if array.name == "best_index")
@@ -139,7 +140,9 @@ def _write_parameters(store: Store, staged: Store) -> None:
         index = store.gather(chunk, store.read(best, chunk))
         values = staged.strategy.best({}, index)
         for array in new:
-            staged.write(array, chunk, staged.scatter(chunk, values[array.name]))
+            shape = (len(index), *(staged.lengths[dim] for dim in array.dims))
+            content = values.get(array.name, np.full(shape, array.fill))
+            staged.write(array, chunk, staged.scatter(chunk, content))
 
 
 def _chunks_begun(store: Store) -> Iterator[Chunk]:
@@ -171,6 +174,7 @@ def _moving(store: Store, staged: Store) -> set[str]:
     kept, nodes = (_nodes(_metadata(each.path)) for each in (store, staged))
     results = {array.name for array in staged.arrays}
     described = {name for name, node in nodes.items() if "candidate" in _dims(node)}
+    results |= {*refit_lengths(staged.spec)}  # and the names of features
     other = {n for n in results if n not in kept or kept[n]["data_type"] != nodes[n]["data_type"]}
     return (described - results) | other
 

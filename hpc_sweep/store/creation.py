@@ -235,10 +235,18 @@ def _fixed_arrays(store: Store, coordinates: xr.Dataset) -> Iterator[FixedArray]
     if "target" in store.header.dims:
         targets = np.array(store.spec.targets, dtype=object)
         yield "target", ("target",), targets, {"long_name": "target of the search"}
+    names = {"feature": store.spec.data.features, "output": store.spec.targets}
     for dim, length in store.lengths.items():
-        if dim in coordinates.variables:  # splits may have names
-            continue
-        yield dim, (dim,), np.arange(length), {"long_name": f"index of the {dim}"}
+        if dim in names:
+            known = np.array(names[dim], dtype=object)
+            yield dim, (dim,), known, {"long_name": f"name of the {dim}"}
+        elif dim not in coordinates.variables:  # splits may have names
+            yield dim, (dim,), np.arange(length), {"long_name": f"index of the {dim}"}
+    yield from _about_candidates(store)
+
+
+def _about_candidates(store: Store) -> Iterator[FixedArray]:
+    """Yield what candidates are."""
     candidates = store.candidates
     if not candidates:
         return

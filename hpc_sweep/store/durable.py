@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from hpc_sweep.errors import disk_errors
 
@@ -20,11 +22,24 @@ def write_durably(path: Path, content: bytes) -> None:
     DiskError
         When there is no space, no permission, or the disk fails.
     """
+    with durably(path) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def durably(path: Path) -> Iterator[IO[bytes]]:
+    """Context with a file that is at its place when it is whole, or not at all.
+
+    Raises
+    ------
+    DiskError
+        When there is no space, no permission, or the disk fails.
+    """
     temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.tmp")
     with disk_errors(path):
         try:
             with temporary.open("wb") as file:
-                file.write(content)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)

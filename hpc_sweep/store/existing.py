@@ -39,6 +39,13 @@ def existing_store(spec: SweepSpec, source: str) -> Store | None:
             f"{path} holds results of another spec; changed:\n{lines}\n"
             f"{why}name another output.store, or delete this one"
         )
+    kinds = store.spec.output.models, spec.output.models
+    if kinds[0] != kinds[1] and "none" in kinds:
+        raise StoreError(
+            f"{path} was made with output.models: {kinds[0]}, and the spec has {kinds[1]}: one has "
+            "arrays for coefficients and the other has not; put it back, or name another "
+            "output.store (on_demand, skops and joblib may be exchanged)"
+        )
     if store.header.source != source:
         raise StoreError(
             f"{path} holds results of other data: the variables' metadata or coordinates of "

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from hpc_sweep.candidates import Candidate
 from hpc_sweep.choices import PENDING
 from hpc_sweep.plan import Chunk, Unit
+from hpc_sweep.store.modelfiles import has_models
 from hpc_sweep.store.openchunk import OpenChunk
 from hpc_sweep.store.parts import PartName, delete_parts, read_part
 from hpc_sweep.store.ranks import partition_status
@@ -31,8 +32,8 @@ class Folded:
     counts : dict
         How many partitions have which ``partition_status``, by its int8 value as text.
     unscored : tuple of int
-        Partitions, by their position, whose best candidate is to be scored on the samples held
-        out before this chunk can be folded; nothing is done if there are any.
+        Partitions, by their position, whose best candidate is to be fitted again before this
+        chunk can be folded; nothing is done if there are any.
     """
 
     counts: Mapping[str, int]
@@ -88,6 +89,7 @@ def fold(store: Store, chunk: Chunk, names: Sequence[PartName], *, whole: bool =
         before is not None
         and store.settled(before).all()
         and store.read_revision(chunk) == store.header.revision
+        and has_models(store, chunk)
     ):  # done by a worker that died before its answer came
         delete_parts(store.run.parts, names)
         return Folded(_counts(partition_status(before[:, store.strategy.in_spec])))

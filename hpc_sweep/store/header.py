@@ -13,7 +13,7 @@ from hpc_sweep.errors import DiskError, StoreError, disk_errors
 from hpc_sweep.store.durable import write_durably
 
 ATTRIBUTE = "hpc_sweep"
-SCHEMA = 2
+SCHEMA = 3
 
 MOST_RUNS = 100
 """Of so many runs, the last ones, a store tells how they went."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from hpc_sweep.choices import STATUS_MEANINGS
+from hpc_sweep.linear import linear_models
+from hpc_sweep.spec import SweepSpec
 from hpc_sweep.strategies import Array, Strategy
 
 NAN = float("nan")
@@ -63,7 +65,8 @@ def result_arrays(strategy: Strategy) -> tuple[Array, ...]:
         }
         arrays.append(Array(name, (*along, "split"), "float32", NAN, attributes))
     arrays += [
-        *_held_out(strategy),
+        *refit_arrays(strategy),
+        *_held_out_count(strategy),
         Array(
             "best_index",
             (),
@@ -148,15 +151,14 @@ def result_arrays(strategy: Strategy) -> tuple[Array, ...]:
     return tuple(arrays)
 
 
-def _held_out(strategy: Strategy) -> list[Array]:
-    """Return the scores of the best candidates on samples held out, if any are.
+def refit_arrays(strategy: Strategy) -> list[Array]:
+    """Return what is known of the best candidates, fitted again.
 
     They come before ``best_index``: where a fold was killed between them, they are not taken for
-    scores of another candidate.
+    those of another candidate.
     """
-    if strategy.spec.data.holdout is None:
-        return []
-    best, labels = f"the best {strategy.dim}, refitted", strategy.spec.metric_labels
+    spec, best = strategy.spec, f"the best {strategy.dim}, refitted"
+    held = spec.data.holdout is not None
     scores = [
         Array(
             f"holdout_{metric}",
@@ -165,25 +167,60 @@ def _held_out(strategy: Strategy) -> list[Array]:
             NAN,
             {"long_name": f"{label} of {best}, on the samples held out"},
         )
-        for metric, label in labels.items()
+        for metric, label in (spec.metric_labels if held else {}).items()
     ]
+    message = Array(
+        "refit_message",
+        (),
+        "str",
+        "",
+        {"long_name": f"what failed of {best}: fit, score on samples held out, or storing"},
+    )
+    kept = [message] if held or spec.output.models != "none" else []
+    return [*scores, *_coefficients(strategy), *kept]
+
+
+def _held_out_count(strategy: Strategy) -> list[Array]:
+    if strategy.spec.data.holdout is None:
+        return []
+    attributes = {"long_name": "samples held out", "comment": "-1: pending"}
+    return [Array("n_holdout", (), "int64", -1, attributes)]
+
+
+def _coefficients(strategy: Strategy) -> list[Array]:
+    """Return what linear models come to, where any model is one."""
+    output = tuple(dim for dim in refit_lengths(strategy.spec) if dim == "output")
+    if not refit_lengths(strategy.spec):
+        return []
+    what = f"of the best {strategy.dim}, refitted, where it is affine in the features"
+    of = "prediction (classifiers of two classes: decision function of the second one)"
     return [
-        *scores,
         Array(
-            "refit_message",
-            (),
-            "str",
-            "",
-            {"long_name": f"why {best}, has no score on the samples held out"},
+            "coef",
+            (*output, "feature"),
+            "float64",
+            NAN,
+            {
+                "long_name": f"coefficients {what}",
+                "comment": f"change of the {of} with one unit of the feature",
+            },
         ),
         Array(
-            "n_holdout",
-            (),
-            "int64",
-            -1,
-            {"long_name": "samples held out", "comment": "-1: pending"},
+            "intercept",
+            output,
+            "float64",
+            NAN,
+            {"long_name": f"intercept {what}", "comment": f"the {of} where all features are 0"},
         ),
     ]
+
+
+def refit_lengths(spec: SweepSpec) -> dict[str, int]:
+    """Return the dimensions of coefficients with their lengths; none where there are none."""
+    if not linear_models(spec):
+        return {}
+    joint = spec.data.outputs == "joint" and len(spec.targets) > 1
+    return {**({"output": len(spec.targets)} if joint else {}), "feature": len(spec.data.features)}
 
 
 def _test_samples(strategy: Strategy) -> list[Array]:

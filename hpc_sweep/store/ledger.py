@@ -15,6 +15,7 @@ from hpc_sweep.choices import DONE, PENDING, STATUS_MEANINGS
 from hpc_sweep.errors import StoreError
 from hpc_sweep.plan import WHOLE, Chunk, Share, Unit
 from hpc_sweep.store.fold import Folded
+from hpc_sweep.store.modelfiles import has_models
 from hpc_sweep.store.parts import PartName, delete_parts, is_whole, list_parts, read_part
 from hpc_sweep.store.ranks import partition_status
 from hpc_sweep.store.store import Store
@@ -80,7 +81,8 @@ class Ledger:
     def _note(self, chunk: Chunk, status: NDArray[np.int8]) -> None:
         """Take note of what the store has of a result chunk."""
         settled = self.store.settled(status)
-        if settled.all() and self.store.read_revision(chunk) == self.store.header.revision:
+        current = settled.all() and self.store.read_revision(chunk) == self.store.header.revision
+        if current and has_models(self.store, chunk):
             self.folded.add(chunk)
             self.count(partition_status(status[:, self.store.strategy.in_spec]))
         elif (settled == settled[0]).all():  # after a change that holds for all chunks

@@ -14,6 +14,7 @@ from hpc_sweep.errors import StoreError
 from hpc_sweep.plan import Chunk, Unit
 from hpc_sweep.store.parts import Part
 from hpc_sweep.store.ranks import best, mean_and_std, partition_status, rank
+from hpc_sweep.store.refits import Refits, texts
 from hpc_sweep.store.store import Store
 from hpc_sweep.strategies import Array
 
@@ -98,7 +99,7 @@ class OpenChunk:
         take = ~done | also_done  # a late failure never lowers a done
         cells = take | (status == PENDING)
         status[cells] = part.status[cells]
-        # a part without candidates has nothing but scores on samples held out
+        # a part without candidates has nothing but refits
         whole = take[:, 0] if unit.n_cells else np.zeros(len(status), dtype=bool)
         return _Taken(rows, columns, cells, whole, part)
 
@@ -179,17 +180,22 @@ class OpenChunk:
             yield Derivation(array.name, block, self._known(array, block), right[:, rows])
 
     def write(self, *, whole: bool) -> NDArray[np.intp]:
-        """Write what changes, and return which partitions are unscored; nothing counts if any.
+        """Write what changes, and return which partitions lack a refit; nothing counts if any.
 
         What is not whole is written all the same: it is folded again.
         """
         store, arrays = self._store, self._store.arrays
         values = self.derived(self._write)
-        if store.holds_out:
-            found, unscored = self._held_out(values)
-            if unscored.size and whole:
-                return unscored
-            values.update(found)
+        refits = Refits(store, self._chunk, values, self._known_whole)
+        for taken in self._taken:
+            refits.take(taken.rows, taken.part.refit)
+        lacking = refits.finish()
+        if lacking.size and whole:
+            return lacking
+        values.update(refits.arrays)
+        refits.write_models()
+        if not store.strategy.chooses:  # the next fold is to know that these are lacking
+            values["best_index"][lacking] = -1
         for array in arrays:
             if array.name.startswith("rank_"):
                 self._write_blocks(array.name, values[array.name])
@@ -199,31 +205,8 @@ class OpenChunk:
             self._write("status", self._status[:, store.blocks[block]], block)
         return np.array([], dtype=np.intp)
 
-    def _held_out(
-        self, values: Mapping[str, NDArray[Any]]
-    ) -> tuple[dict[str, NDArray[Any]], NDArray[np.intp]]:
-        """Return the best candidates' scores on samples held out, and which lack them."""
-        index = values["best_index"]
-        names = [*(f"holdout_{metric}" for metric in self._store.spec.metrics), "refit_message"]
-        found = {name: self._known(self._arrays[name], 0) for name in names}
-        of = self._known(self._arrays["best_index"], 0)  # whose these are
-        for taken in self._taken:
-            part = taken.part.held_out
-            if part is None:
-                continue
-            here = np.flatnonzero((part.index == index[taken.rows]) & (part.index >= 0))
-            rows = here + taken.rows.start
-            failed = np.array([row in part.messages for row in here.tolist()], dtype=bool)
-            better = (of[rows] != index[rows]) | ~failed  # a late failure never replaces a score
-            here, rows = here[better], rows[better]
-            of[rows] = index[rows]
-            for metric, scores in part.scores.items():
-                found[f"holdout_{metric}"][rows] = scores[here]
-            found["refit_message"][rows] = _texts(index[taken.rows].shape, part.messages)[here]
-        other = of != index
-        for name, known in found.items():
-            known[other] = self._arrays[name].fill
-        return found, np.flatnonzero(other & (index >= 0) & (values["n_holdout"] > 0))
+    def _known_whole(self, name: str) -> NDArray[Any]:
+        return self._known(self._arrays[name], 0)
 
     def _is_common(self, array: Array) -> bool:
         """Return whether an array without candidates is made of parts."""
@@ -339,23 +322,15 @@ def _is_choice(array: Array) -> bool:
 def _content(part: Part, array: Array) -> NDArray[Any]:
     """Return what a part has of an array."""
     if array.name == "message":
-        return _texts(part.status.shape, part.messages)
+        return texts(part.status.shape, part.messages)
     if array.name in part.more:
         return part.more[array.name]
-    if array.name == "n_holdout" and part.held_out is not None:
-        return part.held_out.n_samples
+    if array.name == "n_holdout" and part.refit is not None:
+        return part.refit.n_samples
     if array.name.startswith("test_"):
         return part.scores[array.name.removeprefix("test_")]
     found: NDArray[Any] = getattr(part, array.name)
     return found
-
-
-def _texts(shape: tuple[int, ...], messages: Any) -> NDArray[Any]:
-    texts = np.full(shape, "", dtype=object)
-    for cell, text in messages.items():
-        # bytes of file names that are no Unicode cannot be stored
-        texts[cell] = text.encode("utf-8", "backslashreplace").decode()
-    return texts
 
 
 def _present(store: Store, values: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:

@@ -7,6 +7,7 @@ its size and CRC-32, so that a damaged, short or foreign file is known without o
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import re
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from hpc_sweep.errors import StoreError, disk_errors
 from hpc_sweep.plan import Unit
 from hpc_sweep.store.durable import write_durably
+from hpc_sweep.store.modelfile import Content
 
 _NAME = re.compile(
     r"(?P<store>[0-9a-f]+)_(?P<chunk>(?:\d+(?:\.\d+)*)?)_(?P<start>\d+)-(?P<stop>\d+)"
@@ -44,25 +46,34 @@ class PartName:
 
 
 @dataclass(frozen=True)
-class HeldOutPart:
-    """What a unit found on samples held out.
+class RefitPart:
+    """What a unit found of the best candidates, fitted again.
 
     Attributes
     ----------
     n_samples : ndarray of int64, shape (n_partitions,)
-        How many there are.
+        How many are held out.
     index : ndarray of int64, shape (n_partitions,)
-        Which candidate, fitted again, was scored on them; −1: none was.
+        Which candidate it was; −1: none.
     scores : dict of str to ndarray of float64, shape (n_partitions,)
-        By metric.
+        By metric, on samples held out.
     messages : dict of int to str
-        By partition, why there is no score where one was to be.
+        By partition, why something is missing.
+    arrays : dict of str to ndarray, shape (n_partitions, …)
+        ``coef`` and ``intercept``, where there are any.
+    models : callable or None
+        Brings the fitted models into memory, one a partition, empty where there is none.
+    versions : mapping of str to str
+        Of libraries that these were stored with.
     """
 
     n_samples: NDArray[np.int64]
     index: NDArray[np.int64]
     scores: Mapping[str, NDArray[np.float64]]
     messages: Mapping[int, str]
+    arrays: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    models: Content | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -85,8 +96,8 @@ class Part:
         The strategy's own arrays, by name.
     n_test_samples : ndarray of int64, shape (n_partitions, n_splits), or None
         Test samples of each split; 0 where it is absent.
-    held_out : HeldOutPart or None
-        Where the spec holds samples out.
+    refit : RefitPart or None
+        Where the best candidates are fitted again.
     """
 
     scores: Mapping[str, NDArray[np.float64]]
@@ -98,7 +109,7 @@ class Part:
     messages: Mapping[tuple[int, int], str]
     more: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     n_test_samples: NDArray[np.int64] | None = None
-    held_out: HeldOutPart | None = None
+    refit: RefitPart | None = None
 
 
 @dataclass(frozen=True)
@@ -153,8 +164,8 @@ def write_part(folder: Path, store_id: str, unit: Unit, part: Part) -> PartName:
     }
     if part.n_test_samples is not None:
         arrays["n_test_samples"] = part.n_test_samples
-    if part.held_out is not None:
-        arrays |= _held_out_arrays(part.held_out)
+    if part.refit is not None:
+        arrays |= _refit_arrays(part.refit)
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
     content = buffer.getvalue()
@@ -187,38 +198,66 @@ def read_part(folder: Path, name: PartName, wait_s: float = 0.0) -> Part:
             raise StoreError(f"part {folder / str(name)} is missing or damaged")
         time.sleep(0.2)
     with np.load(io.BytesIO(content), allow_pickle=False) as file:
-        arrays = {key: file[key] for key in file.files}
+        arrays = {key: file[key] for key in file.files if key != "out_models"}
     messages = json.loads(arrays.pop("messages").tobytes())
     scores, more = (
         {key.removeprefix(kind): arrays.pop(key) for key in list(arrays) if key.startswith(kind)}
         for kind in ("test_", "more_")
     )
-    held_out = _held_out(arrays) if "out_index" in arrays else None
+    content_of = functools.partial(_models_of, folder, name)
+    refit = _refit(arrays, content_of) if "out_index" in arrays else None
     texts = {(i, j): text for i, j, text in messages}
-    return Part(scores, **arrays, messages=texts, more=more, held_out=held_out)
+    return Part(scores, **arrays, messages=texts, more=more, refit=refit)
 
 
-def _held_out_arrays(part: HeldOutPart) -> dict[str, NDArray[Any]]:
-    texts = json.dumps(sorted(part.messages.items())).encode()
-    return {
+def _refit_arrays(part: RefitPart) -> dict[str, NDArray[Any]]:
+    found: dict[str, NDArray[Any]] = {
         "out_index": part.index,
         "out_n_samples": part.n_samples,
-        "out_messages": np.frombuffer(texts, dtype=np.uint8),
+        "out_messages": _json_array(sorted(part.messages.items())),
         **{f"outscore_{metric}": scores for metric, scores in part.scores.items()},
+        **{f"outarray_{name}": values for name, values in part.arrays.items()},
     }
+    if part.models is not None:
+        models = part.models()
+        found["out_sizes"] = np.array([len(model) for model in models], dtype=np.int64)
+        found["out_models"] = np.frombuffer(b"".join(models), dtype=np.uint8)
+        found["out_versions"] = _json_array(part.versions)
+    return found
 
 
-def _held_out(arrays: dict[str, NDArray[Any]]) -> HeldOutPart:
-    """Take what is of samples held out from the arrays of a part."""
+def _json_array(values: Any) -> NDArray[np.uint8]:
+    return np.frombuffer(json.dumps(values).encode(), dtype=np.uint8)
+
+
+def _refit(arrays: dict[str, NDArray[Any]], content: Content) -> RefitPart:
+    """Take what is of refits from the arrays of a part; models stay on the disk."""
     index, n_samples, texts = (
         arrays.pop(f"out_{name}") for name in ("index", "n_samples", "messages")
     )
-    scores = {
-        key.removeprefix("outscore_"): arrays.pop(key)
-        for key in list(arrays)
-        if key.startswith("outscore_")
-    }
-    return HeldOutPart(n_samples, index, scores, dict(json.loads(texts.tobytes())))
+    scores, others = (
+        {key.removeprefix(kind): arrays.pop(key) for key in list(arrays) if key.startswith(kind)}
+        for kind in ("outscore_", "outarray_")
+    )
+    has_models = arrays.pop("out_sizes", None) is not None
+    versions = json.loads(arrays.pop("out_versions").tobytes()) if has_models else {}
+    messages = dict(json.loads(texts.tobytes()))
+    models = content if has_models else None
+    return RefitPart(n_samples, index, scores, messages, others, models, versions)
+
+
+def _models_of(folder: Path, name: PartName) -> list[bytes]:
+    """Return the models of a part."""
+    content = _checked(folder, name)
+    if content is None:
+        raise StoreError(f"part {folder / str(name)} is missing or damaged")
+    with np.load(io.BytesIO(content), allow_pickle=False) as file:
+        sizes, models = file["out_sizes"], memoryview(file["out_models"])
+    ends = np.cumsum(sizes)
+    return [
+        bytes(models[start:end])
+        for start, end in zip((ends - sizes).tolist(), ends.tolist(), strict=True)
+    ]
 
 
 def is_whole(folder: Path, name: PartName) -> bool:

@@ -28,7 +28,7 @@ from hpc_sweep.spec import SweepSpec
 from hpc_sweep.store.durable import sync
 from hpc_sweep.store.files import chunk_name, fixed_files, writing
 from hpc_sweep.store.header import MOST_RUNS, Header, changed_header, read_header
-from hpc_sweep.store.layout import result_arrays
+from hpc_sweep.store.layout import refit_lengths, result_arrays
 from hpc_sweep.store.runfolder import RunFolder, real_place, run_folder
 from hpc_sweep.strategies import Array, Strategy, restore
 
@@ -117,7 +117,8 @@ class Store:
     @property
     def lengths(self) -> dict[str, int]:
         """Dimensions of arrays behind those of partitions, with their lengths."""
-        return {**self.strategy.lengths, "split": self.header.n_splits}
+        lengths = {**self.strategy.lengths, "split": self.header.n_splits}
+        return {**lengths, **refit_lengths(self.spec)}
 
     @cached_property
     def group(self) -> zarr.Group:
@@ -306,6 +307,16 @@ class Store:
         shape = self.grid.chunk_shape(self.header.chunks, chunk)
         return scattered.reshape(shape + values.shape[1:])
 
+    def positions(self, chunk: Chunk, partitions: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Return where partitions of a result chunk, shape (n, n_dims), are in reading order."""
+        shape = self.grid.chunk_shape(self.header.chunks, chunk)
+        start = np.array([part.start for part in self.region(chunk)], dtype=np.intp)
+        order = self._positions(chunk)
+        places = np.empty(len(order), dtype=np.intp)
+        places[order] = np.arange(len(order))
+        flat = np.ravel_multi_index(tuple((partitions - start).T), shape)
+        return np.asarray(places[np.broadcast_to(flat, len(partitions))])
+
     def _positions(self, chunk: Chunk) -> NDArray[np.intp]:
         """Return the place of each partition in the chunk, in reading order."""
         shape = self.grid.chunk_shape(self.header.chunks, chunk)
@@ -319,6 +330,11 @@ class Store:
             known = header.setdefault("mixed_versions", [])
             if scikit_learn not in (header["versions"].get("scikit-learn"), *known):
                 known.append(scikit_learn)
+
+    def record_output(self, models: str, trust: Sequence[str]) -> None:
+        """Record how models are kept from now on, and which types they may have."""
+        with changed_header(self.path) as header:
+            header["spec"]["output"].update(models=models, trust=list(trust))
 
     def record_run(self, facts: dict[str, Any]) -> None:
         """Record what is known of a run; facts with the same ``began`` are replaced."""

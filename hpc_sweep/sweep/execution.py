@@ -20,6 +20,7 @@ from hpc_sweep.plan import WHOLE, Share
 from hpc_sweep.prepare import (
     Prepared,
     begin,
+    changes_output,
     check_versions,
     group_of,
     load,
@@ -104,11 +105,13 @@ def execute(
     prepared = prepare(spec, origin, drivers=share.count)
     if prepared.store is not None:
         ledger = Ledger.read(prepared.store, share)
-        if ledger.is_complete and prepared.change is None and not retry:
+        other = prepared.change is not None or changes_output(prepared)
+        if ledger.is_complete and not other and not retry:
             return Outcome(prepared.store, ledger.summary(), None)
-        if share != WHOLE and prepared.change is not None:
+        if share != WHOLE and other:
+            what = "another output.models" if prepared.change is None else "other candidates"
             raise StoreError(
-                f"{spec.output.store} has other candidates than the spec; "
+                f"{spec.output.store} has {what} than the spec; "
                 f"hpc-sweep submit --drivers {share.count} changes it"
             )
         check_versions(prepared.store, mixed=mixed_versions)

@@ -7,16 +7,21 @@ import hashlib
 import json
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.base import clone
 
 from hpc_sweep.candidates import Candidate
-from hpc_sweep.errors import StoreError
+from hpc_sweep.choices import KEPT_MODELS
+from hpc_sweep.errors import StoreError, listed
 from hpc_sweep.estimators import is_classifier
+from hpc_sweep.linear import linear_models
 from hpc_sweep.partitions import Label, partition_labels
 from hpc_sweep.search import Evaluator, Model, Splits, build_models, setting_of
+from hpc_sweep.serialization import untrusted
 from hpc_sweep.source import (
     CopiedSource,
     Reading,
@@ -54,6 +59,8 @@ class Bench:
         Notices that the input changes.
     reading : Reading or None
         What brings partitions into memory in place of the source's own.
+    trust : tuple of str
+        Types besides scikit-learn's own that stored models may have.
     """
 
     store: Store
@@ -63,7 +70,10 @@ class Bench:
     groups: NDArray[Any] | None
     watch: Watch
     reading: Reading | None = None
+    trust: tuple[str, ...] = ()
     _evaluators: dict[Hashable, Evaluator] = field(default_factory=dict)
+    _unfitted: dict[tuple[int, str], Any] = field(default_factory=dict)
+    _storable: set[str] = field(default_factory=set)
 
     @property
     def strategy(self) -> Strategy:
@@ -74,6 +84,47 @@ class Bench:
     def has_classifier(self) -> bool:
         """Whether any model is one."""
         return any(is_classifier(model.estimator) for model in self.models)
+
+    @cached_property
+    def linear(self) -> frozenset[int]:
+        """Which models have coefficients."""
+        return frozenset(linear_models(self.store.spec))
+
+    @property
+    def keeps(self) -> str | None:
+        """How fitted models are stored; None where they are not."""
+        kind = self.store.spec.output.models
+        return kind if kind in KEPT_MODELS else None
+
+    @property
+    def refits(self) -> bool:
+        """Whether best candidates are fitted again."""
+        return bool(self.store.holds_out or self.linear or self.keeps)
+
+    def unfitted(self, candidate: Candidate) -> Any:
+        """Return an estimator of a candidate, without random states; it stays unfitted."""
+        key = candidate.model, candidate.json
+        if key not in self._unfitted:
+            if len(self._unfitted) >= MOST_EVALUATORS:
+                self._unfitted.clear()
+            setting = setting_of(self.models, candidate)
+            made = clone(self.models[candidate.model].estimator)
+            self._unfitted[key] = made.set_params(**clone(dict(setting.params), safe=False))
+        return self._unfitted[key]
+
+    def check_trust(self, candidate: Candidate, content: bytes) -> None:
+        """Raise a `StoreError` when a stored model has types that the spec does not name."""
+        if self.keeps != "skops" or candidate.json in self._storable:
+            return
+        names = untrusted(content, self.trust)
+        if names:
+            raise StoreError(
+                f"models of {candidate.json} have types that are not scikit-learn's own: "
+                f"{listed(names)}; whoever loads them has to trust these: name them in "
+                "output.trust if that is meant, or take output.models: on_demand, and run the "
+                "same command again"
+            )
+        self._storable.add(candidate.json)
 
     def check_source(self) -> None:
         """Raise a `StoreError` when the data is no longer what the store was made of."""
@@ -152,4 +203,8 @@ def open_bench(store: str, spec_text: str, revision: int = 0) -> Bench:
         message = f"{spec.data.origin} is not the data that {opened.path} was made of"
         hint = "; a loader returns the same each time" if spec.data.loader else ""
         raise StoreError(message + hint)
-    return Bench(opened, source, models, splits, groups, Watch(source, spec.search))
+    # modules beside a loader can be imported from now on; candidates name models by this order
+    models = build_models(opened.spec)
+    splits = tuple(Splits(model.splitter) for model in models)
+    watch = Watch(source, spec.search)
+    return Bench(opened, source, models, splits, groups, watch, trust=tuple(spec.output.trust))

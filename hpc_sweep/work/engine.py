@@ -26,7 +26,7 @@ from hpc_sweep.work.evaluation import (
     task_of,
     without_samples,
 )
-from hpc_sweep.work.refits import HeldOut, held_out_of
+from hpc_sweep.work.refits import Refit, refit_of
 from hpc_sweep.work.tasks import Context, bench_of, check_versions, key_of
 from hpc_sweep.work.threads import Handle, ThreadTasks
 
@@ -45,15 +45,15 @@ class Loaded:
         How many.
     refused : mapping of int to str
         By model, why there are no splits.
-    held_out : HeldOut
-        How many samples are held out; by dask-ml none is scored on them.
+    refit : Refit
+        How many samples are held out; by dask-ml nothing is fitted again.
     """
 
     outcome: Outcome | None
     task: Task | None = None
     n_samples: int = 0
     refused: Mapping[int, str] = field(default_factory=dict)
-    held_out: HeldOut = field(default_factory=HeldOut)
+    refit: Refit = field(default_factory=Refit)
 
 
 class DaskMLTasks(ThreadTasks):
@@ -82,7 +82,7 @@ class DaskMLTasks(ThreadTasks):
         known = client.submit(facts, loaded, key=f"{key}-facts", pure=False).result()
         for number, each in enumerate(known):
             if each.task is None:
-                yield replace(each.outcome, held_out=each.held_out)
+                yield replace(each.outcome, refit=each.refit)
                 continue
             X, y = (
                 delayed(client.submit(array, loaded, number, name, key=f"{key}-{number}-{name}"))
@@ -97,7 +97,7 @@ class DaskMLTasks(ThreadTasks):
                 engine=lambda request: self._engine(client, bench, request),
             )
             outcome = outcome_of(each.n_samples, task, searching.run()[number])
-            yield replace(outcome, held_out=each.held_out)
+            yield replace(outcome, refit=each.refit)
 
     def _engine(self, client: Client, bench: Bench, request: Request) -> DaskML:
         def explain(task: Task, rows: Sequence[int]) -> Evaluation:
@@ -123,12 +123,12 @@ def load(context: Context, unit: Unit) -> list[Loaded]:
     found = []
     for each in partitions_of(bench, unit):
         outcome = without_samples(bench, unit, each)
-        held_out = held_out_of(each.samples)
+        refit = refit_of(each.samples)
         if outcome is None:
             task, refused = task_of(bench, unit, each)
-            found.append(Loaded(None, task, task.n_samples, refused, held_out))
+            found.append(Loaded(None, task, task.n_samples, refused, refit))
         else:
-            found.append(Loaded(outcome, held_out=held_out))
+            found.append(Loaded(outcome, refit=refit))
     return found
 
 

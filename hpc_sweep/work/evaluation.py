@@ -16,13 +16,19 @@ from hpc_sweep.errors import disk_cause, disk_error
 from hpc_sweep.partitions import describe
 from hpc_sweep.plan import BATCH_BYTES, Unit
 from hpc_sweep.search import Split, Task
+from hpc_sweep.serialization import made_with
 from hpc_sweep.source import Samples
-from hpc_sweep.store import Choice, HeldOutPart, Part
+from hpc_sweep.store import Choice, Part, RefitPart
 from hpc_sweep.strategies import Array, Found
 from hpc_sweep.work.asking import Searching
 from hpc_sweep.work.bench import Bench, open_bench
-from hpc_sweep.work.refits import HeldOut, choice_of, has_all, score_held_out
+from hpc_sweep.work.refits import Refit, choices_of, has_all, refit_together
 from hpc_sweep.work.remains import NOBODY, Attendant, Loss, Remains
+
+AFFINE = ("coef", "intercept")
+
+MODEL_BYTES = 64_000_000
+"""A unit ends early when it has so many bytes of models to be kept."""
 
 BATCH_S = 1.0
 """Partitions are evaluated together that take about so long."""
@@ -44,8 +50,8 @@ class Outcome:
         Of each split.
     columns : ndarray of intp, shape (n_splits,), or None
         Where these splits stand in the store; at the beginning where absent.
-    held_out : HeldOut
-        What came of samples held out.
+    refit : Refit
+        What came of the best candidate, fitted again.
     """
 
     found: Found
@@ -53,7 +59,7 @@ class Outcome:
     n_samples: int = 0
     n_test_samples: Sequence[int] = ()
     columns: NDArray[np.intp] | None = None
-    held_out: HeldOut = field(default_factory=HeldOut)
+    refit: Refit = field(default_factory=Refit)
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,7 @@ def evaluate_partitions(
 ) -> Iterator[list[Outcome]]:
     """Evaluate the partitions of a unit in order, until time is up; yield batch by batch.
 
-    Where the unit has all candidates, the best one is scored on the samples held out.
+    Where the unit has all candidates, the best one is fitted again if that is wanted.
 
     Parameters
     ----------
@@ -117,15 +123,16 @@ def evaluate_partitions(
     remains = remains or Remains()
     partitions = partitions_of(bench, unit, attendant, remains, kept)
     careful = remains.one_by_one > 0
-    size = max(1, remains.one_by_one)
+    size, held = max(1, remains.one_by_one), 0
     while batch := list(itertools.islice(partitions, size)):
         begin = time.perf_counter()
         outcomes = _evaluate(bench, unit, batch, attendant, remains, careful=careful)
-        if bench.source.keys.held_by is not None:
-            outcomes = _with_held_out(bench, unit, batch, outcomes, attendant, remains, choices)
+        if bench.refits:
+            outcomes = _with_refits(bench, unit, batch, outcomes, attendant, remains, choices)
         yield outcomes
+        held += sum(len(outcome.refit.model) for outcome in outcomes)
         now = time.perf_counter()
-        if now > until:
+        if now > until or held > MODEL_BYTES:
             break
         size = _next_size(batch, now - begin, min(batch_s, until - now))
         careful = False
@@ -256,7 +263,7 @@ def _evaluate(
     return [outcomes.get(each.position, nothing) for each in batch]
 
 
-def _with_held_out(
+def _with_refits(
     bench: Bench,
     unit: Unit,
     batch: Sequence[Partition],
@@ -265,23 +272,18 @@ def _with_held_out(
     remains: Remains,
     choices: Mapping[int, Choice] | None,
 ) -> list[Outcome]:
-    """Return outcomes with scores of the best candidates on the samples held out."""
-    found = []
-    chooses = choices is None and has_all(bench.strategy, unit)
-    for each, outcome in zip(batch, outcomes, strict=True):
-        choice = (choices or {}).get(each.position)
-        if chooses:
-            choice = choice_of(bench.strategy, unit, outcome.found)
-        loss = _loss_of(each)
-        if isinstance(each.samples, Samples):
-            scored = score_held_out(bench, each, each.samples, choice, attendant, remains)
-        elif loss is not None and choice is not None:
-            scored = HeldOut(index=choice.index, message=loss.reason)
-        else:
-            scored = HeldOut()
-        found.append(replace(outcome, held_out=scored))
+    """Return outcomes with what came of the best candidates, fitted again."""
+    chosen: list[Choice | None]
+    if choices is not None:
+        chosen = [choices.get(each.position) for each in batch]
+    elif has_all(bench.strategy, unit):
+        found = choices_of(bench.strategy, unit, [outcome.found for outcome in outcomes])
+        chosen = [None if _loss_of(p) else c for p, c in zip(batch, found, strict=True)]
+    else:
+        chosen = [None] * len(batch)
+    refits = refit_together(bench, batch, chosen, attendant, remains)
     attendant.shares()
-    return found
+    return [replace(each, refit=refit) for each, refit in zip(outcomes, refits, strict=True)]
 
 
 def task_of(bench: Bench, unit: Unit, partition: Partition) -> tuple[Task, dict[int, str]]:
@@ -361,18 +363,30 @@ def part_of(bench: Bench, outcomes: Sequence[Outcome]) -> Part:
         },
         {array.name: stacked(array) for array in bench.store.arrays if array.is_found},
         joined([np.array(each.n_test_samples) for each in outcomes], "int64", 0),
-        None if bench.source.keys.held_by is None else _held_out_of(bench, outcomes),
+        _refit_part(bench, outcomes) if bench.refits else None,
     )
 
 
-def _held_out_of(bench: Bench, outcomes: Sequence[Outcome]) -> HeldOutPart:
-    found = [outcome.held_out for outcome in outcomes]
-    return HeldOutPart(
+def _refit_part(bench: Bench, outcomes: Sequence[Outcome]) -> RefitPart:
+    found, kind = [outcome.refit for outcome in outcomes], bench.keeps
+    arrays = {}
+    for number, array in enumerate(each for each in bench.store.arrays if each.name in AFFINE):
+        shape = tuple(bench.store.lengths[dim] for dim in array.dims)
+        values = np.full((len(found), *shape), np.nan)
+        for row, refit in enumerate(found):
+            if refit.affine is not None:
+                values[row] = refit.affine[number].reshape(shape)
+        arrays[array.name] = values
+    models = [each.model for each in found]
+    return RefitPart(
         np.array([each.n_samples for each in found], dtype=np.int64),
         np.array([each.index for each in found], dtype=np.int64),
         {
             metric: np.array([each.scores.get(metric, np.nan) for each in found])
-            for metric in bench.store.spec.metrics
+            for metric in (bench.store.spec.metrics if bench.store.holds_out else ())
         },
         {row: each.message for row, each in enumerate(found) if each.message},
+        arrays,
+        None if kind is None else lambda: models,
+        {} if kind is None else made_with(kind),
     )

@@ -1,22 +1,31 @@
-"""The best candidate of a partition, fitted again and scored on the samples held out."""
+"""The best candidates of partitions, fitted again: scores, coefficients, models to be kept."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hpc_sweep.plan import Unit
-from hpc_sweep.search import held_out_scores
+from hpc_sweep.search import (
+    Affine,
+    affine,
+    brief,
+    coefficients_at_once,
+    held_out_scores,
+    try_refit,
+)
+from hpc_sweep.serialization import to_bytes
 from hpc_sweep.source import Samples
 from hpc_sweep.store import Choice, best, mean_and_std, rank
 from hpc_sweep.strategies import Found, Strategy
 from hpc_sweep.work.bench import Bench
-from hpc_sweep.work.remains import Attendant, Remains
+from hpc_sweep.work.remains import Attendant, Loss, Remains
 
 
 class Partition(Protocol):
@@ -30,27 +39,37 @@ class Partition(Protocol):
     def index(self) -> NDArray[np.intp]:
         """Shape (n_dims,)."""
 
+    @property
+    def samples(self) -> Samples | Loss:
+        """Its samples, or why there are none."""
+
 
 @dataclass(frozen=True)
-class HeldOut:
-    """What came of a partition's samples that are held out.
+class Refit:
+    """What came of the best candidate of a partition, fitted again.
 
     Attributes
     ----------
     n_samples : int
-        How many there are.
+        How many are held out.
     index : int
-        Which candidate was scored on them; −1: none was.
+        Which candidate it was; −1: none.
     scores : mapping of str to float
-        By metric.
+        By metric, on the samples held out.
     message : str
-        Why there is no score, where one was to be.
+        Why something is missing.
+    affine : tuple of ndarray or None
+        Coefficients, shape (n_outputs, n_features), and intercepts, shape (n_outputs,).
+    model : bytes
+        The fitted model, where it is kept.
     """
 
     n_samples: int = 0
     index: int = -1
     scores: Mapping[str, float] = field(default_factory=dict)
     message: str = ""
+    affine: Affine | None = None
+    model: bytes = b""
 
 
 def has_all(strategy: Strategy, unit: Unit) -> bool:
@@ -59,71 +78,141 @@ def has_all(strategy: Strategy, unit: Unit) -> bool:
     return not (asked[: unit.first].any() or asked[unit.last :].any())
 
 
-def choice_of(strategy: Strategy, unit: Unit, found: Found) -> Choice | None:
-    """Return the best candidate of a partition, as a fold of these results will find it."""
+def choices_of(strategy: Strategy, unit: Unit, found: Sequence[Found]) -> list[Choice | None]:
+    """Return the best candidate of each partition, as a fold of these results will find them."""
     first = strategy.rows(unit.first, unit.last).start
-    if strategy.chooses or not found.fit_time.shape[-1]:
-        index = int(found.more.get("best_index", -1))
-    else:
-        scores = found.scores[strategy.spec.refit_metric][np.newaxis]
-        mean, _ = mean_and_std(scores, np.ones((1, scores.shape[-1]), dtype=bool))
+    indices = np.full(len(found), -1, dtype=np.int64)
+    alike: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for number, each in enumerate(found):
+        if strategy.chooses or not each.fit_time.shape[-1]:
+            indices[number] = each.more.get("best_index", -1)
+        else:
+            alike[each.scores[strategy.spec.refit_metric].shape].append(number)
+    for shape, numbers in alike.items():
+        scores = np.stack([found[n].scores[strategy.spec.refit_metric] for n in numbers])
+        mean, _ = mean_and_std(scores, np.ones((len(numbers), shape[-1]), dtype=bool))
         mean[:, ~strategy.in_spec[first : first + mean.shape[1]]] = np.nan
-        index = int(best(rank(mean), mean)[0])
-    if index < 0:
-        return None
+        indices[numbers] = best(rank(mean), mean)
     fills = {array.name: array.fill for array in strategy.arrays}
 
-    def at(name: str) -> Any:
-        return found.more.get(name, fills.get(name))
+    def choice(each: Found, index: int) -> Choice | None:
+        def at(name: str) -> Any:
+            return each.more.get(name, fills.get(name))
 
-    return Choice(first + index, strategy.candidate(at, first + index))
+        return Choice(index, strategy.candidate(at, index)) if index >= 0 else None
+
+    indices[indices >= 0] += first
+    return list(map(choice, found, indices.tolist()))
 
 
-def held_out_of(samples: Any) -> HeldOut:
-    """Return how many samples of a partition are held out, nothing scored on them."""
+def refit_of(samples: Any) -> Refit:
+    """Return how many samples of a partition are held out, nothing fitted again."""
     others = samples.held_out if isinstance(samples, Samples) else None
-    return HeldOut(len(others or ()))
+    return Refit(len(others or ()))
 
 
-def score_held_out(
+def refit_together(
     bench: Bench,
-    partition: Partition,
-    samples: Samples,
-    choice: Choice | None,
+    partitions: Sequence[Partition],
+    choices: Sequence[Choice | None],
     attendant: Attendant,
     remains: Remains,
-) -> HeldOut:
-    """Fit a candidate on the training samples of a partition, and score it on the others.
+) -> list[Refit]:
+    """Fit the best candidates of some partitions again, on all their training samples.
+
+    What is asked of them are scores on samples held out, coefficients of linear models, and the
+    models themselves. For coefficients alone partitions are solved together, where that can be.
 
     Parameters
     ----------
     bench : Bench
         Has the models.
-    partition : Partition
-        Which one.
-    samples : Samples
-        The partition's.
-    choice : Choice or None
-        Its best candidate.
+    partitions : sequence of Partition
+        Which ones, with their samples.
+    choices : sequence of Choice or None
+        The best candidate of each.
     attendant : Attendant
-        Told before the fit begins.
+        Told before a fit begins.
     remains : Remains
         Says which refits are given up.
     """
-    others = samples.held_out
-    if others is None or not len(others) or choice is None:
-        return HeldOut(len(others or ()), -1 if choice is None else choice.index)
-    metrics = bench.store.spec.metrics
+    found = [refit_of(each.samples) for each in partitions]
+    affines: list[int] = []
+    for number, (partition, choice) in enumerate(zip(partitions, choices, strict=True)):
+        samples = partition.samples
+        if choice is None:
+            continue
+        found[number] = replace(found[number], index=choice.index)
+        if not isinstance(samples, Samples):
+            found[number] = replace(found[number], message=samples.reason)
+        elif len(samples.held_out or ()) or bench.keeps is not None:
+            found[number] = _refit(bench, partition, samples, choice, attendant, remains)
+        elif choice.candidate.model in bench.linear:
+            affines.append(number)
+    solved = _solved(bench, [(partitions[n], choices[n]) for n in affines], remains)
+    for number, solution in zip(affines, solved, strict=True):
+        partition, choice = partitions[number], choices[number]
+        if solution is not None:
+            found[number] = replace(found[number], affine=solution)
+        elif choice is not None and isinstance(partition.samples, Samples):
+            found[number] = _refit(bench, partition, partition.samples, choice, attendant, remains)
+    return found
+
+
+def _solved(
+    bench: Bench, asked: Sequence[tuple[Partition, Choice | None]], remains: Remains
+) -> Sequence[Affine | None]:
+    """Return the coefficients of best candidates that can be solved for together."""
+    given_up = any(partition.position in remains.refits for partition, _ in asked)
+    if bench.source.has_weights or given_up:
+        return [None] * len(asked)
+    return coefficients_at_once(
+        [
+            (bench.unfitted(choice.candidate), partition.samples.X, partition.samples.y)
+            for partition, choice in asked
+            if choice is not None and isinstance(partition.samples, Samples)
+        ]
+    )
+
+
+def _refit(
+    bench: Bench,
+    partition: Partition,
+    samples: Samples,
+    choice: Choice,
+    attendant: Attendant,
+    remains: Remains,
+) -> Refit:
+    """Fit the best candidate of one partition again, as `load_model` does."""
+    others, metrics = samples.held_out, bench.store.spec.metrics
+    found = Refit(len(others or ()), choice.index, dict.fromkeys(metrics, math.nan))
     if partition.position in remains.refits:
-        loss = remains.refits[partition.position]
-        scores, message = dict.fromkeys(metrics, math.nan), loss.reason
-    else:
-        attendant.refits(partition.position)
-        scores, message = held_out_scores(
-            bench.models[choice.candidate.model],
-            bench.params(choice.candidate, bench.seed(partition.index)),
-            samples.given,
-            others.given,
-            metrics,
-        )
-    return HeldOut(len(others), choice.index, scores, message)
+        return replace(found, message=remains.refits[partition.position].reason)
+    attendant.refits(partition.position)
+    model = bench.models[choice.candidate.model]
+    params = bench.params(choice.candidate, bench.seed(partition.index))
+    estimator, message = try_refit(model, params, samples.given)
+    if estimator is None:
+        return replace(found, message=message)
+    if choice.candidate.model in bench.linear:
+        found = replace(found, affine=_affine(bench, samples, estimator))
+    if others is not None and len(others):
+        scores, message = held_out_scores(model, estimator, others.given, metrics)
+        found = replace(found, scores=scores, message=message)
+    if bench.keeps is None:
+        return found
+    try:
+        content = to_bytes(estimator, bench.keeps)
+    except Exception as error:  # of what cannot be stored, whatever its parts raise
+        words = brief(type(error).__name__, error)
+        return replace(found, message=found.message or f"{bench.keeps} cannot store it: {words}")
+    bench.check_trust(choice.candidate, content)
+    return replace(found, model=content)
+
+
+def _affine(bench: Bench, samples: Samples, estimator: Any) -> Affine | None:
+    n_outputs = bench.store.lengths.get("output", 1)
+    try:
+        return affine(estimator, samples.X.shape[1], n_outputs)
+    except (AttributeError, TypeError, ValueError):  # of attributes that another version lacks
+        return None

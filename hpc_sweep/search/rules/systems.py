@@ -36,7 +36,7 @@ def ridge(found: Moments, alphas: Floats, largest_ratio: float) -> tuple[Floats,
     ----------
     found : Moments
         Of the splits.
-    alphas : ndarray of float64, shape (n_alphas,)
+    alphas : ndarray of float64, shape (n_splits or 1, n_alphas)
         Penalties.
     largest_ratio : float
         Of two elements of a diagonal; beyond it scikit-learn, which does not scale, warns or
@@ -51,7 +51,7 @@ def ridge(found: Moments, alphas: Floats, largest_ratio: float) -> tuple[Floats,
     """
     n_features = found.XX.shape[1]
     squares = np.einsum("sii->si", found.XX)
-    diagonals = squares[:, np.newaxis] + alphas[:, np.newaxis]
+    diagonals = squares[:, np.newaxis] + alphas[..., np.newaxis]
     d = 1 / np.sqrt(diagonals)
     possible = diagonals.max(axis=2) < largest_ratio * diagonals.min(axis=2)
     possible &= found.sound[:, np.newaxis] & np.isfinite(d).all(axis=2)
@@ -62,7 +62,8 @@ def ridge(found: Moments, alphas: Floats, largest_ratio: float) -> tuple[Floats,
         sound = possible & (determinant > least)
         return w, sound | _well_conditioned(found, d, possible & ~sound)
     weakest = np.zeros_like(possible)
-    weakest[:, np.argmin(alphas)] = possible[:, np.argmin(alphas)]
+    least = np.argmin(alphas[0])
+    weakest[:, least] = possible[:, least]
     # a larger penalty makes no condition worse
     enough = np.asarray(_well_conditioned(found, d, weakest).any(axis=1))
     sound = possible & enough[:, np.newaxis]
@@ -141,9 +142,9 @@ def principal_ridge(
     ----------
     found : Moments
         About the means.
-    alphas : ndarray of float64, shape (n_candidates,)
+    alphas : ndarray of float64, shape (n_splits or 1, n_candidates)
         Penalties.
-    kept : ndarray of intp, shape (n_candidates,)
+    kept : ndarray of intp, same shape
         How many components are kept.
     shifted : bool
         Whether features have had their means until then.
@@ -161,20 +162,21 @@ def principal_ridge(
     values, vectors = np.linalg.eigh(np.where(usable, found.XX, 0.0))
     values, vectors = values[:, ::-1], vectors[:, :, ::-1]
     projected = np.matmul(vectors.transpose(0, 2, 1), found.Xy)
-    penalised = values[:, np.newaxis] + alphas[:, np.newaxis]
-    inside = np.arange(n_features) < kept[:, np.newaxis]
+    penalised = values[:, np.newaxis] + alphas[..., np.newaxis]
+    inside = np.arange(n_features) < kept[..., np.newaxis]
     weights = np.where(inside, 1 / penalised, 0.0)
     coefficients = projected[:, :, np.newaxis] * weights.transpose(0, 2, 1)[..., np.newaxis]
     shape = coefficients.shape
     w = np.matmul(vectors, coefficients.reshape(*shape[:2], -1)).reshape(shape)
     largest = values[:, :1]
     behind = np.concatenate([values, np.full_like(largest, -np.inf)], axis=1)
-    last = np.minimum(kept, n_features) - 1
-    gap = behind[:, last] - behind[:, last + 1]
+    last = np.broadcast_to(np.minimum(kept, n_features) - 1, penalised.shape[:2])
+    gap = np.take_along_axis(behind, last, 1) - np.take_along_axis(behind, last + 1, 1)
     strain = found.strain[:, np.newaxis]
     turned = TURNED * found.squared_means[:, np.newaxis] if shifted else np.zeros_like(largest)
     sound = np.array(gap * LARGEST_CONDITION > np.maximum(largest * strain, turned))
     sound &= found.sound[:, np.newaxis]
     sound &= kept <= n_features
-    sound &= penalised[:, np.arange(len(last)), last] * LARGEST_CONDITION > largest * strain
+    smallest = np.take_along_axis(penalised, last[..., np.newaxis], 2)[..., 0]
+    sound &= smallest * LARGEST_CONDITION > largest * strain
     return w.transpose(0, 2, 1, 3), sound
