@@ -11,6 +11,7 @@ import click
 from hpc_sweep import __version__
 from hpc_sweep.cli.archive import archive
 from hpc_sweep.cli.cancel import cancel
+from hpc_sweep.cli.completions import completions, teach
 from hpc_sweep.cli.doctor import doctor
 from hpc_sweep.cli.init import init
 from hpc_sweep.cli.machines import machines
@@ -93,12 +94,20 @@ def main(debug: bool) -> None:
 
     Exit codes: 0 good, 1 our fault, 2 spec or store, 3 cluster or disk, 4 some partitions
     failed, 130 interrupted.
+
+    \b
+    Examples:
+      hpc-sweep init sweep.yaml
+      hpc-sweep plan sweep.yaml
+      hpc-sweep run sweep.yaml
+      hpc-sweep results results.zarr
     """
 
 
 for command in (
     *(init, schema, plan, run, submit, status, results, report, verify, archive),
-    *(cancel, doctor, machines),
+    *(cancel, doctor, machines, completions),
 ):
     main.add_command(command)
 main.add_command(predict)
+teach(main)

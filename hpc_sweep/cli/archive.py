@@ -16,7 +16,7 @@ from hpc_sweep.cli.options import as_json
 @click.option("--force", is_flag=True, help="Replace DEST if it is there.")
 @click.option("--json", "json_", is_flag=True, help="Print JSON.")
 def archive(store: str, dest: Path, partial: bool, force: bool, json_: bool) -> None:
-    r"""Copy STORE, verified first, into one file DEST (.zip or .nc), and read that again.
+    """Copy STORE, verified first, into one file DEST (.zip or .nc), and read that again.
 
     A zip holds the store's files as they are, its event log and its models; xarray opens it as
     "zip::DEST". NetCDF has the same arrays; event log and models come into a zip beside it.

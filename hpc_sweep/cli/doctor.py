@@ -60,6 +60,12 @@ def doctor(
 
     hpc-sweep doctor --bundle FILE STORE packs spec, scripts, versions, events and the ends of
     logs of STORE's runs for a bug report; never keys.
+
+    \b
+    Examples:
+      hpc-sweep doctor sweep.yaml
+      hpc-sweep doctor --cluster slurm --set cluster.queue=compute --json
+      hpc-sweep doctor results.zarr --bundle report.zip
     """
     if bundle is not None:
         if spec is None:

@@ -13,7 +13,13 @@ from hpc_sweep.errors import StoreError
 @click.command()
 @click.argument("path", default="sweep.yaml", type=click.Path(path_type=Path, dir_okay=False))
 def init(path: Path) -> None:
-    """Write a commented starter spec to PATH (sweep.yaml)."""
+    """Write a commented starter spec to PATH (sweep.yaml).
+
+    \b
+    Examples:
+      hpc-sweep init
+      hpc-sweep init t2m.yaml
+    """
     template = importlib.resources.files("hpc_sweep") / "templates" / "specs" / "starter.yaml"
     try:
         with path.open("x", encoding="utf-8") as file:

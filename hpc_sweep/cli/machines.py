@@ -17,6 +17,11 @@ def machines(name: str | None, json_: bool) -> None:
 
     A profile is a part of a spec's cluster section in a file of its own; a spec names it as
     cluster.machine, and what the spec says itself wins.
+
+    \b
+    Examples:
+      hpc-sweep machines
+      hpc-sweep machines generic-slurm --json
     """
     if name is None:
         found = _listed()

@@ -34,6 +34,12 @@ def plan(
     """Check SPEC and its data, and show what a run would do. Nothing is written.
 
     How long it takes is known once a run has begun, or by --calibrate.
+
+    \b
+    Examples:
+      hpc-sweep plan sweep.yaml
+      hpc-sweep plan sweep.yaml --calibrate --workers 48
+      hpc-sweep plan sweep.yaml --set search.cv=5 --json
     """
     from hpc_sweep.budget import check_budget
     from hpc_sweep.prepare import prepare

@@ -36,7 +36,7 @@ def report(store: str, output: str | None, figures: str | None, formats: str) ->
       hpc-sweep report results.zarr
       hpc-sweep report results.zarr -o /tmp/ridge-or-forest.html
       hpc-sweep report results.zarr --figures figures --format pdf,png
-    """  # noqa: D301, Click reads the escape
+    """
     kinds = [kind.strip().lower() for kind in formats.split(",")]
     unknown = [kind for kind in kinds if kind not in FIGURE_FORMATS]
     if unknown:

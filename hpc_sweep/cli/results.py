@@ -66,7 +66,7 @@ def results(
     json_: bool,
     output: Path | None,
 ) -> None:
-    r"""Show what STORE says: the best model of each partition, best score first, and more.
+    """Show what STORE says: the best model of each partition, best score first, and more.
 
     A half-finished store is shown as far as it is.
 

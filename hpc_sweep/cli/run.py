@@ -56,7 +56,14 @@ def run(
     chain: bool,
     share: str | None,
 ) -> None:
-    """Run the sweep of SPEC. Run the same command again to go on after a stop."""
+    """Run the sweep of SPEC. Run the same command again to go on after a stop.
+
+    \b
+    Examples:
+      hpc-sweep run sweep.yaml
+      hpc-sweep run sweep.yaml --workers 4 --set search.cv=5 --store cv5.zarr
+      hpc-sweep run sweep.yaml --retry out_of_memory --memory 2x
+    """
     from hpc_sweep.chain import chain_link as link
     from hpc_sweep.cli.plan import plan_facts, plan_text
     from hpc_sweep.cli.progress import show_progress

@@ -10,7 +10,13 @@ from hpc_sweep.cli.options import as_json
 @click.command()
 @click.option("--machine", is_flag=True, help="That of a machine profile.")
 def schema(machine: bool) -> None:
-    """Print the JSON Schema of a spec, for editors that complete and check YAML."""
+    """Print the JSON Schema of a spec, for editors that complete and check YAML.
+
+    \b
+    Examples:
+      hpc-sweep schema > sweep.schema.json
+      hpc-sweep schema --machine
+    """
     from hpc_sweep.spec import MachineProfile, SweepSpec
 
     found = (MachineProfile if machine else SweepSpec).model_json_schema()

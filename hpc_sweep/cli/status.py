@@ -36,6 +36,12 @@ def status(
     --watch shows what a run shows on its own terminal: lines that are drawn over, where the
     standard output is none a line at each look, with --json an object a line. It exits with 0 when
     the sweep is complete, with 130 when it has stopped or nobody watches any more.
+
+    \b
+    Examples:
+      hpc-sweep status results.zarr
+      hpc-sweep status results.zarr --watch
+      hpc-sweep status *.zarr --json
     """
     if watch_:
         if len(stores) > 1:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import click
 
 from hpc_sweep.cli.options import (
+    as_json,
     dashboard_option,
     loaded_spec,
     mixed_versions_option,
@@ -36,6 +39,7 @@ from hpc_sweep.cli.options import (
     help="K jobs of one node instead, each with a driver, local workers, and a share of the work.",
 )
 @click.option("--dry-run", is_flag=True, help="Print both scripts; nothing is written.")
+@click.option("--json", "json_", is_flag=True, help="Print JSON.")
 def submit(
     spec: str,
     settings: tuple[str, ...],
@@ -52,11 +56,19 @@ def submit(
     mixed_versions: bool,
     drivers: int | None,
     dry_run: bool,
+    json_: bool,
 ) -> None:
     """Submit the sweep of SPEC: a small job for the driver, which submits the worker jobs.
 
     Nothing stays on the login node. Submit again to go on after a walltime or a kill, or let
     --chain do that.
+
+    \b
+    Examples:
+      hpc-sweep submit sweep.yaml --cluster slurm --workers 48 --set cluster.queue=compute
+      hpc-sweep submit sweep.yaml --chain --set cluster.walltime=02:00:00
+      hpc-sweep submit sweep.yaml --one-job --nodes 4
+      hpc-sweep submit sweep.yaml --dry-run
     """
     from hpc_sweep.submission import Way, make_scripts, warnings_of
     from hpc_sweep.submission import submit as submit_driver
@@ -73,15 +85,21 @@ def submit(
     way = Way(chain, drivers or 0, mixed_versions, retry)
     if dry_run:
         scripts = make_scripts(loaded, spec, way)
+        if json_:
+            click.echo(as_json({"driver": scripts.driver, "worker": scripts.worker}))
+            return
         click.echo(f"# --- the driver's job ---\n{scripts.driver}", nl=not drivers)
         each = "on each of its nodes" if loaded.cluster.place == "one_job" else "each worker job"
         if scripts.worker:
             click.echo(f"# --- {each} ---\n{scripts.worker}", nl=False)
         return
-    jobs = submit_driver(loaded, spec, way, click.echo)
+    jobs = submit_driver(loaded, spec, way, partial(click.echo, err=json_))
     for text in warnings_of(loaded):
         click.echo(f"warning: {text}", err=True)
     place = loaded.output.store
+    if json_:
+        click.echo(as_json({"store": place, "jobs": jobs, "logs": f"{place}.run/logs"}))
+        return
     click.echo("\n".join(_submitted(jobs, place, drivers or 0, chain)))
     if loaded.cluster.dashboard:
         click.echo("the log says how to reach the dashboard once the driver runs")

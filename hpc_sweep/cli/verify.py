@@ -20,7 +20,7 @@ MOST_SHOWN = 20
 @click.option("--json", "json_", is_flag=True, help="Print JSON, one object a store.")
 @click.pass_context
 def verify(ctx: click.Context, stores: tuple[str, ...], json_: bool) -> None:
-    r"""Check every file of STORE..., and whether its results agree with each other.
+    """Check every file of STORE..., and whether its results agree with each other.
 
     All checksums; metadata; files that are missing, left over or unknown; and whether means,
     ranks and the best follow from the scores. Each fault is told with its file and what mends it.
