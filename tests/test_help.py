@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 import pytest
+import zarr
 from builders import make_store
 from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
@@ -78,6 +79,7 @@ def offered(*words: str) -> list[str]:
 
 def test_what_a_shell_offers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_store(tmp_path)
+    zarr.create_group(tmp_path / "data.zarr")
     (tmp_path / "folder").mkdir()
     (tmp_path / "sweep.yaml").touch()
     monkeypatch.chdir(tmp_path)

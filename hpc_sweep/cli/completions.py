@@ -56,8 +56,12 @@ class Completed(click.types.StringParamType):
 
 def _stores(incomplete: str) -> Iterator[CompletionItem]:
     """Yield stores; where there are none, let the shell complete folders."""
-    found = [path for path in _beginning(incomplete) if (path / "zarr.json").is_file()]
+    found = [path for path in _beginning(incomplete) if _is_store(path / "zarr.json")]
     yield from _paths(incomplete, found) if found else [CompletionItem(incomplete, type="dir")]
+
+
+def _is_store(metadata: Path) -> bool:
+    return metadata.is_file() and '"hpc_sweep"' in metadata.read_text(encoding="utf-8")
 
 
 def _specs(incomplete: str) -> Iterator[CompletionItem]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,6 +16,9 @@ from hpc_sweep.cli.options import (
     retry_options,
     spec_options,
 )
+
+if TYPE_CHECKING:
+    from hpc_sweep.submission import Scripts
 
 
 @click.command()
@@ -84,14 +88,7 @@ def submit(
     loaded = loaded_spec(spec, settings, cluster, workers, store, memory)
     way = Way(chain, drivers or 0, mixed_versions, retry)
     if dry_run:
-        scripts = make_scripts(loaded, spec, way)
-        if json_:
-            click.echo(as_json({"driver": scripts.driver, "worker": scripts.worker}))
-            return
-        click.echo(f"# --- the driver's job ---\n{scripts.driver}", nl=not drivers)
-        each = "on each of its nodes" if loaded.cluster.place == "one_job" else "each worker job"
-        if scripts.worker:
-            click.echo(f"# --- {each} ---\n{scripts.worker}", nl=False)
+        _show_scripts(make_scripts(loaded, spec, way), loaded.cluster.place, json_)
         return
     jobs = submit_driver(loaded, spec, way, partial(click.echo, err=json_))
     for text in warnings_of(loaded):
@@ -105,6 +102,16 @@ def submit(
         click.echo("the log says how to reach the dashboard once the driver runs")
     click.echo(f"watch:  hpc-sweep status {place} --watch")
     click.echo(f"cancel: hpc-sweep cancel {place}")
+
+
+def _show_scripts(scripts: Scripts, place: str, json_: bool) -> None:
+    if json_:
+        click.echo(as_json({"driver": scripts.driver, "worker": scripts.worker}))
+        return
+    click.echo(f"# --- the driver's job ---\n{scripts.driver}", nl=bool(scripts.worker))
+    each = "on each of its nodes" if place == "one_job" else "each worker job"
+    if scripts.worker:
+        click.echo(f"# --- {each} ---\n{scripts.worker}", nl=False)
 
 
 def _submitted(jobs: list[str], place: str, drivers: int, chain: bool) -> list[str]:
