@@ -7,6 +7,7 @@ spec's keys are made from its JSON Schema.
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -18,11 +19,13 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
+from hpc_sweep.cli import main
 from hpc_sweep.spec import SweepSpec
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 KEYS = "<!-- the spec's keys -->"
 LINK = re.compile(r"(?<=\]\()([^)#:\s]+)(?=(#[^)]*)?\))")
+EXAMPLES = re.compile(r"\x08\nExamples:((?:\n  .*)+)")
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 
 
@@ -38,6 +41,19 @@ def kept_elsewhere() -> dict[str, str]:
     for page in sorted(REPOSITORY.glob("examples/*/README.md")):
         pages[str(page.relative_to(REPOSITORY))] = f"examples/{page.parent.name}.md"
     return pages
+
+
+def on_config(config: MkDocsConfig) -> None:
+    """Make blocks of code of the examples in the help of commands."""
+    for command in main.commands.values():
+        text = inspect.cleandoc(command.help or "")
+        text += "\n\n" + inspect.cleandoc(command.epilog or "")
+        command.help, command.epilog = EXAMPLES.sub(_code, text), None
+
+
+def _code(examples: re.Match[str]) -> str:
+    lines = examples[1].replace("\n  ", "\n    $ ").rstrip()
+    return f"Examples:\n{lines}\n"
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 import subprocess
@@ -12,6 +13,7 @@ from typing import Any
 
 import click
 import pytest
+from click.testing import CliRunner
 from conftest import REPOSITORY
 
 import hpc_sweep
@@ -123,6 +125,17 @@ def test_python_that_is_shown_is_valid(block: str) -> None:
     compile(block, "a page", "exec")
     for name in re.findall(r"hpc_sweep\.(\w+)\(", block):
         assert name in hpc_sweep.__all__
+
+
+@pytest.mark.parametrize("name", main.commands)
+def test_examples_in_help_stay_as_they_are_and_exist(name: str) -> None:
+    shown = CliRunner().invoke(main, [name, "--help"], terminal_width=100).output
+    assert r"\b" not in shown
+    examples = shown.partition("Examples:\n")[2].splitlines()
+    for line in itertools.takewhile(str.strip, examples):
+        words = shlex.split(line)
+        assert words.pop(0) == "hpc-sweep", line
+        parse(words)
 
 
 def test_what_is_shown_can_be_wrong() -> None:

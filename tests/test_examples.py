@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import runpy
 import shutil
 import sys
@@ -168,6 +169,26 @@ def test_texts(copied: Copied) -> None:
     assert sorted(results["mean_test_score"].values) == sorted(
         search.cv_results_["mean_test_score"]
     )
+
+
+@pytest.mark.slurm
+def test_texts_on_slurm_by_one_option(
+    copied: Copied,
+    slurm_cluster: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    own_folder().mkdir(parents=True)
+    profile = {"description": "the throwaway Slurm", **slurm_cluster}
+    del profile["workers"]
+    (own_folder() / "ours.yaml").write_text(json.dumps(profile))
+    folder = copied("texts")
+    settings = ["data.loader_args.documents=60", "cluster.machine=ours"]
+    results = hpc_sweep.run(folder / "sweep.yaml", settings)
+    assert (results["status"] == 1).all()
+    workers = (folder / "results.zarr.run" / "logs").glob("*worker*")
+    assert len(list(workers)) == 2
 
 
 def test_one_search_in_three_ways(copied: Copied, capsys: pytest.CaptureFixture[str]) -> None:

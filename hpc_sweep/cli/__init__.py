@@ -39,6 +39,12 @@ from hpc_sweep.errors import (
 class Commands(click.Group):
     """The group of commands: prints one message for each error, and its exit code."""
 
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        r"""Add a command; ``\b`` of its raw docstring is Click's mark of lines left as they are."""
+        if cmd.help is not None:
+            cmd.help = cmd.help.replace("\\b\n", "\b\n")
+        super().add_command(cmd, name)
+
     def invoke(self, ctx: click.Context) -> object:
         """Run a command; our own errors end it with one message."""
         try:
