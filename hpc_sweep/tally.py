@@ -202,7 +202,7 @@ class Tally:
         self._shown.in_flight = max(0, self._shown.in_flight - 1)
 
     def _on_draining(self, event: Event) -> None:
-        self._shown.in_flight = int(event.get("units", 0))
+        self._shown.in_flight, self._shown.draining = int(event.get("units", 0)), True
 
     def _on_chunk_folded(self, event: Event) -> None:
         self._shown.chunks_folded += 1

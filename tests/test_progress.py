@@ -180,6 +180,7 @@ def test_a_terminal_is_left_as_it_was_and_no_line_is_too_long(width: int) -> Non
         assert "12,900,000 of 30,000,000 fits, 12,346 fits/s" in out
         assert "2 workers (126 pending, 3 lost); 12,345 units done, 384 in hand" in out
         assert "12 candidates failed, 11 of them: RuntimeError: the data" in out
+        assert "so far" not in out
     after = out[out.rindex("the plan\n") :]
     assert after.count("\n") - 1 <= after.count("\x1b[1A")  # whatever was drawn is taken back
 
@@ -189,9 +190,13 @@ def test_of_a_run_that_is_stopped_one_line_stays() -> None:
     shown = Display(Console(file=file, force_terminal=True, width=80, _environ={}))
     shown.update(progress(cells_done=430))
     shown.end()
-    assert file.getvalue().endswith(
-        "fitting: 43.0% done, 430 of 1,000 fits, 0 units done, 2 workers\n"
-    )
+    assert file.getvalue().endswith("so far: 43.0% done, 430 of 1,000 fits, 0 units in this run\n")
+
+
+def test_a_run_that_drains_says_so_and_tells_no_time() -> None:
+    text = facts.line(progress(draining=True, left_s=50.0, in_flight=2, fits_per_second=20.0))
+    assert text.startswith("ending when the units in hand are done: 0.0% done")
+    assert "left" not in text
 
 
 @pytest.mark.parametrize(

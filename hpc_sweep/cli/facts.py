@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ def doing(progress: Progress) -> str:
     """Return what goes on: the phase, or what is waited for."""
     if is_waiting(progress):
         return f"waiting for {progress.note or 'workers'}"
+    if progress.draining and progress.phase == "fitting":
+        return "ending when the units in hand are done"
     if progress.phase == "fitting" and progress.cells_done >= progress.cells:
         return "writing the last result chunks"
     return progress.step or PHASES.get(progress.phase, progress.phase)
@@ -66,7 +69,9 @@ def rate_text(progress: Progress) -> str:
 
 def left_text(progress: Progress) -> str:
     """Return how long the rest takes, or ``""`` while that is not known."""
-    return "" if progress.left_s is None else f"about {rounded(progress.left_s)} left"
+    if progress.left_s is None or progress.draining or progress.phase == "closing":
+        return ""
+    return f"about {rounded(progress.left_s)} left"
 
 
 def units_text(progress: Progress) -> str:
@@ -93,7 +98,7 @@ def failures_text(progress: Progress) -> str:
     text = f"{counted(progress.failed, 'candidate')} failed"
     if progress.reasons:
         ((reason, count),) = progress.reasons.most_common(1)
-        text += f", {count:,} of them: {reason}"
+        text += f": {reason}" if count == progress.failed else f", {count:,} of them: {reason}"
     return text
 
 
@@ -105,7 +110,20 @@ def line(progress: Progress) -> str:
     if not is_waiting(progress):
         texts += [rate_text(progress), left_text(progress)]
     texts += [units_text(progress), workers_text(progress), failures_text(progress)]
-    return f"{doing(progress)}: " + ", ".join(text for text in texts if text)
+    return f"{doing(progress)}: " + _joined(texts)
+
+
+def last_line(progress: Progress) -> str:
+    """Return what is to be said of a run that ended before its end, or ``""``."""
+    if progress.phase not in AT_WORK or progress.cells_done >= progress.cells:
+        return ""
+    units = f"{counted(progress.units, 'unit')} in this run"
+    texts = [f"{progress.share_done:.1%} done", done_text(progress), units]
+    return "so far: " + _joined([*texts, failures_text(progress)])
+
+
+def _joined(texts: Sequence[str]) -> str:
+    return ", ".join(text for text in texts if text)
 
 
 def counted(count: int, noun: str) -> str:

@@ -185,7 +185,7 @@ class Display:
             facts.failures_text(progress),
         ]
         self._texts = texts if at_work else []
-        self._last = facts.line(progress) if at_work and progress.phase != "closing" else ""
+        self._last = facts.last_line(progress)
 
     def say(self, text: str) -> None:
         """Print a message above the lines."""

@@ -234,7 +234,7 @@ class Drive:
         """Cancel units that no worker has begun, so that draining takes one unit's time."""
         if self._drained:
             return
-        self._drained = True
+        self._drained = self.progress.draining = True
         begun = self.tasks.begun(self.client)
         for future, what in list(self._flying.items()):
             if isinstance(what, Unit) and future.key not in begun:

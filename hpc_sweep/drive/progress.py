@@ -104,6 +104,8 @@ class Progress:
         What the driver waits for, if it does; follows on "waiting for".
     step : str
         What the driver is at inside a unit that it works at itself.
+    draining : bool
+        Whether nothing more is handed out.
     """
 
     cells: int
@@ -128,6 +130,7 @@ class Progress:
     left_s: float | None = None
     note: str = ""
     step: str = ""
+    draining: bool = False
 
     @property
     def workers_pending(self) -> int:

@@ -67,16 +67,18 @@ def loop_on_cluster(
         reported: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
         if section.performance_report:
             reported = performance_report(client, keep, stops.ending.left_s, say)
-        with reported:
-            yield functools.partial(
-                Drive,
-                client=client,
-                cluster=cluster,
-                outage=Outage(lambda: probe(run.parts), section.disk_patience),
-                start_timeout_s=section.start_timeout,
-                stopped=stops.stopped,
-                draining=draining,
-                check_lease=lease.check,
-                roster=Roster(client, cluster, journal),
-            )
-        enter("closing")
+        try:
+            with reported:
+                yield functools.partial(
+                    Drive,
+                    client=client,
+                    cluster=cluster,
+                    outage=Outage(lambda: probe(run.parts), section.disk_patience),
+                    start_timeout_s=section.start_timeout,
+                    stopped=stops.stopped,
+                    draining=draining,
+                    check_lease=lease.check,
+                    roster=Roster(client, cluster, journal),
+                )
+        finally:
+            enter("closing")
