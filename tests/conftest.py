@@ -95,6 +95,22 @@ def spec(data: Path, tmp_path: Path) -> Spec:
     return small_spec(data, tmp_path / "results.zarr")
 
 
+@pytest.fixture(scope="session")
+def here() -> Iterator[list[str]]:
+    """Return the settings of a cluster of one worker, a thread of this process."""
+    from distributed import LocalCluster
+
+    from hpc_sweep.clusters import settings
+
+    options = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": None}
+    with (
+        settings(),
+        LocalCluster(processes=False, protocol="tcp", host="127.0.0.1", **options) as cluster,
+    ):
+        address = f"cluster.address={cluster.scheduler_address}"
+        yield ["cluster.kind=external", address, "cluster.security=none"]
+
+
 @pytest.fixture
 def faulty_on_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let workers import `faulty`."""

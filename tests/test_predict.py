@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,33 +10,24 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+import zarr
 from conftest import make_data, small_spec
-from distributed import LocalCluster
 from yearly import in_process
 
-from hpc_sweep.clusters import settings
 from hpc_sweep.errors import LeaseError, PlanError, SpecError, StoreError
 from hpc_sweep.models import open_models
 from hpc_sweep.models.labels import find_partition
 from hpc_sweep.prediction import PredictionOutcome, execute_prediction
+from hpc_sweep.prediction.boxes import Boxes
+from hpc_sweep.prediction.cutting import Cutting, make_cutting
+from hpc_sweep.source import open_source
+from hpc_sweep.spec import load_spec
 from hpc_sweep.store import Store, hold, run_folder
 
 Spec = dict[str, Any]
 DIMS = ("latitude", "longitude", "time")
 LINEAR = {"estimator": "sklearn.linear_model.Ridge", "param_grid": {"alpha": [0.1, 10]}}
 BAYES = {"estimator": "sklearn.naive_bayes.GaussianNB", "param_grid": {"var_smoothing": [1e-9]}}
-
-
-@pytest.fixture(scope="module")
-def here() -> Iterator[list[str]]:
-    """Return the settings for a cluster in this process."""
-    options = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": None}
-    with (
-        settings(),
-        LocalCluster(processes=False, protocol="tcp", host="127.0.0.1", **options) as cluster,
-    ):
-        words = f"cluster.address={cluster.scheduler_address}"
-        yield ["cluster.kind=external", words, "cluster.security=none"]
 
 
 def pixels(path: Path) -> xr.Dataset:
@@ -319,6 +309,36 @@ def test_classes_and_their_probabilities(
         assert np.isnan(likely[~whole]).all()
 
 
+def test_boxes_cover_everything_once(by_pixel: Path, data: Path) -> None:
+    """They are whole chunks of the data; many files make larger boxes, and memory is a limit."""
+    spec = load_spec(small_spec(data, by_pixel)).data.model_copy(update={"target": None})
+    source = open_source(spec)
+    limits: dict[str, Any] = {"workers": 1, "worker_memory_bytes": None}
+    cutting = make_cutting(source, 1, 1, **limits, max_files=5000)
+    assert (cutting.steps, len(cutting), cutting.n_alike) == ((3, 4, 60), 4, 1)
+    seen = np.zeros(cutting.lengths, dtype=int)
+    for number in range(len(cutting)):
+        seen[tuple(cutting.window(number).values())] += 1
+    assert (seen == 1).all()
+    assert len(make_cutting(source, 2, 2, **limits, max_files=4)) == 2
+    limits["worker_memory_bytes"] = 364_040_000  # of one chunk, not of two
+    with pytest.raises(PlanError, match=r"would have 8 files, but output\.max_files is 5"):
+        make_cutting(source, 2, 2, **limits, max_files=5)
+
+
+def test_boxes_with_the_same_partitions_follow_each_other() -> None:
+    """What is handed out has the same partitions, as far as they are cut by place."""
+    cutting = Cutting(("time", "latitude", "level"), (10, 6, 2), (3, 2, 1), (False, True, False))
+    assert cutting.n_alike == 4 * 2
+    rows = [cutting.index(number)[1] for number in range(len(cutting))]
+    assert rows == sorted(rows)
+    boxes = Boxes(cutting, {*range(len(cutting))} - {9})
+    units = list(boxes.units(workers=1))
+    covered = [number for unit in units for number in range(unit.start, unit.stop)]
+    assert covered == [number for number in range(24) if number != 9]
+    assert all(len({rows[n] for n in range(unit.start, unit.stop)}) == 1 for unit in units)
+
+
 # what is refused, before anything is written
 
 
@@ -473,4 +493,12 @@ def test_a_model_that_cannot_predict_fails_alone(
     assert [*outcome.reasons.values()] == [7]
     assert "infinity" in next(iter(outcome.reasons))
     assert (found["status"].values[0, 1:] == 7).all()
+    before = outcome.path / "status" / "c.0.0"
+    content = before.read_bytes()
+    store = zarr.open_group(str(outcome.path), mode="r+")
+    store["status"][...] = 1  # as if it was killed before it wrote that down
+    again = execute_prediction(by_pixel, tmp_path / "other.zarr", tmp_path / "out.zarr", here)
+    assert again.progress is None
+    assert again.counts == outcome.counts
+    assert before.read_bytes() == content
     assert np.isfinite(found["slope"].values[1]).any()

@@ -45,13 +45,12 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(sweep: Path) -> xr.Dataset:
+def uninterrupted(sweep: Path, here: list[str]) -> xr.Dataset:
     """Return the predictions that nobody stopped."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
         patch.setenv("TEST_SLOW_PREDICT", "0")
         outcome = execute_prediction(
-            sweep / "results.zarr", sweep / "chunked.zarr", sweep / "whole.zarr"
+            sweep / "results.zarr", sweep / "chunked.zarr", sweep / "whole.zarr", here
         )
     return xr.open_zarr(outcome.path, chunks=None).load()
 

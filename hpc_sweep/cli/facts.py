@@ -55,7 +55,7 @@ def done_text(progress: Progress) -> str:
 
 def _fits(progress: Progress) -> str:
     """Return what is counted."""
-    return {"copying": "slabs", "predicting": "samples"}.get(progress.phase, "fits")
+    return "slabs" if progress.phase == "copying" else progress.counts
 
 
 def rate_text(progress: Progress) -> str:

@@ -80,6 +80,8 @@ class Progress:
         what is left; ``""`` before the first one.
     fits_per_cell : int
         How many fits such a pair is.
+    counts : str
+        What ``fits`` are: samples, where it predicts.
     fits : int
         Fits of this run.
     failed : int
@@ -114,6 +116,7 @@ class Progress:
     name: str = ""
     phase: str = ""
     fits_per_cell: int = 1
+    counts: str = "fits"
     fits: int = 0
     failed: int = 0
     reasons: Counter[str] = field(default_factory=Counter)

@@ -222,6 +222,11 @@ class Destination:
                     found[tuple(int(each) for each in key.split(".") if each)] = text
         return found
 
+    def has_status(self, status: NDArray[np.int8]) -> bool:
+        """Return whether that is the status of all partitions."""
+        with disk_errors(self.path, "read"):
+            return bool(np.array_equal(self.dataset()["status"].values, status))
+
     def write_status(self, status: NDArray[np.int8]) -> None:
         """Write the status of all partitions."""
         with disk_errors(self.path), writing():

@@ -6,18 +6,19 @@ import contextlib
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from hpc_sweep.choices import PORTIONS, Portion
 from hpc_sweep.clusters import Ending, current_queue, has_ended
 from hpc_sweep.drive import Progress
 from hpc_sweep.errors import StoreError, SweepError, listed
-from hpc_sweep.plan import UNITS_PER_WORKER, Chunk, Unit
-from hpc_sweep.prediction.cutting import Cutting
+from hpc_sweep.prediction.boxes import Boxes
 from hpc_sweep.prediction.destination import (
     MEANINGS,
     NOT_PREDICTED,
@@ -29,10 +30,8 @@ from hpc_sweep.prediction.tasks import BoxTasks, Task
 from hpc_sweep.prepare import group_of
 from hpc_sweep.stops import Stops
 from hpc_sweep.store import (
-    Folded,
     Journal,
     Lease,
-    PartName,
     RunFolder,
     Store,
     give_all,
@@ -70,54 +69,6 @@ class PredictionOutcome:
     def n_failed(self) -> int:
         """Partitions that have a model which could not predict."""
         return self.counts.get(MEANINGS[NOT_PREDICTED], 0)
-
-
-@dataclass
-class Boxes:
-    """Which boxes are there, as the driver's loop asks for what is done.
-
-    Parameters
-    ----------
-    cutting : Cutting
-        All boxes.
-    open : set of int
-        Those that are not there.
-    """
-
-    cutting: Cutting
-    open: set[int]
-    parts: Mapping[Chunk, list[PartName]] = field(default_factory=dict)
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether all boxes are there."""
-        return not self.open
-
-    def units(self, workers: int) -> Iterator[Unit]:
-        """Yield what is left as ranges of boxes that have the same partitions."""
-        alike = self.cutting.n_alike
-        most = min(alike, -(-len(self.cutting) // (UNITS_PER_WORKER * workers)))
-        for first in range(0, len(self.cutting), alike):
-            left = [n for n in range(first, first + alike) if n in self.open]
-            while left:
-                count = 1
-                while count < min(most, len(left)) and left[count] == left[0] + count:
-                    count += 1
-                yield Unit((), left[0], left[0] + count, 0, 1)
-                left = left[count:]
-
-    def complete(self) -> Iterable[Chunk]:
-        """Return nothing: boxes are not folded."""
-        return ()
-
-    def add(self, name: PartName) -> bool:
-        """Note that boxes are there."""
-        self.open.difference_update(range(name.unit.start, name.unit.stop))
-        return False
-
-    def fold(self, chunk: Chunk, folded: Folded, most: int = 1) -> Sequence[Unit]:
-        """Do nothing."""
-        return ()
 
 
 def execute_prediction(
@@ -162,7 +113,9 @@ def execute_prediction(
     run = run_folder(out)
     found = prediction.destination
     if found is not None and not found.open_boxes(prediction.cutting, prediction.outputs):
-        return _outcome(prediction, found, run, None)
+        outcome, status = _outcome(prediction, found, run, None)
+        if found.has_status(status):
+            return outcome
     look_where_this_runs(spec, f"the spec of {opened.path}", say)
     group = group_of(spec)
     stops = Stops(Ending(current_queue()))
@@ -199,12 +152,15 @@ def execute_prediction(
             prediction.outputs,
             tuple(trust),
         )
-        progress = _drive(
-            prediction, run, lease, stops, boxes, BoxTasks(context, task), on_progress, say
-        )
+        progress = None
+        if boxes.open:
+            progress = _drive(
+                prediction, run, lease, stops, boxes, BoxTasks(context, task), on_progress, say
+            )
         lease.check()
         with group_access(group is not None):
-            outcome = _outcome(prediction, destination, run, progress)
+            outcome, status = _outcome(prediction, destination, run, progress)
+            destination.write_status(status)
             destination.remove_leftovers(run.parts)
     return outcome
 
@@ -253,6 +209,7 @@ def _drive(
         total - len(boxes.open),
         name=prediction.store.spec.name,
         fits_per_cell=-(-math.prod(cutting.lengths) // total),
+        counts="samples",
         workers_asked=prediction.cluster.workers,
     )
     holder = lease.holder
@@ -303,18 +260,15 @@ def _drive(
 
 def _outcome(
     prediction: Prediction, destination: Destination, run: RunFolder, progress: Progress | None
-) -> PredictionOutcome:
-    """Return what it came to; write down which partitions could not be predicted."""
+) -> tuple[PredictionOutcome, NDArray[np.int8]]:
+    """Return what it came to, and the status of all partitions."""
     status = prediction.status.copy()
     failures = destination.failures(run.parts) if run.parts.is_dir() else {}
     for place in failures:
         status.values[place] = NOT_PREDICTED
-    if progress is not None:
-        destination.write_status(status.values)
-    reasons = Counter(failures.values())
-    return PredictionOutcome(
-        destination.path, counts_of(status, MEANINGS), dict(reasons.most_common()), progress
-    )
+    reasons = dict(Counter(failures.values()).most_common())
+    counts = counts_of(status, MEANINGS)
+    return PredictionOutcome(destination.path, counts, reasons, progress), status.values
 
 
 def predict(

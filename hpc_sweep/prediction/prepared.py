@@ -136,7 +136,7 @@ def prepare(
             f"{store.path} is of the (X, y) of a loader, which has no coordinates to write "
             f'predictions with; hpc_sweep.load_model("{store.path}").predict(X) gives them'
         )
-    sweep = sweep_source(spec)
+    sweep = sweep_source(store.spec)
     if sweep is None:
         say("warning: the sweep's data cannot be opened, so units of features are not compared")
     if sweep is not None and not ignore_units:

@@ -6,12 +6,11 @@ import functools
 import resource
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 from distributed import Client, Future, get_worker
 from numpy.typing import NDArray
 from sklearn import config_context
@@ -19,16 +18,17 @@ from sklearn import config_context
 from hpc_sweep.choices import Portion
 from hpc_sweep.clusters import seconds_to_work
 from hpc_sweep.errors import ClusterError, DiskError, SpecError, StoreError, SweepError
-from hpc_sweep.models import Models, open_models
+from hpc_sweep.models import open_models
 from hpc_sweep.plan import Chunk, Unit
 from hpc_sweep.prediction.collection import Collection
 from hpc_sweep.prediction.cutting import Cutting
 from hpc_sweep.prediction.destination import Destination
+from hpc_sweep.prediction.keeping import Kept
 from hpc_sweep.prediction.matching import Matching
 from hpc_sweep.prediction.opening import sweep_source
 from hpc_sweep.prediction.outputs import Output, Outputs
-from hpc_sweep.source import Rows, SampleBox, open_source
-from hpc_sweep.spec import DataSpec, SweepSpec
+from hpc_sweep.source import Rows, SampleBox, Watch, open_source
+from hpc_sweep.spec import DataSpec
 from hpc_sweep.store import PartName, Receipt, Store, check_nonce, group_access
 from hpc_sweep.versions import installed
 from hpc_sweep.work.tasks import Context, check_versions, key_of
@@ -38,9 +38,6 @@ Predicted = tuple[list[NDArray[Any]], dict[str, str]]
 
 MODELS_AT_ONCE = 512
 """So many are asked for together, so that their data is read together."""
-
-KEPT_SHARE = 0.6
-"""Models are kept until a worker uses so much of its memory."""
 
 MODELS_PER_UNIT = 2.0
 """A unit goes on for so many times what its models took, though it is longer than others."""
@@ -114,45 +111,6 @@ class BoxTasks:
         return ""
 
 
-@dataclass
-class Kept:
-    """Models that a worker has, until it needs their memory.
-
-    Parameters
-    ----------
-    models : Models
-        Where they come from.
-    """
-
-    models: Models
-    _kept: dict[tuple[int, ...], Any] = field(default_factory=dict)
-    seconds: float = 0.0
-
-    def of(self, partitions: NDArray[np.intp]) -> dict[tuple[int, ...], Any]:
-        """Return models by partition; None where there is none.
-
-        Parameters
-        ----------
-        partitions : ndarray of intp, shape (n_partitions, n_dims)
-            Of the store; −1 along any dimension: it has no such partition.
-        """
-        wanted = [tuple(each) for each in partitions.tolist()]
-        begin = time.perf_counter()
-        lacking = [each for each in wanted if min(each, default=0) >= 0 and each not in self._kept]
-        if lacking:
-            if _memory_is_short():
-                self._kept = {each: self._kept[each] for each in wanted if each in self._kept}
-            places = np.array(lacking, dtype=np.intp).reshape(len(lacking), partitions.shape[1])
-            self._kept |= zip(lacking, self.models.of(places), strict=True)
-        self.seconds += time.perf_counter() - begin
-        return {each: self._kept.get(each) for each in wanted}
-
-
-def _memory_is_short() -> bool:
-    limit = get_worker().memory_manager.memory_limit
-    return bool(limit and psutil.Process().memory_info().rss > KEPT_SHARE * limit)
-
-
 @dataclass(frozen=True)
 class Predictor:
     """What a worker keeps between the tasks of one prediction.
@@ -167,12 +125,24 @@ class Predictor:
         Where predictions are written.
     task : Task
         What is asked for.
+    watch : Watch
+        Notices that the data changes.
     """
 
     matching: Matching
     kept: Kept
     destination: Destination
     task: Task
+    watch: Watch
+
+    def check_data(self) -> None:
+        """Raise a `StoreError` when the data is no longer what the predictions are of."""
+        if self.watch.changed():
+            raise StoreError(
+                f"{self.matching.source.data.origin} changed while it was predicted: its metadata "
+                "or coordinates are others now. Put it back and run the same command again, or "
+                "name another place for the predictions"
+            )
 
     def boxes(self, numbers: Iterable[int]) -> Iterator[Predicted]:
         """Yield the predictions of boxes as the result has them, with what failed."""
@@ -308,19 +278,19 @@ def _said(error: Exception) -> str:
 
 
 @functools.lru_cache(maxsize=1)
-def _predictor(store: str, revision: int, spec_text: str, task: Task) -> Predictor:
+def _predictor(store: str, revision: int, task: Task) -> Predictor:
     opened = Store.open(store)
-    spec = SweepSpec.model_validate_json(spec_text)
     if opened.header.revision != revision:
         raise StoreError(f"{store} was changed meanwhile; run the same command again")
     source = open_source(DataSpec.model_validate_json(task.data), by_label=False)
-    matching = Matching(opened, source, sweep_source(spec))
+    matching = Matching(opened, source, sweep_source(opened.spec))
     destination = Destination.find(task.out)
     if destination is None:
         raise StoreError(f"{task.out} is gone; run the same command again")
     if matching.source.identity() != destination.header.job.data:
         raise StoreError(f"{source.data.origin} is not the data that {task.out} is made of")
-    return Predictor(matching, Kept(open_models(opened, trust=task.trust)), destination, task)
+    models = open_models(opened, trust=task.trust)
+    return Predictor(matching, Kept(models), destination, task, Watch(source, by_label=False))
 
 
 def predict_boxes(context: Context, task: Task, unit: Unit) -> Receipt:
@@ -343,7 +313,7 @@ def predict_boxes(context: Context, task: Task, unit: Unit) -> Receipt:
     begin = time.perf_counter()
     check_versions(context)
     try:
-        predictor = _predictor(context.store, context.revision, context.spec, task)
+        predictor = _predictor(context.store, context.revision, task)
     except (StoreError, SpecError) as error:
         raise ClusterError(
             f"the worker {get_worker().address} does not see what the driver sees: {error}; data "
@@ -371,6 +341,7 @@ def _predicted(
     failed, before = 0, predictor.kept.seconds
     numbers = range(unit.start, unit.stop)
     for number, (values, failures) in zip(numbers, predictor.boxes(numbers), strict=True):
+        predictor.check_data()
         check_nonce(Path(context.lease), context.nonce)
         with group_access(context.for_group):
             if failures:

@@ -75,11 +75,16 @@ class Watch:
         As it was opened.
     search : SearchSpec or None
         What it was opened for.
+    by_label : bool
+        Whether the rows of a table were put in the order of their labels.
     """
 
-    def __init__(self, source: Source, search: SearchSpec | None) -> None:
+    def __init__(
+        self, source: Source, search: SearchSpec | None = None, *, by_label: bool = True
+    ) -> None:
         self._source = source
         self._search = search
+        self._by_label = by_label
         self._names = {*source.reading.sources(source.variables), *source.dataset.coords}
         self._marks = self._seen()
         self._next = 0.0
@@ -99,7 +104,7 @@ class Watch:
             return False
         self._marks = marks
         try:
-            now = open_source(self._source.data, self._search).identity()
+            now = open_source(self._source.data, self._search, by_label=self._by_label).identity()
         except SpecError:
             return True
         return now != self._source.identity()
