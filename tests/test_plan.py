@@ -269,6 +269,7 @@ def test_too_little_memory_is_an_error_with_both_numbers_and_the_knob() -> None:
         ({}, "the interpreter and its libraries", "fewer workers on a node"),
         ({"chunk_bytes": 10**9}, "the source's chunks of 1.0 GB", "smaller chunks"),
         ({"n_samples": 10**7}, "one partition's arrays", "train it block by block"),
+        ({"index_bytes": 10**9}, "1.0 GB of labels and orders", "fewer workers on a node"),
     ],
 )
 def test_the_memory_error_names_the_largest_part_and_what_helps(

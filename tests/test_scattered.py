@@ -250,14 +250,14 @@ def test_the_plan_says_that_labels_are_brought_together_and_why(
 ) -> None:
     made = prepare(load_spec(spec))
     facts = plan_facts(made)
-    assert facts["copy"]["read_factor_without"] > facts["read_factor"] >= 1
+    assert facts["rechunk"]["read_factor_directly"] > facts["read_factor"] >= 1
     assert facts["labels"]["zone"]["without_label"] > 0
     text = plan_text(made, facts)
     assert "zone brought together by the copy" in text
     assert "directly each chunk would be read" in text
     monkeypatch.setattr("hpc_sweep.prepare.rechunking.LEAST_SAVED_S", math.inf)
     assert prepare(load_spec(spec)).rechunked is None
-    assert plan_facts(prepare(load_spec(directly(spec, Path("a")))))["copy"] is None
+    assert plan_facts(prepare(load_spec(directly(spec, Path("a")))))["rechunk"] is None
 
 
 def test_what_no_worker_could_read_directly_is_copied(
@@ -274,7 +274,7 @@ def test_what_no_worker_could_read_directly_is_copied(
 
     monkeypatch.setattr("hpc_sweep.prepare.prepared.make_plan", refused)
     facts = plan_facts(prepare(load_spec(spec)))
-    assert facts["copy"]["seconds_without"] is None
+    assert facts["rechunk"]["seconds_directly"] is None
     assert "no worker could hold" in plan_text(made, facts)
     with pytest.raises(PlanError, match="too large"):
         prepare(load_spec(directly(spec, Path("a"))))

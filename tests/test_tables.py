@@ -16,7 +16,7 @@ import pytest
 
 from hpc_sweep.errors import SpecError
 from hpc_sweep.partitions import partition_labels
-from hpc_sweep.source import Source, open_source
+from hpc_sweep.source import Source, index_bytes, open_source
 from hpc_sweep.source.tables import Table, TableReading
 from hpc_sweep.spec import DataSpec
 
@@ -329,3 +329,14 @@ def test_a_damaged_piece_is_the_fault_of_its_partitions(
     assert len(list(opened(path).read(np.array([[2], [3]])))) == 2
     with pytest.raises(ValueError, match=r"in\.parquet, row group 5"):
         list(source.read(np.array([[5]])))
+
+
+def test_what_tells_whose_rows_are_where_is_counted(frame: pd.DataFrame, tmp_path: Path) -> None:
+    """Labels, codes, keys, members and order: twice for a table with twice the rows."""
+    (tmp_path / "twice").mkdir()
+    once = opened(*parquet(frame, tmp_path))
+    twice = opened(*parquet(pd.concat([frame, frame]), tmp_path / "twice"))
+    arrays = [once.axes[0].codes, once.cut.joints[0].members, once.cut.joints[0].keys]
+    assert isinstance(once.reading, TableReading)
+    assert index_bytes(once) >= sum(each.nbytes for each in [*arrays, once.reading.order])
+    assert index_bytes(twice) == 2 * index_bytes(once)

@@ -337,7 +337,7 @@ def _unit_size(workload: Workload, workers: int) -> tuple[int, int]:
 def _memory(reading: Reading, partitions: int, persisted: int = 0) -> int:
     """Project the memory of a worker: what is read at once, and kept, and one batch at work."""
     workload = reading.workload
-    held = reading.held_bytes(max(partitions, persisted))
+    held = workload.index_bytes + reading.held_bytes(max(partitions, persisted))
     if persisted:
         kept = min(workload.grid.size, max(persisted, KEPT_AT_ONCE))
         held += (kept - 1) * workload.arrays_bytes
@@ -359,6 +359,12 @@ def _too_large(workload: Workload, memory: int, limit: int) -> str:
             2 * workload.chunk_bytes,
             f"the source's chunks of {format_bytes(workload.chunk_bytes)}, decoded",
             "give the data smaller chunks",
+        ),
+        (
+            workload.index_bytes,
+            f"{format_bytes(workload.index_bytes)} of labels and orders of samples, which every "
+            "worker holds",
+            "start fewer workers on a node, or cut the data into several files and sweeps",
         ),
         (
             4 * workload.arrays_bytes,

@@ -30,6 +30,8 @@ class Workload:
         Decoded bytes of one partition in the source.
     chunk_bytes : int
         Decoded bytes of the largest single chunk of the source.
+    index_bytes : int
+        What a worker holds to know whose samples are where.
     n_chunked_arrays, n_other_files : int
         Arrays of the store with one file per result chunk, and files besides.
     known_reads : Reads, optional
@@ -61,6 +63,7 @@ class Workload:
     chunk_bytes: int
     n_chunked_arrays: int
     n_other_files: int
+    index_bytes: int = 0
     known_reads: Reads | None = None
     stays: bool = False
     may_persist: bool = False

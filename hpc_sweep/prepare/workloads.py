@@ -10,7 +10,7 @@ from hpc_sweep.choices import KEPT_MODELS
 from hpc_sweep.linear import linear_models
 from hpc_sweep.plan import UNITS_PER_WORKER, Workload
 from hpc_sweep.search import Evaluator, build_models, setting_of
-from hpc_sweep.source import PairSource, Source, largest_window, windows
+from hpc_sweep.source import PairSource, Source, index_bytes, largest_window, windows
 from hpc_sweep.store import Store, result_arrays
 from hpc_sweep.strategies import Strategy
 
@@ -75,6 +75,7 @@ def workload_of(
         source_bytes=source.source_bytes,
         partition_bytes=math.ceil(source.partition_bytes * share),
         chunk_bytes=source.chunk_bytes,
+        index_bytes=index_bytes(source),
         n_chunked_arrays=len(arrays) + (blocks - 1) * along + keeps,
         n_other_files=len(arrays) + 2 * fixed,
         refits=spec.data.holdout is not None or keeps or bool(linear_models(spec)),

@@ -6,6 +6,7 @@ from hpc_sweep.source.copy import Copy, find_copy, has_whole_copy
 from hpc_sweep.source.damage import loaded
 from hpc_sweep.source.features import stored_reading
 from hpc_sweep.source.gathering import CopiedSource, copied_source
+from hpc_sweep.source.indices import index_bytes
 from hpc_sweep.source.keys import blocks
 from hpc_sweep.source.layout import chunk_shape
 from hpc_sweep.source.marks import Watch
@@ -49,6 +50,7 @@ __all__ = [
     "copying_s",
     "find_copy",
     "has_whole_copy",
+    "index_bytes",
     "largest_window",
     "loaded",
     "open_source",

@@ -231,11 +231,12 @@ def streams_of(source: Source, tiling: Tiling, gathered: tuple[Gathered, ...]) -
         own = tuple({lines[dim].name: lines[dim] for dim in piece.dims}.values())
         tiles = tuple(max(1, tiling.tiles.get(line.name, line.size)) for line in own)
         starts = dict(zip(piece.dims, piece.starts, strict=True))
+        alike: dict[np.dtype[Any], Stream] = {}  # each knows the slab of every element
         for name in piece.names:
             dtype = source.dataset[name].dtype.newbyteorder("=")
             if table is not None and dtype.kind in "iub":
                 dtype = np.dtype("float64")  # a column's gaps are known when it is read
-            streams[name] = Stream(own, starts, tiles, dtype)
+            streams[name] = alike.setdefault(dtype, Stream(own, starts, tiles, dtype))
     return streams
 
 
