@@ -118,9 +118,9 @@ class Tally:
         return self._clock() - self._seen
 
     def progress(self) -> Progress:
-        """Return how far it is."""
+        """Return how far it is now."""
         now = self._at + self.silent_s
-        shown = self._shown
+        shown = replace(self._shown, reasons=self._shown.reasons.copy())
         shown.seconds = now - self._began
         shown.note = f"workers: {self._reason}" if self._reason and not shown.workers else ""
         shown.pace(self._speed, now)
@@ -220,7 +220,7 @@ def together(tallies: Sequence[Tally]) -> Progress:
     if len(all_of) == 1:
         return all_of[0]
     leading = max(all_of, key=lambda each: ("", "closing", "starting").count(each.phase) == 0)
-    whole = replace(leading, reasons=leading.reasons.copy())
+    whole = replace(leading)
     for name in (
         *("cells", "cells_done", "cells_this_run", "fits", "failed", "workers", "workers_asked"),
         *("workers_lost", "units", "in_flight", "chunks", "chunks_folded"),

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import equal_stores
+from conftest import equal_stores, wait_until_queue_is_empty
 
 import hpc_sweep
 from hpc_sweep.cancellation import cancel
 from hpc_sweep.errors import DiskError, LeaseError, SpecError, StoreError
 from hpc_sweep.store import Holder, Journal, hold, read_events, run_folder
 from hpc_sweep.tally import Tally
-from hpc_sweep.watching import Watching
+from hpc_sweep.watching import Watching, watch
 
 Spec = dict[str, Any]
 
@@ -147,3 +147,26 @@ def test_showing_a_handle_never_raises(tmp_path: Path, monkeypatch: pytest.Monke
     for text in (repr(handle), handle._repr_html_()):
         assert "cannot be read: " in text
     assert "&lt;b&gt;" in text
+
+
+@pytest.mark.slurm
+def test_on_a_queue_the_driver_is_a_job(spec: Spec, slurm_cluster: Spec) -> None:
+    spec["cluster"] = {**slurm_cluster, "workers": 1}
+    spec["models"] = spec["models"][:1]
+    handle = hpc_sweep.submit(spec)
+    assert handle.status()["state"] in ("queued", "running")
+    assert "job " in repr(handle) or "running" in repr(handle)
+    seen: list[Any] = []
+    last = watch(handle.store, seen.append, every_s=0.5, timeout_s=150)
+    assert last.state == "complete", handle.log()
+    phases = list(dict.fromkeys(each.progress.phase for each in seen))
+    assert phases[-1] == "complete"
+    assert "fitting" in phases
+    assert (handle.results()["partition_status"] > 0).all()
+    joined = [e for e in read_events(run_folder(handle.store).events) if "worker_" in e["event"]]
+    assert {event["job"] for event in joined} == {
+        event["job"]
+        for event in read_events(run_folder(handle.store).events)
+        if event["event"] == "job_submitted"
+    }
+    wait_until_queue_is_empty()
