@@ -133,7 +133,7 @@ def test_examples_in_help_stay_as_they_are_and_exist(name: str) -> None:
     assert r"\b" not in shown
     examples = shown.partition("Examples:\n")[2].splitlines()
     for line in itertools.takewhile(str.strip, examples):
-        words = shlex.split(line)
+        words = shlex.split(re.split(r" [>|] ", line)[0])
         assert words.pop(0) == "hpc-sweep", line
         parse(words)
 

@@ -158,7 +158,7 @@ def test_texts(copied: Copied) -> None:
     results = run(folder, "data.loader_args.documents=120")
     texts, topics = runpy.run_path(str(folder / "corpus.py"))["texts"](120)
     steps = {
-        "vect": HashingVectorizer(),
+        "vect": HashingVectorizer(n_features=16384),
         "tfidf": TfidfTransformer(),
         "clf": SGDClassifier(random_state=0),
     }
@@ -230,8 +230,9 @@ def test_hyperband(copied: Copied) -> None:
 def test_blobs(copied: Copied) -> None:
     folder = copied("blobs")
     size = ["data.loader_args.blocks=8", "data.loader_args.points=250"]
-    grid = "models.0.param_grid={n_clusters: [3, 4]}"
-    results = run(folder, *size, "search.block_samples=250", grid)
+    model = "{dask_ml.cluster.KMeans: {random_state: 0, init_max_iter: 2}}"
+    models = f"models=[{{estimator: {model}, param_grid: {{n_clusters: [3, 4]}}}}]"
+    results = run(folder, *size, "search.block_samples=250", models)
     assert results["n_samples"] == 2000
     assert results["best_param_n_clusters"] == 4
     points = runpy.run_path(str(folder / "points.py"))["blobs"](8, 250)
@@ -317,7 +318,7 @@ class Rented(LocalCluster):
 
     def __init__(self, image: str) -> None:
         self.made.append(image)
-        super().__init__(n_workers=0, processes=False, dashboard_address=None)
+        super().__init__(n_workers=0, processes=False, dashboard_address="127.0.0.1:0")
 
     def scale(self, n: int) -> None:
         self.made.append(f"{n} workers")
