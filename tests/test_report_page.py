@@ -25,7 +25,7 @@ SCRIPT = "<script>document.title='hit'</script>"
 NASTY = (
     f"</text></svg></style></title>{SCRIPT}",
     '"><img src=x onerror="document.title=\'hit\'">',
-    "{{ 7 * 191 }}$\\frac{",
+    "{{ 7 * 191 }}$\\frac{$",
     "javascript:document.title='hit'",
     "a\x00b\x1b]\u202e<svg onload=alert(1)>",
 )

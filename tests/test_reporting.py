@@ -202,6 +202,12 @@ def test_workers_are_counted_and_time_between_runs_is_left_out(tmp_path: Path) -
     assert worked.there[0] == 2
     assert worked.there[-1] == 1
     assert working(tmp_path / "none") is None
+    beside = [event(50, "run_started"), event(50, "workers", workers=4), event(120, "run_ended")]
+    (tmp_path / "events-2-of-2.jsonl").write_text("\n".join(beside))
+    both = working(tmp_path)
+    assert both is not None
+    assert (both.runs, both.seconds) == (2, 180)
+    assert both.there.sum() * both.seconds / len(both.there) == pytest.approx(260 + 280)
 
 
 def test_an_unfinished_store_says_how_far_it_is(tmp_path: Path) -> None:
