@@ -128,6 +128,7 @@ def draw_wins(
     wins: Sequence[int],
     close: Sequence[int],
     hues: Sequence[Any],
+    what: str,
     width: float,
 ) -> Figure:
     """Draw in how many partitions each model is the best; paler where the next one is close."""
@@ -147,7 +148,9 @@ def draw_wins(
             fontsize=8.5,
         )
     axes.set_yticks(places, [clean(name, 22) for name in names])
-    axes.set_xlim(0, max(wins, default=1) * 1.3 or 1)
+    room = 0.08 * (len(f"{max(wins):,}") + 8) / (width - _room(names) - 0.15)
+    axes.set_xlabel(what)
+    axes.set_xlim(0, max(max(wins), 1) / (1 - room))
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}"))
     axes.tick_params("y", length=0)

@@ -100,7 +100,7 @@ def model_figures(found: Findings) -> Iterator[Picture]:
                 for n, w, c in zip(names, wins, close, strict=True)
             )
             + ".",
-            partial(charts.draw_wins, names, wins, close, hues),
+            partial(charts.draw_wins, names, wins, close, hues, noun.many),
         )
     ranges = np.stack([metric.shown(quantiles(gathered.of_model[i])) for i in order])
     yield Picture(
