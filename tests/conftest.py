@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 import sys
@@ -253,9 +252,10 @@ def wait_until_queue_is_empty(seconds: float = 60) -> None:
     raise AssertionError(f"jobs are left in the queue:\n{left}")
 
 
-def start_run(spec_file: Path, *options: object) -> subprocess.Popen[str]:
+def start_run(spec_file: Path, *words: object, **options: Any) -> subprocess.Popen[str]:
     """Start ``hpc-sweep run`` in a process of its own."""
-    return start_hpc_sweep("run", spec_file, *options, stderr=subprocess.STDOUT, process_group=0)
+    options = {"stderr": subprocess.STDOUT, "process_group": 0, **options}
+    return start_hpc_sweep("run", spec_file, *words, **options)
 
 
 def fork_servers(process: psutil.Process) -> list[psutil.Process]:
@@ -321,16 +321,3 @@ def equal_stores(first: Path, second: Path) -> None:
         a, b = left[name].values, right[name].values
         same = (a == b) | ((a != a) & (b != b)) if a.dtype.kind == "f" else a == b
         assert same.all(), f"{name} differs in {(~same).sum()} of {same.size} places"
-
-
-def kill_driver(job: str) -> None:
-    """Send SIGKILL to a job's driver; scancel, asked for that, sends SIGTERM first."""
-    drivers = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            found = process.environ()
-            array = f"{found.get('SLURM_ARRAY_JOB_ID')}_{found.get('SLURM_ARRAY_TASK_ID')}"
-            if job in (found.get("SLURM_JOB_ID"), array) and "run" in process.cmdline():
-                drivers.append(process)
-    (driver,) = drivers
-    driver.kill()

@@ -18,7 +18,8 @@ from conftest import (
     wait_for_units,
     wait_until_queue_is_empty,
 )
-from test_slurm import driver_jobs, job_states, submit, wait_for_end, wait_for_event
+from running import job_states, wait_for_end
+from test_slurm import driver_jobs, submit, wait_for_event
 
 from hpc_sweep.spec import load_spec
 from hpc_sweep.store import read_events, run_folder

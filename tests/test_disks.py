@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import shutil
-import signal
 import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,10 +22,9 @@ from conftest import (
     make_data,
     slow,
     small_spec,
-    start_run,
-    wait_for_units,
     wait_until_queue_is_empty,
 )
+from running import Run, half_written, kinds
 
 from hpc_sweep.drive import Drive, Progress
 from hpc_sweep.errors import EXIT_CLUSTER, DiskError
@@ -44,7 +40,6 @@ from hpc_sweep.store import (
     fold,
     hold,
     probe,
-    read_events,
     run_folder,
 )
 from hpc_sweep.store.outage import FIRST_PAUSE_S, LONGEST_PAUSE_S
@@ -68,52 +63,6 @@ def slow_spec(spec: Spec, disk: Path) -> Spec:
     return {**slow(spec), "output": {"store": str(disk / "results.zarr")}}
 
 
-class Run:
-    """A run in a process of its own, and what it prints, as it comes."""
-
-    def __init__(self, spec_file: Path, store: Path) -> None:
-        self.process = start_run(spec_file)
-        self.store = store
-        self.text = ""
-        self._thread = threading.Thread(target=self._read, daemon=True)
-        self._thread.start()
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.text += line
-
-    def wait_for(self, words: str) -> None:
-        """Wait until the process has printed that."""
-        end = time.monotonic() + 60
-        while words not in self.text:
-            assert time.monotonic() < end, self.text
-            assert self.process.poll() is None, self.text
-            time.sleep(0.05)
-
-    @contextlib.contextmanager
-    def paused_in_the_middle(self) -> Iterator[None]:
-        """Pause the run and its workers when a unit is done."""
-        wait_for_units(self.store, 1, self.process)
-        os.killpg(self.process.pid, signal.SIGSTOP)
-        yield
-        os.killpg(self.process.pid, signal.SIGCONT)
-
-    def end(self) -> int:
-        """Wait for the process, and return its exit code."""
-        code = self.process.wait(timeout=180)
-        self._thread.join()
-        return code
-
-    def close(self) -> None:
-        """Leave nothing behind, however the test ended."""
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.end()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-
-
 @pytest.fixture
 def running(disk: Path) -> Iterator[Callable[[Path, Path], Run]]:
     """Return a function that starts a run; it is gone before the disk is."""
@@ -121,14 +70,6 @@ def running(disk: Path) -> Iterator[Callable[[Path, Path], Run]]:
         yield lambda spec_file, store: stack.enter_context(
             contextlib.closing(Run(spec_file, store))
         )
-
-
-def half_written(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.suffix in (".tmp", ".partial")]
-
-
-def kinds(store: Path) -> list[str]:
-    return [event["event"] for event in read_events(run_folder(store).events)]
 
 
 def refuse_full(disk: Path) -> Callable[[], None]:

@@ -11,14 +11,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from conftest import (
     Spec,
     equal_stores,
-    forked,
     hpc_sweep,
-    kill_driver,
     make_data,
     pending_reads_as_missing,
     repeated_units,
@@ -27,6 +24,7 @@ from conftest import (
     wait_until_queue_is_empty,
 )
 from ruamel.yaml import YAML
+from running import job_states, kill_driver, wait_for_end, workers_of
 
 from hpc_sweep.plan import Share
 from hpc_sweep.spec import load_spec
@@ -73,17 +71,6 @@ def uninterrupted(larger_data: Path, tmp_path_factory: pytest.TempPathFactory) -
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TEST_SLOW_FIT", "0")
         return execute(load_spec(larger(spec, larger_data))).store.path
-
-
-def workers_of(store: Path) -> list[psutil.Process]:
-    """Return the worker processes that belong to a run, on all nodes; not their nannies."""
-    nannies = [
-        process
-        for process in psutil.process_iter(["cmdline"])
-        if str(run_folder(store).keys) in " ".join(process.info["cmdline"] or [])
-        and "hpc_sweep.worker" in process.info["cmdline"]
-    ]
-    return [worker for nanny in nannies for worker in forked(nanny)]
 
 
 @pytest.mark.parametrize("units", [1, 10])
@@ -264,24 +251,6 @@ def test_the_users_jobqueue_yaml(
 
 
 # --- the driver in a job of its own ----------------------------------------------------------
-
-
-def job_states() -> dict[str, str]:
-    """Return the states of all jobs that Slurm remembers, by id."""
-    command = ["squeue", "--noheader", "--array", "--states=all", "--format=%i %T"]
-    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-    return dict(line.split() for line in lines)
-
-
-def wait_for_end(job: str, seconds: float = 150) -> str:
-    """Return the state of a job once it has ended."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        state = job_states()[job]
-        if state not in ("PENDING", "RUNNING", "COMPLETING", "CONFIGURING"):
-            return state
-        time.sleep(0.5)
-    raise AssertionError(f"job {job} is still {state}")
 
 
 def submit(spec_file: Path, *options: object) -> str:

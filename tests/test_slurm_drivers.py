@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Spec, hpc_sweep, kill_driver, wait_until_queue_is_empty
-from test_slurm import driver_jobs, job_states, submit, wait_for_end
+from conftest import Spec, hpc_sweep, wait_until_queue_is_empty
+from running import exit_code, job_states, kill_driver, wait_for_end
+from test_slurm import driver_jobs, submit
 
 from hpc_sweep.store import read_events, run_folder
 
@@ -29,12 +30,6 @@ def empty_queue(slurm: Any) -> Iterator[None]:
     yield
     subprocess.run(["scancel", "--user=root"], check=True)
     wait_until_queue_is_empty()
-
-
-def exit_code(job: str) -> str:
-    command = ["scontrol", "show", "job", job]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return next(word for word in shown.split() if word.startswith("ExitCode="))
 
 
 @pytest.mark.parametrize(
