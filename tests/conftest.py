@@ -26,6 +26,16 @@ pytest.register_assert_rewrite("conformance")
 Spec = dict[str, Any]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options of the drill, which else is short."""
+    group = parser.getgroup("drill")
+    group.addoption("--drill-seconds", type=float, default=0, help="play rounds for so long")
+    group.addoption("--drill-seed", type=int, default=0, help="which rounds")
+    group.addoption("--drill-on", default="local,slurm,job", help="local, slurm, job")
+    group.addoption("--drill-acts", default="", help="only these, joined by commas")
+    group.addoption("--drill-report", default="drill.jsonl", help="a line of JSON for each round")
+
+
 def make_data(path: Path, *, shape: tuple[int, int] = (6, 8), samples: int = 60) -> Path:
     """Write a small data set: two features by pixel, one by time only; gaps and empty pixels."""
     rng = np.random.default_rng(7)

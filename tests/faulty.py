@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -213,3 +215,43 @@ class FaultyByBlocks(Faulty):
         self.fit(X, y)
         self.mean_ += self.shift
         return self
+
+
+class Rare(Faulty):
+    """Does `how` only where the mean of the first feature is above `above`."""
+
+    def __init__(self, how: str = "raise", above: float = 0.0) -> None:
+        super().__init__(how)
+        self.above = above
+
+    def fit(self, X: Any, y: Any) -> Rare:
+        if X[:, 0].mean() > self.above:
+            Faulty(self.how).fit(X, y)
+        self.mean_ = y.mean()
+        return self
+
+
+_looking = threading.local()
+
+
+def _hindered(event: str, arguments: Any) -> None:
+    """Have files below a folder opened late, or not to be written, as a control file says."""
+    if event != "open" or getattr(_looking, "now", False):
+        return
+    control = os.environ.get("TEST_HINDERED", "")
+    path, _, flags = arguments
+    if ".zarr" not in str(path) or not Path(control).exists():
+        return
+    _looking.now = True
+    try:
+        how = Path(control).read_text()
+    finally:
+        _looking.now = False
+    if how.startswith("slow"):
+        time.sleep(float(how.removeprefix("slow")))
+    elif how == "quota" and flags & os.O_CREAT:
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), path)
+
+
+if "TEST_HINDERED" in os.environ:
+    sys.addaudithook(_hindered)

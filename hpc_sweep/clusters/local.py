@@ -76,7 +76,10 @@ class Local(Cluster):
             self._client = Client(self._cluster)
         except Exception as error:
             self.close()
-            raise ClusterError(f"the local Dask cluster did not start: {error}") from error
+            raise ClusterError(
+                f"the local Dask cluster did not start: {error}; run the same command again, with "
+                "fewer cluster.workers where this machine has no room for them"
+            ) from error
         return self._client
 
     def top_up(self, remaining_s: float | None = None) -> None:

@@ -1,0 +1,98 @@
+"""Whether a sweep that was broken, and run again, came to what it should have come to."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from conftest import equal_stores, repeated_units, wait_until_queue_is_empty
+from running import half_written, kinds
+from sweeps import LOCAL, Ended, Sweep
+
+from hpc_sweep.keeping import verify
+
+WINDOW = 3
+"""Units in flight for each worker."""
+
+KEPT = {"parts", "logs", "keys", "events.jsonl", "spec.json", "driver.sh"}
+"""What stays in a run folder."""
+
+REMEDIES = (
+    "run the same command again",
+    "the same command goes on from here",
+    "--take-over",
+    "name another output.store",
+    "hpc-sweep",
+    "run the spec again",
+)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the oracle counted."""
+
+    again: int
+    twice: int
+    lost: int
+
+
+def check_end(ended: Ended) -> None:
+    """Fail unless a command ended well, was killed, or said what to do in one message."""
+    assert "Traceback (most recent call last)" not in ended.text, ended.text
+    assert ended.code != 1, f"our fault\n{ended.text}"
+    if ended.code in (2, 3, 130):
+        assert "error: " in ended.text, ended.text
+        assert any(words in ended.text for words in REMEDIES), ended.text
+
+
+def look(sweep: Sweep, whole: Path) -> Seen:
+    """Compare a finished store with the uninterrupted one, and look for what is left behind.
+
+    Parameters
+    ----------
+    sweep : Sweep
+        Complete.
+    whole : Path
+        The store of the same sweep that nothing was done to.
+    """
+    equal_stores(sweep.store, whole)
+    found = verify(sweep.store)
+    assert found.findings == [], found.findings
+    assert found.is_complete
+    again, twice = repeated_units(sweep.store)
+    most = WINDOW * len_workers(sweep) * (sweep.kills + len(sweep.ended))
+    assert len(again) <= most, f"{len(again)} units again, {most} were in flight"
+    leftover_files(sweep)
+    leftover_processes(sweep)
+    if sweep.where != LOCAL:
+        wait_until_queue_is_empty(150)
+    return Seen(len(again), len(twice), kinds(sweep.store).count("unit_lost"))
+
+
+def len_workers(sweep: Sweep) -> int:
+    """Return how many workers the sweep has."""
+    return int(sweep.spec["cluster"]["workers"])
+
+
+def leftover_files(sweep: Sweep) -> None:
+    """Fail where a finished sweep keeps anything but its store, its logs, its events."""
+    run = sweep.run_folder
+    assert half_written(sweep.store.parent) == []
+    assert list(run.parts.iterdir()) == []
+    assert list(run.keys.iterdir()) == []
+    assert {path.name for path in run.path.iterdir()} <= KEPT
+    assert not [path for path in sweep.store.iterdir() if path.name.startswith(".")]
+
+
+def leftover_processes(sweep: Sweep, seconds: float = 150) -> None:
+    """Fail unless every process of the sweep ends by itself."""
+    end = time.monotonic() + seconds
+    while left := sweep.processes():
+        assert time.monotonic() < end, [_told(process) for process in left]
+        time.sleep(0.3)
+
+
+def _told(process: Any) -> str:
+    return f"{process.pid} {' '.join(process.cmdline())[:200]}"

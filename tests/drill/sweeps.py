@@ -1,0 +1,325 @@
+"""A sweep to be broken: its spec, its command, and how to reach what it consists of."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import xarray as xr
+import zarr
+from builders import small_disk
+from conftest import Spec, forked, hpc_sweep, make_data, small_spec
+from ruamel.yaml import YAML
+from running import (
+    UNFINISHED,
+    Run,
+    driver_of,
+    exit_code,
+    job_states,
+    nannies_of,
+    workers_of,
+)
+
+from hpc_sweep.store import RunFolder, read_events, run_folder
+
+LOCAL, SLURM, JOB = "local", "slurm", "job"
+"""Where a sweep is at work: on this machine; its workers in jobs; its driver in a job too."""
+
+MARK = "TEST_DRILL"
+"""Environment variable of all that a sweep starts: the folder of its round."""
+
+SLOW_FIT_S = {LOCAL: 0.02, SLURM: 0.04, JOB: 0.04}
+LONGEST_S = 400.0
+"""How long one command may take."""
+
+DISK_KILOBYTES = 24_000
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A command that has ended: its exit code, and all that it printed."""
+
+    code: int
+    text: str
+
+
+@dataclass
+class Sweep:
+    """One sweep in a folder of its own.
+
+    Attributes
+    ----------
+    where : str
+        `LOCAL`, `SLURM` or `JOB`.
+    folder : Path
+        Its spec, a copy of its data, and its store.
+    spec : dict
+        What its spec file is made of.
+    slurm : ThrowawaySlurm or None
+        The cluster.
+    environment : dict
+        Of its commands.
+    kills : int
+        How often something of it was killed: so often may units in flight be repeated.
+    fails : bool
+        Whether partitions may fail before the last run, which then does those again.
+    undo : ExitStack
+        What ends an act that lasts.
+    ended : list of Ended
+        Commands so far.
+    """
+
+    where: str
+    folder: Path
+    spec: Spec
+    slurm: Any = None
+    environment: dict[str, str] = field(default_factory=dict)
+    kills: int = 0
+    fails: bool = False
+    undo: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    ended: list[Ended] = field(default_factory=list)
+    _run: Run | None = None
+    _job: str = ""
+    _refused: Ended | None = None
+
+    @property
+    def store(self) -> Path:
+        """Its store."""
+        return Path(self.spec["output"]["store"])
+
+    @property
+    def data(self) -> Path:
+        """Its own copy of the data."""
+        return Path(self.spec["data"]["store"])
+
+    @property
+    def run_folder(self) -> RunFolder:
+        """Its run folder."""
+        return run_folder(self.store)
+
+    @property
+    def spec_file(self) -> Path:
+        """What its command is given."""
+        return self.folder / "sweep.yaml"
+
+    @property
+    def hindered(self) -> Path:
+        """What says how openings of files below stores are hindered, as `faulty` has it."""
+        return self.folder / "hindered"
+
+    @property
+    def job(self) -> str:
+        """The driver's job, or ``""``."""
+        return self._job
+
+    def write_spec(self, spec: Spec | None = None) -> None:
+        """Write the spec file."""
+        with self.spec_file.open("w") as file:
+            YAML(typ="safe", pure=True).dump(self.spec if spec is None else spec, file)
+
+    def all_environment(self) -> dict[str, str]:
+        """Return the environment of its commands."""
+        return {**os.environ, MARK: str(self.folder), **self.environment}
+
+    def start(self, *options: object) -> None:
+        """Start its command, always the same one."""
+        environment = self.all_environment()
+        if self.where != JOB:
+            self._run = Run(self.spec_file, self.store, *options, env=environment)
+            return
+        done = hpc_sweep("submit", self.spec_file, *options, env=environment)
+        if "as job " in done.stdout:
+            self._job = done.stdout.split("as job ")[1].split(";")[0]
+        else:  # it is refused, or complete
+            self._refused = Ended(done.returncode, done.stdout + done.stderr)
+
+    def is_running(self) -> bool:
+        """Return whether the command is still at work."""
+        if self.where != JOB:
+            return self._run is not None and self._run.process.poll() is None
+        return bool(self._job) and job_states().get(self._job, "") in UNFINISHED
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Pause a local driver and its workers."""
+        running = contextlib.nullcontext() if self._run is None else self._run.paused()
+        with contextlib.suppress(ProcessLookupError), running:
+            yield
+
+    def text(self) -> str:
+        """Return what the command has printed so far."""
+        if self.where != JOB:
+            return self._run.text if self._run else ""
+        log = self.run_folder.logs / f"driver-{self._job}.log"
+        return log.read_text(errors="replace") if log.exists() else ""
+
+    def plain_environment(self) -> dict[str, str]:
+        """Return the environment of a command that nothing is done to."""
+        return {**os.environ, "PYTHONPATH": self.environment["PYTHONPATH"]}
+
+    def collect(self) -> Ended | None:
+        """Wait for the end of the command, if one was given that was not collected yet."""
+        if self._run is not None:
+            code = self._run.end(LONGEST_S)
+            self.ended.append(Ended(code, self._run.text))
+            self._run.close()
+            self._run = None
+        elif self._job:
+            self.ended.append(self._end_of_job())
+            self._job = ""
+        elif self._refused is not None:
+            self.ended.append(self._refused)
+            self._refused = None
+        else:
+            return None
+        return self.ended[-1]
+
+    def _end_of_job(self) -> Ended:
+        end = time.monotonic() + LONGEST_S
+        while self.is_running():
+            assert time.monotonic() < end, f"job {self._job} does not end\n{self.text()}"
+            time.sleep(0.5)
+        number, _, by = exit_code(self._job).removeprefix("ExitCode=").partition(":")
+        code = int(number) or -int(by)
+        if job_states()[self._job] in ("CANCELLED", "NODE_FAIL", "TIMEOUT"):
+            code = code or -signal.SIGTERM
+        return Ended(code, self.text())
+
+    def events(self, kind: str) -> list[dict[str, Any]]:
+        """Return its events of a kind."""
+        found = read_events(self.run_folder.events)
+        return [event for event in found if event["event"] == kind]
+
+    def reach(self, kind: str, count: int) -> bool:
+        """Wait for so many more events of a kind; return whether they came before the end."""
+        wanted = len(self.events(kind)) + count
+        end = time.monotonic() + LONGEST_S
+        while len(self.events(kind)) < wanted:
+            if not self.is_running():
+                return False
+            assert time.monotonic() < end, f"no {kind}\n{self.text()}"
+            time.sleep(0.03 if self.where != JOB else 0.3)
+        return True
+
+    def driver(self) -> psutil.Process | None:
+        """Return the driver's process, if it is there."""
+        with contextlib.suppress(psutil.Error, ValueError):
+            if self._run is not None:
+                return psutil.Process(self._run.process.pid)
+            return driver_of(self._job) if self._job else None
+        return None
+
+    def workers(self) -> list[psutil.Process]:
+        """Return its worker processes."""
+        with contextlib.suppress(psutil.Error):
+            if self.where == LOCAL:
+                driver = self.driver()
+                return forked(driver) if driver else []
+            return workers_of(self.store)
+        return []
+
+    def nannies(self) -> list[psutil.Process]:
+        """Return what looks after the workers on nodes."""
+        return nannies_of(self.store)
+
+    def worker_jobs(self) -> list[str]:
+        """Return its worker jobs that are not known to have ended."""
+        states = job_states()
+        jobs = [str(event["job"]) for event in self.events("job_submitted")]
+        return [job for job in jobs if states.get(job, "") in UNFINISHED]
+
+    def wait_for(self, found: Callable[[], list[Any]], count: int = 1) -> list[Any]:
+        """Return what there is once it is that many, or the command has ended."""
+        end = time.monotonic() + 60
+        while len(there := found()) < count and self.is_running() and time.monotonic() < end:
+            time.sleep(0.1)
+        return there
+
+    def processes(self) -> list[psutil.Process]:
+        """Return every process that was started for it and is alive."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                marked = process.environ().get(MARK) == str(self.folder)
+                if marked and process.status() != "zombie":
+                    found.append(process)
+        driver = self.driver()
+        return [driver, *found] if driver and driver not in found else found
+
+
+@contextlib.contextmanager
+def sweep(where: str, folder: Path, data: Path, cluster: Spec, slurm: Any) -> Iterator[Sweep]:
+    """Context with a sweep that nothing was done to yet; what it left is gone afterwards.
+
+    Parameters
+    ----------
+    where : str
+        `LOCAL`, `SLURM` or `JOB`.
+    folder : Path
+        A new one, for the sweep alone.
+    data : Path
+        Copied into it.
+    cluster : dict
+        Section of the spec, of sweeps on Slurm.
+    slurm : ThrowawaySlurm or None
+        The cluster.
+    """
+    folder.mkdir(parents=True)
+    with contextlib.ExitStack() as stack:
+        disk = folder
+        if where == LOCAL:
+            disk = stack.enter_context(small_disk(folder, DISK_KILOBYTES))
+        spec = drill_spec(shutil.copytree(data, folder / "data.zarr"), disk / "results.zarr")
+        if where != LOCAL:
+            spec["cluster"] = copy.deepcopy(cluster)
+        made = Sweep(where, folder, spec, slurm)
+        made.environment["TEST_SLOW_FIT"] = str(SLOW_FIT_S[where])
+        made.environment["TEST_HINDERED"] = str(made.hindered)
+        made.environment["PYTHONPATH"] = str(Path(__file__).resolve().parent.parent)
+        try:
+            yield made
+        finally:
+            made.undo.close()
+            if made._run is not None:
+                made._run.close()
+            if where != LOCAL:
+                subprocess.run(["scancel", "--user=root"], check=True)
+            for process in made.processes():
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+            psutil.wait_procs(made.processes(), timeout=20)
+
+
+def drill_spec(data: Path, store: Path) -> Spec:
+    """Return the drill's sweep: 192 pixels in 16 chunks; ridge, and a model that waits."""
+    spec = small_spec(data, store)
+    spec["models"][1] = {"estimator": "faulty.Slow"}
+    return spec
+
+
+def make_drill_data(folder: Path) -> Path:
+    """Write the drill's data, with chunks that know when they are damaged."""
+    plain = make_data(folder / "plain.zarr", shape=(12, 16), samples=96)
+    made = folder / "data.zarr"
+    opened = xr.open_zarr(plain, consolidated=False).load()
+    chunks = {"latitude": 3, "longitude": 4, "time": 96}
+    encoding = {
+        name: {
+            "chunks": [chunks[str(dim)] for dim in variable.dims],
+            "compressors": [zarr.codecs.ZstdCodec(checksum=True)],
+        }
+        for name, variable in opened.data_vars.items()
+    }
+    opened.drop_encoding().to_zarr(made, zarr_format=3, encoding=encoding, consolidated=False)
+    shutil.rmtree(plain)
+    return made
