@@ -16,12 +16,14 @@ import psutil
 import pytest
 import warm
 import xarray as xr
+from hypothesis import settings
 
 from hpc_sweep.store import read_events, run_folder
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY / "scripts"))
 pytest.register_assert_rewrite("conformance")
+settings.register_profile("long", print_blob=True)
 
 Spec = dict[str, Any]
 

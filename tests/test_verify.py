@@ -255,3 +255,13 @@ def test_no_store(tmp_path: Path) -> None:
     result = invoke("verify", tmp_path / "absent.zarr")
     assert result.exit_code == 2
     assert "does not exist" in result.stderr
+
+
+@pytest.mark.parametrize("harm", ["flip", "empty"])
+def test_what_fails_on_a_damaged_store_is_explained(store: Path, harm: str) -> None:
+    file = store / "best_index" / "c.0.1"
+    flip(file) if harm == "flip" else os.truncate(file, 0)
+    result = invoke("results", store)
+    assert result.exit_code == 2
+    assert result.output.startswith(f"error: {file} is ")
+    assert f"delete {store / 'status' / 'c.0.1.0'}, then run the spec again" in result.output

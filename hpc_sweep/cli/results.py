@@ -85,6 +85,24 @@ def results(
     if metric is not None and what == "failures":
         raise click.UsageError("--metric says nothing about failures")
 
+    from hpc_sweep.keeping import explained
+
+    with explained(store):
+        _show(store, what, metric, by, top, format_, output)
+    if output is not None:
+        click.echo(f"wrote {output}", err=True)
+
+
+def _show(
+    store: str,
+    what: str,
+    metric: str | None,
+    by: str | None,
+    top: int | None,
+    format_: str,
+    output: Path | None,
+) -> None:
+    """Print or write what was asked for."""
     from hpc_sweep.results import open_results
     from hpc_sweep.tables import Results
 
@@ -104,8 +122,6 @@ def results(
                 err=True,
             )
         _write(opened, what, metric, frames, format_, output)
-    if output is not None:
-        click.echo(f"wrote {output}", err=True)
 
 
 def _format(given: str | None, json_: bool, output: Path | None) -> str:
