@@ -33,7 +33,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("drill")
     group.addoption("--drill-seconds", type=float, default=0, help="play rounds for so long")
     group.addoption("--drill-seed", type=int, default=0, help="which rounds")
-    group.addoption("--drill-on", default="local,slurm,job", help="local, slurm, job")
+    group.addoption("--drill-on", default="local,outside,slurm,job", help="where")
     group.addoption("--drill-acts", default="", help="only these, joined by commas")
     group.addoption("--drill-report", default="drill.jsonl", help="a line of JSON for each round")
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +20,7 @@ from conftest import (
     small_spec,
     wait_until_queue_is_empty,
 )
+from outside import OutsideCluster
 
 from hpc_sweep.clusters import KINDS, make_cluster, make_queue
 from hpc_sweep.clusters.certificates import make_certificates, remove_certificates
@@ -45,31 +44,12 @@ def reference(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def external(tmp_path: Path) -> Iterator[Spec]:
     """Start a scheduler and two workers by Dask's own commands; return the cluster section."""
-    file = tmp_path / "scheduler.json"
-    dask_command = [sys.executable, "-m", "dask"]
-    scheduler = ["scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
-    worker = ["worker", "--nthreads", "1", "--no-dashboard", "--nworkers", "2"]
-    commands = [
-        [*dask_command, *scheduler, "--dashboard-address", "127.0.0.1:0"],
-        [*dask_command, *worker, "--local-directory", str(tmp_path)],
-    ]
-    started = [
-        subprocess.Popen(
-            [*command, "--scheduler-file", str(file)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        for command in commands
-    ]
+    cluster = OutsideCluster(tmp_path)
+    cluster.start()
     try:
-        end = time.monotonic() + 30
-        while not file.exists() and time.monotonic() < end:
-            time.sleep(0.1)
-        yield {"kind": "external", "scheduler_file": str(file)}
+        yield cluster.section
     finally:
-        for process in reversed(started):
-            process.terminate()
-            process.wait(30)
+        cluster.stop()
 
 
 @pytest.fixture(params=[*KINDS, "importable"])

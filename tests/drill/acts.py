@@ -21,7 +21,7 @@ from random import Random
 import psutil
 from builders import fill, make_read_only
 from conftest import hpc_sweep
-from sweeps import JOB, LOCAL, SLURM, Sweep
+from sweeps import JOB, LOCAL, OUTSIDE, SLURM, Sweep
 
 BEFORE, MIDDLE, AFTER = "before", "middle", "after"
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
@@ -93,26 +93,33 @@ def _kill(sweep: Sweep, processes: list[psutil.Process], rng: Random, what: str)
     return ""
 
 
-@act(LOCAL, SLURM, JOB)
+@act(LOCAL, OUTSIDE, SLURM, JOB)
 def kill_driver(sweep: Sweep, rng: Random) -> str:
     driver = sweep.driver()
     return _kill(sweep, [driver] if driver else [], rng, "the driver")
 
 
-@act(LOCAL, SLURM, JOB)
+@act(LOCAL, OUTSIDE, SLURM, JOB)
 def kill_worker(sweep: Sweep, rng: Random) -> str:
     return _kill(sweep, sweep.wait_for(sweep.workers), rng, "worker")
 
 
-@act(LOCAL, SLURM, JOB)
+@act(LOCAL, OUTSIDE, SLURM, JOB)
 def kill_all_workers(sweep: Sweep, rng: Random) -> str:
     workers = sweep.wait_for(sweep.workers, 2)
     return ", ".join(filter(None, (_kill(sweep, [worker], rng, "worker") for worker in workers)))
 
 
-@act(SLURM, JOB)
+@act(OUTSIDE, SLURM, JOB)
 def kill_nanny(sweep: Sweep, rng: Random) -> str:
     return _kill(sweep, sweep.wait_for(sweep.nannies), rng, "nanny")
+
+
+@act(OUTSIDE)
+def kill_scheduler(sweep: Sweep, rng: Random) -> str:
+    """Elsewhere the scheduler is in the driver's process."""
+    assert sweep.outside is not None
+    return _kill(sweep, [psutil.Process(sweep.outside.scheduler.pid)], rng, "the scheduler")
 
 
 @act(LOCAL, SLURM, JOB)
@@ -148,19 +155,19 @@ def _stop(processes: list[psutil.Process], rng: Random, what: str, longest: floa
     return ""
 
 
-@act(LOCAL, SLURM, JOB)
+@act(LOCAL, OUTSIDE, SLURM, JOB)
 def stop_driver(sweep: Sweep, rng: Random) -> str:
     driver = sweep.driver()
     return _stop([driver] if driver else [], rng, "the driver", 8)
 
 
-@act(LOCAL, SLURM, JOB, waits=True)
+@act(LOCAL, OUTSIDE, SLURM, JOB, waits=True)
 def stop_driver_for_long(sweep: Sweep, rng: Random) -> str:
     driver = sweep.driver()
     return _stop([driver] if driver else [], rng, "the driver", 60)
 
 
-@act(LOCAL, SLURM, JOB)
+@act(LOCAL, OUTSIDE, SLURM, JOB)
 def stop_worker(sweep: Sweep, rng: Random) -> str:
     return _stop(sweep.wait_for(sweep.workers), rng, "worker", 8)
 
@@ -172,7 +179,7 @@ def stop_worker_for_long(sweep: Sweep, rng: Random) -> str:
     return _stop(sweep.wait_for(sweep.workers), rng, "worker", 60)
 
 
-@act(LOCAL, SLURM, JOB)
+@act(LOCAL, OUTSIDE, SLURM, JOB)
 def signal_driver(sweep: Sweep, rng: Random) -> str:
     number = rng.choice([signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
     driver = sweep.driver()
@@ -184,7 +191,7 @@ def signal_driver(sweep: Sweep, rng: Random) -> str:
     return ""
 
 
-@act(LOCAL, SLURM)
+@act(LOCAL, OUTSIDE, SLURM)
 def take_over(sweep: Sweep, rng: Random) -> str:
     """The driver stands still, another one takes its store, and it wakes up again."""
     driver = sweep.driver()
@@ -337,7 +344,7 @@ def make_disk_read_only(sweep: Sweep, rng: Random) -> str:
     return f"the disk was read-only for {_while_paused(sweep, rng, hinder)} s"
 
 
-@act(LOCAL, SLURM, JOB)
+@act(LOCAL, OUTSIDE, SLURM, JOB)
 def slow_files(sweep: Sweep, rng: Random) -> str:
     """From now on, as long as this command runs."""
     seconds = round(rng.uniform(0.02, 0.2), 2)
@@ -346,7 +353,7 @@ def slow_files(sweep: Sweep, rng: Random) -> str:
     return f"each opening of a file took {seconds} s longer"
 
 
-@act(LOCAL, SLURM, JOB)
+@act(LOCAL, OUTSIDE, SLURM, JOB)
 def quota(sweep: Sweep, rng: Random) -> str:
     """No new file for some seconds. It is said where files are opened: this kernel has no quota."""
     seconds = round(rng.uniform(1, 8), 1)
@@ -393,12 +400,12 @@ def _misbehave(sweep: Sweep, how: str) -> str:
     return f"fits of some partitions: {how}"
 
 
-@act(LOCAL, SLURM, JOB, when=BEFORE)
+@act(LOCAL, OUTSIDE, SLURM, JOB, when=BEFORE)
 def a_fit_segfaults(sweep: Sweep, rng: Random) -> str:
     return _misbehave(sweep, "crash")
 
 
-@act(LOCAL, SLURM, JOB, when=BEFORE)
+@act(LOCAL, OUTSIDE, SLURM, JOB, when=BEFORE)
 def a_fit_ends_its_process(sweep: Sweep, rng: Random) -> str:
     return _misbehave(sweep, "kill")
 
@@ -424,7 +431,7 @@ def _flip(file: Path, rng: Random) -> int:
     return place
 
 
-@act(LOCAL, SLURM, JOB, when=BEFORE)
+@act(LOCAL, OUTSIDE, SLURM, JOB, when=BEFORE)
 def flip_input(sweep: Sweep, rng: Random) -> str:
     """A byte of a chunk of the data; it is mended before the last command."""
     chunks = [
@@ -438,7 +445,7 @@ def flip_input(sweep: Sweep, rng: Random) -> str:
     return f"byte {place} of {file.relative_to(sweep.data)} flipped"
 
 
-@act(LOCAL, SLURM, JOB)
+@act(LOCAL, OUTSIDE, SLURM, JOB)
 def flip_part(sweep: Sweep, rng: Random) -> str:
     """A byte of what a unit has left, after the driver was killed."""
     kill_driver(sweep, rng)
@@ -455,7 +462,7 @@ def _mended(sweep: Sweep, what: str) -> str:
     """Do what ``hpc-sweep verify`` says, and run the same command again."""
     told = hpc_sweep("verify", sweep.store, env=sweep.all_environment())
     assert told.returncode == 2, f"verify saw nothing: {what}\n{told.stdout}{told.stderr}"
-    remedies = re.findall(r"^ +delete (.+), then run the spec again", told.stdout, re.MULTILINE)
+    remedies = re.findall(r"^ +delete (.+?)(?:,| and) (?:then )?run", told.stdout, re.MULTILINE)
     for files in remedies:
         for file in files.split():
             Path(file).unlink(missing_ok=True)
@@ -474,23 +481,40 @@ def _result_files(sweep: Sweep) -> list[Path]:
     return sorted(file for name in along for file in (sweep.store / name).glob("c.*"))
 
 
-@act(LOCAL, SLURM, JOB, when=AFTER)
+@act(LOCAL, OUTSIDE, SLURM, JOB, when=AFTER)
 def flip_result(sweep: Sweep, rng: Random) -> str:
     file = rng.choice(_result_files(sweep))
     return _mended(sweep, f"byte {_flip(file, rng)} of {file.parent.name}/{file.name} flipped")
 
 
-@act(LOCAL, SLURM, JOB, when=AFTER)
+@act(LOCAL, OUTSIDE, SLURM, JOB, when=AFTER)
 def remove_result(sweep: Sweep, rng: Random) -> str:
     file = rng.choice(_result_files(sweep))
     file.unlink()
     return _mended(sweep, f"{file.parent.name}/{file.name} removed")
 
 
+def _keep_models(sweep: Sweep) -> None:
+    """Have the best models stored."""
+    sweep.spec["output"] |= {"models": "skops", "trust": ["faulty.Slow", "faulty.Rare"]}
+
+
+@act(LOCAL, OUTSIDE, SLURM, JOB, when=BEFORE, prepare=_keep_models)
+def keep_models(sweep: Sweep, rng: Random) -> str:
+    return "models are stored"
+
+
+@act(LOCAL, OUTSIDE, SLURM, JOB, when=AFTER, prepare=_keep_models)
+def flip_model(sweep: Sweep, rng: Random) -> str:
+    folder = sweep.store.with_name(f"{sweep.store.name}.models")
+    file = rng.choice(sorted(folder.iterdir()))
+    return _mended(sweep, f"byte {_flip(file, rng)} of models {file.name} flipped")
+
+
 # people
 
 
-@act(LOCAL, SLURM)
+@act(LOCAL, OUTSIDE, SLURM)
 def second_driver(sweep: Sweep, rng: Random) -> str:
     """It is refused, or finds nothing to do where the first one has just ended."""
     if not sweep.run_folder.lease.exists():
@@ -502,7 +526,7 @@ def second_driver(sweep: Sweep, rng: Random) -> str:
     return "a second driver was refused" if refused else "a second driver came after the first"
 
 
-@act(LOCAL, SLURM)
+@act(LOCAL, OUTSIDE, SLURM)
 def edit_spec(sweep: Sweep, rng: Random) -> str:
     """The running driver goes on; the next command is refused until the edit is taken back."""
     edited = copy.deepcopy(sweep.spec)
@@ -519,7 +543,7 @@ def edit_spec(sweep: Sweep, rng: Random) -> str:
     return "the spec said cv 4 for a while, and was refused"
 
 
-@act(LOCAL, SLURM)
+@act(LOCAL, OUTSIDE, SLURM)
 def look_at_it(sweep: Sweep, rng: Random) -> str:
     """``status``, ``verify`` and ``results`` while it is at work: they never disturb."""
     if not (sweep.store / "zarr.json").exists():

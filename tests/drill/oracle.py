@@ -9,7 +9,7 @@ from typing import Any
 
 from conftest import equal_stores, repeated_units, wait_until_queue_is_empty
 from running import half_written, kinds
-from sweeps import LOCAL, Ended, Sweep
+from sweeps import ON_QUEUE, Ended, Sweep
 
 from hpc_sweep.keeping import verify
 
@@ -65,8 +65,10 @@ def look(sweep: Sweep, whole: Path) -> Seen:
     most = WINDOW * len_workers(sweep) * (sweep.kills + len(sweep.ended))
     assert len(again) <= most, f"{len(again)} units again, {most} were in flight"
     leftover_files(sweep)
+    if sweep.outside is not None:  # it is not ours
+        sweep.outside.stop()
     leftover_processes(sweep)
-    if sweep.where != LOCAL:
+    if sweep.where in ON_QUEUE:
         wait_until_queue_is_empty(150)
     return Seen(len(again), len(twice), kinds(sweep.store).count("unit_lost"))
 

@@ -109,7 +109,8 @@ class Whole:
 
     def store(self, spec: Spec, environment: dict[str, str]) -> Path:
         """Return the store of a sweep with these models and this search, made on this machine."""
-        key = json.dumps([spec["models"], spec["search"]])
+        output = {name: each for name, each in spec["output"].items() if name != "store"}
+        key = json.dumps([spec["models"], spec["search"], output])
         if key not in self._made:
             folder = self._folder / str(len(self._made))
             folder.mkdir(parents=True)
@@ -165,7 +166,7 @@ def _break(made: Sweep, drawn: Drawn, rng: Random, report: Report, whole: Whole)
         report.acts.append(entry)
         entry["did"] = act.do(made, rng) or "nothing: it was not there any more"
 
-    for act, _ in drawn.of(MIDDLE):
+    for act, _ in drawn.acts:
         act.prepare(made)
     for act, _ in drawn.of(BEFORE):
         do(act, "before")

@@ -19,6 +19,7 @@ import xarray as xr
 import zarr
 from builders import small_disk
 from conftest import Spec, forked, hpc_sweep, make_data, small_spec
+from outside import OutsideCluster
 from ruamel.yaml import YAML
 from running import (
     UNFINISHED,
@@ -32,13 +33,16 @@ from running import (
 
 from hpc_sweep.store import RunFolder, read_events, run_folder
 
-LOCAL, SLURM, JOB = "local", "slurm", "job"
-"""Where a sweep is at work: on this machine; its workers in jobs; its driver in a job too."""
+LOCAL, OUTSIDE, SLURM, JOB = "local", "outside", "slurm", "job"
+"""Where a sweep is at work: on this machine; on a Dask cluster that somebody else has started
+there; with workers in jobs; with its driver in a job too."""
+
+ON_QUEUE = (SLURM, JOB)
 
 MARK = "TEST_DRILL"
 """Environment variable of all that a sweep starts: the folder of its round."""
 
-SLOW_FIT_S = {LOCAL: 0.02, SLURM: 0.04, JOB: 0.04}
+SLOW_FIT_S = {LOCAL: 0.02, OUTSIDE: 0.02, SLURM: 0.04, JOB: 0.04}
 LONGEST_S = 400.0
 """How long one command may take."""
 
@@ -60,13 +64,15 @@ class Sweep:
     Attributes
     ----------
     where : str
-        `LOCAL`, `SLURM` or `JOB`.
+        `LOCAL`, `OUTSIDE`, `SLURM` or `JOB`.
     folder : Path
         Its spec, a copy of its data, and its store.
     spec : dict
         What its spec file is made of.
     slurm : ThrowawaySlurm or None
         The cluster.
+    outside : OutsideCluster or None
+        The Dask cluster, of `OUTSIDE`.
     environment : dict
         Of its commands.
     kills : int
@@ -83,6 +89,7 @@ class Sweep:
     folder: Path
     spec: Spec
     slurm: Any = None
+    outside: OutsideCluster | None = None
     environment: dict[str, str] = field(default_factory=dict)
     kills: int = 0
     fails: bool = False
@@ -134,6 +141,9 @@ class Sweep:
     def start(self, *options: object) -> None:
         """Start its command, always the same one."""
         environment = self.all_environment()
+        if self.outside is not None and not self.outside.is_whole():
+            self.outside.stop()
+            self.outside.start()
         if self.where != JOB:
             self._run = Run(self.spec_file, self.store, *options, env=environment)
             return
@@ -222,6 +232,12 @@ class Sweep:
     def workers(self) -> list[psutil.Process]:
         """Return its worker processes."""
         with contextlib.suppress(psutil.Error):
+            if self.outside is not None:
+                return forked(psutil.Process(self.outside.nannies.pid)) or [
+                    child
+                    for child in psutil.Process(self.outside.nannies.pid).children()
+                    if "multiprocessing.spawn" in " ".join(child.cmdline())
+                ]
             if self.where == LOCAL:
                 driver = self.driver()
                 return forked(driver) if driver else []
@@ -229,7 +245,9 @@ class Sweep:
         return []
 
     def nannies(self) -> list[psutil.Process]:
-        """Return what looks after the workers on nodes."""
+        """Return what looks after the workers."""
+        if self.outside is not None:
+            return [psutil.Process(self.outside.nannies.pid)] if self.outside.is_whole() else []
         return nannies_of(self.store)
 
     def worker_jobs(self) -> list[str]:
@@ -264,7 +282,7 @@ def sweep(where: str, folder: Path, data: Path, cluster: Spec, slurm: Any) -> It
     Parameters
     ----------
     where : str
-        `LOCAL`, `SLURM` or `JOB`.
+        `LOCAL`, `OUTSIDE`, `SLURM` or `JOB`.
     folder : Path
         A new one, for the sweep alone.
     data : Path
@@ -280,19 +298,24 @@ def sweep(where: str, folder: Path, data: Path, cluster: Spec, slurm: Any) -> It
         if where == LOCAL:
             disk = stack.enter_context(small_disk(folder, DISK_KILOBYTES))
         spec = drill_spec(shutil.copytree(data, folder / "data.zarr"), disk / "results.zarr")
-        if where != LOCAL:
-            spec["cluster"] = copy.deepcopy(cluster)
         made = Sweep(where, folder, spec, slurm)
+        if where in ON_QUEUE:
+            spec["cluster"] = copy.deepcopy(cluster)
         made.environment["TEST_SLOW_FIT"] = str(SLOW_FIT_S[where])
         made.environment["TEST_HINDERED"] = str(made.hindered)
         made.environment["PYTHONPATH"] = str(Path(__file__).resolve().parent.parent)
+        if where == OUTSIDE:
+            made.outside = OutsideCluster(folder / "dask", made.all_environment())
+            spec["cluster"] = made.outside.section
         try:
             yield made
         finally:
             made.undo.close()
             if made._run is not None:
                 made._run.close()
-            if where != LOCAL:
+            if made.outside is not None:
+                made.outside.stop()
+            if where in ON_QUEUE:
                 subprocess.run(["scancel", "--user=root"], check=True)
             for process in made.processes():
                 with contextlib.suppress(psutil.Error):

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from acts import TABLE
 from rounds import Ground, Whole, draw, drill, line, named, table
-from sweeps import JOB, LOCAL, SLURM, make_drill_data
+from sweeps import JOB, LOCAL, ON_QUEUE, OUTSIDE, SLURM, make_drill_data
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +31,7 @@ def slurm_ground(drill_ground: Ground, slurm: Any, slurm_cluster: dict[str, Any]
 
 
 def test_a_seed_draws_the_same_round() -> None:
-    places = (LOCAL, SLURM, JOB)
+    places = (LOCAL, OUTSIDE, SLURM, JOB)
     drawn = [draw(1, number, places) for number in range(200)]
     assert drawn == [draw(1, number, places) for number in range(200)]
     assert drawn != [draw(2, number, places) for number in range(200)]
@@ -68,7 +68,7 @@ def test_until_time_is_up(drill_ground: Ground, request: pytest.FixtureRequest) 
         pytest.skip("short of --drill-seconds")
     places = option("--drill-on").split(",")
     ground = drill_ground
-    if places != [LOCAL]:
+    if set(places) & set(ON_QUEUE):
         ground = request.getfixturevalue("slurm_ground")
     names = [name for name in option("--drill-acts").split(",") if name]
     unknown = set(names) - set(TABLE)
