@@ -43,7 +43,7 @@ def fuzzed(count: int) -> settings:
     """Return how many examples are drawn, always the same ones but in the long profile."""
     if LONG:
         return settings(
-            max_examples=count * 100,
+            max_examples=count * 20,
             deadline=None,
             database=None,
             suppress_health_check=list(HealthCheck),
