@@ -144,6 +144,7 @@ def _import_all() -> None:
     import hpc_sweep.chain
     import hpc_sweep.cli.plan
     import hpc_sweep.cli.progress
+    import hpc_sweep.prediction
     import hpc_sweep.preloaded
     import hpc_sweep.results
     import hpc_sweep.submission

@@ -20,7 +20,6 @@ from hpc_sweep.clusters import seconds_to_work
 from hpc_sweep.errors import ClusterError, DiskError, SpecError, StoreError, SweepError
 from hpc_sweep.models import open_models
 from hpc_sweep.plan import Chunk, Unit
-from hpc_sweep.prediction.collection import Collection
 from hpc_sweep.prediction.cutting import Cutting
 from hpc_sweep.prediction.destination import Destination
 from hpc_sweep.prediction.keeping import Kept
@@ -214,6 +213,8 @@ class Predictor:
 
     def _by_one(self, numbers: list[int]) -> Iterator[Predicted]:
         """Predict boxes by the one model of all data."""
+        from hpc_sweep.prediction.collection import Collection  # dask-ml takes seconds to import
+
         outputs, everything = self.task.outputs, np.empty((1, 0), dtype=np.intp)
         boxes = [self._box(number) for number in numbers]
         dropna = self.matching.source.data.dropna
