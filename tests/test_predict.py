@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import zarr
 from conftest import make_data, small_spec
 from yearly import in_process
 
+from hpc_sweep import run
 from hpc_sweep.errors import LeaseError, PlanError, SpecError, StoreError
 from hpc_sweep.models import open_models
 from hpc_sweep.models.labels import find_partition
@@ -52,10 +54,10 @@ def by_pixel(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return swept(spec, folder)
 
 
-def models_of(store: Path) -> Any:
+def models_of(store: Path, trust: Sequence[str] = ()) -> Any:
     """Return a function from labels to best models, which are all fitted at once."""
     opened = Store.open(store)
-    models = open_models(opened)
+    models = open_models(opened, trust=trust)
     grid = np.indices(opened.grid.shape).reshape(len(opened.grid.dims), opened.grid.size).T
     known = {
         tuple(place): model for place, model in zip(grid.tolist(), models.of(grid), strict=True)
@@ -456,6 +458,33 @@ def test_an_unfinished_store(data: Path, tmp_path: Path, here: list[str]) -> Non
     outcome = execute_prediction(store, data, tmp_path / "out.zarr", here, partial=True)
     assert outcome.counts == {"pending": 36, "done": 11, "empty": 1}
     assert np.isnan(outcome_of(outcome)["slope"].values[3:]).all()
+
+
+def test_stored_models(
+    data: Path, tmp_path: Path, here: list[str], faulty_on_workers: None
+) -> None:
+    """They are loaded, if they are trusted and whole; nothing is written before that is known."""
+    spec = small_spec(data, tmp_path / "results.zarr")
+    spec["models"] = [{"estimator": "faulty.SlowToPredict"}]
+    spec["output"] |= {"models": "skops", "trust": ["faulty.SlowToPredict"]}
+    run(spec, here)
+    store, out = tmp_path / "results.zarr", tmp_path / "out.zarr"
+    with pytest.raises(StoreError, match=r"faulty\.SlowToPredict"):
+        execute_prediction(store, data, out, here)
+    assert not out.exists()
+    trust = ["faulty.SlowToPredict"]
+    found = outcome_of(execute_prediction(store, data, out, here, trust=trust))
+    of, all_data = models_of(store, trust), pixels(data)
+    pixel = all_data.isel(latitude=4, longitude=6)
+    model = of(latitude=float(pixel["latitude"]), longitude=float(pixel["longitude"]))
+    wanted = expected(model, features(pixel, "wet", "green", "hour"))
+    np.testing.assert_array_equal(found["slope"].values[4, 6], wanted)
+    *_, last = sorted(tmp_path.glob("results.zarr*/*.skops"))
+    content = bytearray(last.read_bytes())
+    content[len(content) // 3] ^= 255
+    last.write_bytes(content)
+    with pytest.raises(StoreError, match="damaged"):
+        execute_prediction(store, data, tmp_path / "other.zarr", here, trust=trust)
 
 
 def test_a_second_driver_is_refused(

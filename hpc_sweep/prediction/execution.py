@@ -106,6 +106,7 @@ def execute_prediction(
         out,
         split,
         proba=proba,
+        trust=trust,
         partial=partial,
         ignore_units=ignore_units,
         say=say,

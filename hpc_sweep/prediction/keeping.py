@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,6 +50,11 @@ class Kept:
             self._kept |= zip(lacking, self.models.of(places), strict=True)
         self.seconds += time.perf_counter() - begin
         return {each: self._kept.get(each) for each in wanted}
+
+    def reasons(self, places: Sequence[tuple[int, ...]]) -> dict[int, str]:
+        """Return why some of the partitions have no model although they should, by position."""
+        found = ((i, self.models.reasons.get(place, "")) for i, place in enumerate(places))
+        return {i: reason for i, reason in found if reason}
 
 
 def _memory_is_short() -> bool:

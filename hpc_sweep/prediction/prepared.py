@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from hpc_sweep.choices import DONE, FAILED, PENDING, Portion
 from hpc_sweep.clusters import Cluster, make_cluster
 from hpc_sweep.errors import Fault, SpecError, StoreError, listed
+from hpc_sweep.models import open_models
 from hpc_sweep.prediction.cutting import Cutting, make_cutting
 from hpc_sweep.prediction.destination import UNKNOWN, Destination, Job
 from hpc_sweep.prediction.matching import Matching
@@ -112,6 +113,7 @@ def prepare(
     portion: Portion,
     *,
     proba: bool,
+    trust: Sequence[str],
     partial: bool,
     ignore_units: bool,
     say: Callable[[str], None],
@@ -128,6 +130,7 @@ def prepare(
         When it does not fit into memory or files.
     """
     status, best = _finished(store, partial=partial)
+    _check_models(store, best, trust)
     place = _free_place(out, store, data)
     wanted = _data_spec(spec, data, portion)
     source = open_source(wanted, by_label=False)
@@ -181,6 +184,19 @@ def _finished(store: Store, *, partial: bool) -> tuple[NDArray[np.int8], NDArray
         )
     status = np.where((status == DONE) & (best < 0), FAILED, status).astype(np.int8)
     return status, best
+
+
+def _check_models(store: Store, best: NDArray[np.int64], trust: Sequence[str]) -> None:
+    """Load one model, where they are stored, so that what is not trusted is known at once.
+
+    Raises
+    ------
+    StoreError
+        When the store was made without models, or this one cannot be loaded.
+    """
+    models, some = open_models(store, trust=trust), np.argwhere(best >= 0)
+    if store.spec.output.models != "on_demand" and len(some):
+        models.of(some[:1])
 
 
 def _free_place(out: str | Path, store: Store, data: str) -> Path:

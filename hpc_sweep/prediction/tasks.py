@@ -174,12 +174,14 @@ class Predictor:
             for rows in box.rows(block or {}, some, self.task.portion):
                 own = [place[tuple(each)] for each in rows.partitions.tolist()]
                 for target, indices, of in zip(targets, known, models, strict=True):
-                    chosen = [of[tuple(indices[i].tolist())] for i in own]
+                    places = [tuple(indices[i].tolist()) for i in own]
+                    chosen = [of[each] for each in places]
                     into = canvases if target is None else [canvases[target]]
                     arrays = outputs.arrays if target is None else [outputs.arrays[target]]
                     found, why = self._predicted(chosen, rows, arrays)
                     for canvas, values in zip(into, found, strict=True):
                         box.place(canvas, rows.pick, values)
+                    why |= self.kept.reasons(places)
                     failures |= {_key(rows.partitions[i], target): text for i, text in why.items()}
         return [box.as_data(canvas, self.task.cutting.dims) for canvas in canvases], failures
 
@@ -218,15 +220,16 @@ class Predictor:
         outputs, everything = self.task.outputs, np.empty((1, 0), dtype=np.intp)
         boxes = [self._box(number) for number in numbers]
         dropna = self.matching.source.data.dropna
-        made = []
+        made, lacking = [], dict[str, str]()
         for target in self._targets:
-            (model,) = self.kept.of(self.matching.of(everything, target)).values()
+            ((place, model),) = self.kept.of(self.matching.of(everything, target)).items()
+            lacking |= {_key((), target): why for why in self.kept.reasons([place]).values()}
             if model is not None:
                 blocks = Collection(model, boxes, self.task.portion, outputs, dropna=dropna)
                 made.append((target, blocks))
         for number, box in enumerate(boxes):
             canvases = [box.canvas(each.dtype, each.fill, outputs.more) for each in outputs.arrays]
-            failures = {}
+            failures = dict(lacking)
             for target, blocks in made:
                 try:
                     pick, values, which = blocks.predicted(number)
