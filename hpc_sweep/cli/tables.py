@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
-
-import click
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,8 +36,8 @@ def shown(what: str, table: pd.DataFrame) -> pd.DataFrame:
 
 def caption(opened: Results, what: str, metric: str | None, n_rows: int) -> str:
     """Return what a table shows, in a line."""
-    score = opened.metrics[opened.metric(metric)]
-    chosen_by = opened.metrics[opened.spec.refit_metric]
+    score = _called(opened, opened.metric(metric))
+    chosen_by = _called(opened, opened.spec.refit_metric)
     by = f"score: mean {score} over the splits"
     if score != chosen_by:
         by += f"; the best by {chosen_by}" if what in ("best", "worst") else ""
@@ -52,30 +51,47 @@ def caption(opened: Results, what: str, metric: str | None, n_rows: int) -> str:
     return rows[what] if what == "failures" else f"{rows[what]}; {by}"
 
 
+def _called(opened: Results, metric: str) -> str:
+    title = opened.metrics[metric]
+    return metric if title == f"{metric} ({metric})" else title
+
+
 def print_table(opened: Results, what: str, metric: str | None, table: pd.DataFrame) -> None:
     """Print a table as wide as the terminal allows."""
     from rich.console import Console
-    from rich.table import Table
 
-    console, drawn = Console(), Table()
-    visible = shown(what, table)
-    for name in visible.columns:
-        numeric = visible[name].dtype.kind in "iuf" and name not in opened.dims
-        drawn.add_column(str(name), justify="right" if numeric else "left", overflow="fold")
-    for row in visible.itertuples(index=False):
-        cells = zip(visible.columns, row, strict=True)
-        drawn.add_row(*(_cell(str(name), value, name in opened.dims) for name, value in cells))
+    console, lines = Console(), []
     if len(table):
+        visible = shown(what, table)
+        drawn = _drawn(visible, opened.dims, is_narrow=False)
+        if console.measure(drawn).maximum > console.width:
+            drawn = _drawn(visible, opened.dims, is_narrow=True)
         console.print(drawn)
-    elif what == "failures":
-        click.echo("nothing failed")
-    lines = [caption(opened, what, metric, len(table))]
+    if len(table) or what != "failures":
+        lines.append(caption(opened, what, metric, len(table)))
+    else:
+        lines.append("nothing failed")
     if what == "best":
         lines.append(_wins(opened))
     if opened.n_pending:
         lines.append(f"half finished: {opened.n_pending:,} partitions are pending")
     for line in lines:
         console.print(line, highlight=False, markup=False)
+
+
+def _drawn(visible: pd.DataFrame, labels: Collection[str], *, is_narrow: bool) -> Any:
+    """Return what is printed; narrow: titles on several lines, and no frame around."""
+    from rich.table import Table
+
+    drawn = Table(show_edge=not is_narrow, pad_edge=not is_narrow)
+    for name in map(str, visible.columns):
+        numeric = visible[name].dtype.kind in "iuf" and name not in labels
+        title = name if name in labels or not is_narrow else name.replace("_", "\n")
+        drawn.add_column(title, justify="right" if numeric else "left", overflow="fold")
+    for row in visible.itertuples(index=False):
+        cells = zip(visible.columns, row, strict=True)
+        drawn.add_row(*(_cell(str(name), value, name in labels) for name, value in cells))
+    return drawn
 
 
 def _wins(opened: Results) -> str:

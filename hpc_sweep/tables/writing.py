@@ -108,8 +108,8 @@ def write_latex(
 ) -> None:
     r"""Write a table for a paper, with the rules of the package ``booktabs``.
 
-    Text is escaped, numbers are set in math mode with four significant digits, what has no value
-    is a dash.
+    Text is escaped, numbers are set in math mode with four decimals, or four digits where they
+    are small or large; what has no value is a dash.
 
     Parameters
     ----------
@@ -147,7 +147,9 @@ def _latex_cells(name: str, column: pd.Series[Any], is_exact: bool) -> list[str]
     if is_exact and column.dtype.kind in "iuf":
         return [f"${value}$" for value in column.tolist()]
     if column.dtype.kind == "f":
-        return [_latex_number(value) for value in column.tolist()]
+        size = column.abs()
+        is_plain = bool((size.isna() | (size == 0) | ((size >= 1e-3) & (size < 1e3))).all())
+        return [_latex_number(value, ".4f" if is_plain else ".4g") for value in column.tolist()]
     if column.dtype.kind in "iu":
         return [f"${value:,}$".replace(",", "{,}") for value in column.tolist()]
     if name in JSON_TEXTS:
@@ -155,10 +157,10 @@ def _latex_cells(name: str, column: pd.Series[Any], is_exact: bool) -> list[str]
     return [escape_latex(str(value)) or "--" for value in _values(name, column)]
 
 
-def _latex_number(value: float) -> str:
+def _latex_number(value: float, how: str) -> str:
     if np.isnan(value):
         return "--"
-    mantissa, _, exponent = f"{value:.4g}".partition("e")
+    mantissa, _, exponent = f"{value:{how}}".partition("e")
     power = rf" \times 10^{{{int(exponent)}}}" if exponent else ""
     return f"${mantissa.replace('inf', chr(92) + 'infty')}{power}$"
 
