@@ -272,6 +272,16 @@ def test_half_finished_says_how_much(tmp_path: Path) -> None:
             assert result.exit_code == 0, result.output
 
 
+@pytest.mark.parametrize(("columns", "is_framed"), [(120, True), (70, False)])
+def test_narrow_terminals_see_whole_words(
+    store: Store, monkeypatch: pytest.MonkeyPatch, columns: int, is_framed: bool
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    lines = invoke("results", store.path, "--what", "models").output.splitlines()
+    assert max(map(len, lines)) <= columns
+    assert lines[0].startswith("┏") == is_framed
+
+
 def test_large_and_small_negative_scores_are_readable(tmp_path: Path) -> None:
     from hpc_sweep.cli.tables import _number
 

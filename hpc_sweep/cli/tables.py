@@ -64,7 +64,8 @@ def print_table(opened: Results, what: str, metric: str | None, table: pd.DataFr
     if len(table):
         visible = shown(what, table)
         drawn = _drawn(visible, opened.dims, is_narrow=False)
-        if console.measure(drawn).maximum > console.width:
+        wide = console.options.update(max_width=10 * console.width)
+        if console.measure(drawn, options=wide).maximum > console.width:
             drawn = _drawn(visible, opened.dims, is_narrow=True)
         console.print(drawn)
     if len(table) or what != "failures":
