@@ -153,6 +153,28 @@ def test_a_worker_that_dies_costs_no_more_than_a_copy(
     equal_but_for_chunks(done.store.path, well)
 
 
+@pytest.mark.parametrize(
+    "partitions",
+    [["latitude", "longitude"], {"latitude": 6, "longitude": 4}],
+    ids=["pixels", "few"],
+)
+def test_guarded_fits_slices_and_refits_take_blocks_too(
+    spec: Spec, tmp_path: Path, partitions: Any
+) -> None:
+    """Two partitions are cut into slices of candidates, and stay on workers between them."""
+    spec["data"] |= {"partition_by": partitions, "holdout": {"time": "2019-03-02T12:00"}}
+    lasso = {"estimator": "sklearn.linear_model.Lasso", "param_grid": {"alpha": [0.01, 0.1, 1]}}
+    spec["models"] = [lasso]
+    whole = by({**spec, "output": {"store": str(tmp_path / "whole.zarr")}}, "never")
+    spec["search"] = {**spec["search"], "timeout": 60}
+    made = prepare(load_spec(spec))
+    assert made.plan.persisted == made.plan.is_sliced == (made.plan.grid.size == 2)
+    store = execute(load_spec(spec)).store
+    assert "peers_lost" not in {event["event"] for event in events(spec)}
+    assert (store.dataset()["holdout_score"] == store.dataset()["holdout_score"]).any()
+    equal_but_for_chunks(store.path, execute(load_spec(whole)).store.path)
+
+
 # the rechunk, one by one
 
 
