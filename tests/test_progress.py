@@ -14,7 +14,7 @@ from rich.console import Console
 
 from hpc_sweep.choices import DONE, FAILED
 from hpc_sweep.cli import facts
-from hpc_sweep.cli.progress import Display, Lines, show_progress
+from hpc_sweep.cli.progress import Display, Lines, show_progress, steady_console
 from hpc_sweep.drive import Progress, Roster, Speed, performance_report
 from hpc_sweep.drive.progress import MOST_REASONS, OTHER_REASONS
 from hpc_sweep.errors import Interrupted
@@ -86,9 +86,10 @@ def test_reasons_are_counted_and_bounded() -> None:
 
 def test_what_a_receipt_tells_of_failures_is_short() -> None:
     status = np.full((2, 3), FAILED, dtype=np.int8)
-    status[0, 0] = DONE
+    status[0, 0] = status[1, 2] = DONE
     nothing: Any = None
-    texts = {(0, 0): "a warning", (0, 1): "rare", (0, 2): REASON, (1, 0): REASON, (1, 1): "x\ny"}
+    texts = {(0, 0): "a warning", (0, 1): "rare", (0, 2): REASON, (1, 0): REASON}
+    texts |= {(1, 1): "x\ny", (1, 2): "a warning"}
     part = Part({}, nothing, nothing, status, nothing, nothing, texts)
     told = reasons_of(part)
     assert list(told.values()) == [2, 1]
@@ -158,8 +159,7 @@ FULL = {
 @pytest.mark.parametrize("width", [24, 80, 120])
 def test_a_terminal_is_left_as_it_was_and_no_line_is_too_long(width: int) -> None:
     file = io.StringIO()
-    console = Console(file=file, force_terminal=True, width=width, height=40, _environ={})
-    console.show_cursor = lambda show=True: False  # type: ignore[method-assign]
+    console = steady_console(file=file, force_terminal=True, width=width, height=40, _environ={})
     shown = Display(console)
     of = progress(**FULL)
     of.reasons[REASON] = 11

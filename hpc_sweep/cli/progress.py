@@ -114,7 +114,7 @@ class Lines(Quiet):
             self._say_line("")
 
 
-def steady_console(*, stderr: bool = True) -> Any:
+def steady_console(**options: Any) -> Any:
     """Return a console of rich's that does not hide the cursor."""
     from rich.console import Console
 
@@ -122,7 +122,7 @@ def steady_console(*, stderr: bool = True) -> Any:
         def show_cursor(self, show: bool = True) -> bool:
             return False
 
-    return Steady(stderr=stderr)
+    return Steady(**options)
 
 
 class Display:
@@ -146,7 +146,7 @@ class Display:
         self._share: float | None = None
         self._left = self._last = ""
         self._drawn: tuple[int, list[int]] = 0, []
-        self._console = console or steady_console()
+        self._console = console or steady_console(stderr=True)
         self._live = self._started()
 
     def _started(self) -> Any:

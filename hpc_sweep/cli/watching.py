@@ -36,7 +36,7 @@ def follow(store: str, every_s: float | None, *, as_json_lines: bool) -> int:
     from hpc_sweep.watching import watch
 
     draws = is_terminal(sys.stdout) and not as_json_lines
-    display = Display(steady_console(stderr=False)) if draws else None
+    display = Display(steady_console()) if draws else None
 
     def show(seen: Seen) -> None:
         if display is not None:
