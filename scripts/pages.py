@@ -126,13 +126,13 @@ def _strategies(sections: Mapping[str, Any], known: set[str]) -> Iterator[str]:
 
 
 def _table(section: Mapping[str, Any], known: Collection[str] = ()) -> Iterator[str]:
-    yield from ("| key | type | default | meaning |", "|---|---|---|---|")
+    yield from ("| key | meaning | type | default |", "|---|---|---|---|")
     required = section.get("required", ())
     for key, facts in section["properties"].items():
         if key not in known and key != "strategy":
             default = "required" if key in required else _default(facts)
             meaning = facts.get("description", "")
-            yield f"| `{key}` | {_kind(facts)} | {default} | {_cell(meaning)} |"
+            yield f"| `{key}` | {_cell(meaning)} | {_kind(facts)} | {default} |"
     yield ""
 
 
