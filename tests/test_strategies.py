@@ -844,6 +844,9 @@ def test_a_late_failure_lowers_nothing_of_a_partition(tmp_path: Path, late_first
     names = [left(0, 1, FAILED, -1), left(0, 2, DONE, 3)]
     fold(store, (0,), names if late_first else names[::-1])
     results = store.dataset().load()
+    # the invented best score is no mean of the candidate that was chosen
+    told = [finding.fault for finding in verify(store.path).findings]
+    assert [fault for fault in told if "none of the means of the best" in fault]
     assert results["n_resources"].values.tolist() == [[6, 12, -1]] * 2
     assert results["best_index"].values.tolist() == [3, 3]
     assert results["best_param_alpha"].values.tolist() == [4, 4]

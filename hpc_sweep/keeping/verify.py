@@ -224,7 +224,12 @@ def _chunk(store: Store, chunk: Chunk, found: Verification) -> Iterator[Finding]
             elif fault:
                 yield Finding(str(file), fault, f"{RUN}: it is pending, and written anew")
     if is_sound and status is not None:
-        yield from _values(store, chunk, status)
+        try:
+            yield from _values(store, chunk, status)
+        except (StoreError, IndexError, ValueError, TypeError) as error:
+            file = store.chunk_file(store.arrays[-1], chunk)
+            text = f"and its result chunk make no sense together: {error}"
+            yield Finding(str(file), text, _again(store, chunk))
 
 
 def _again(store: Store, chunk: Chunk) -> str:
@@ -241,6 +246,8 @@ def _values(store: Store, chunk: Chunk, status: NDArray[np.int8]) -> Iterator[Fi
         yield Finding(str(file), "has a status that there is none of", _again(store, chunk))
         return
     yield from _without_values(store, chunk, status)
+    if store.strategy.chooses:
+        yield from _chosen(store, chunk)
     opened = OpenChunk(store, chunk, status, [])
     arrays = {array.name: array for array in store.arrays}
     for each in opened.derivations(ranked=_is_done(store, chunk)):
@@ -253,6 +260,23 @@ def _values(store: Store, chunk: Chunk, status: NDArray[np.int8]) -> Iterator[Fi
                 f"{_where(store, chunk, int(first))}"
             )
             yield Finding(str(file), text, _again(store, chunk))
+
+
+def _chosen(store: Store, chunk: Chunk) -> Iterator[Finding]:
+    """Yield best scores that are no mean of the candidates that their search chose."""
+    arrays = {array.name: array for array in store.arrays}
+    names = ("best_index", "best_score", f"mean_test_{store.spec.refit_metric}")
+    index, best, means = (store.gather(chunk, store.read(arrays[n], chunk)) for n in names)
+    inside = (index >= -1) & (index < store.strategy.n_rows)
+    rows = np.where(inside, index, 0)
+    reached = means.reshape(*means.shape[:2], -1)[np.arange(len(rows)), rows]
+    is_one = np.where(index < 0, np.isnan(best), (reached == best[:, np.newaxis]).any(axis=1))
+    wrong = np.flatnonzero(~(inside & is_one))
+    if wrong.size:
+        text = f"is none of the means of the best candidate in {_where(store, chunk, wrong[0])}"
+        yield Finding(
+            str(store.chunk_file(arrays["best_score"], chunk)), text, _again(store, chunk)
+        )
 
 
 def _without_values(store: Store, chunk: Chunk, status: NDArray[np.int8]) -> Iterator[Finding]:
