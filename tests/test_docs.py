@@ -60,7 +60,9 @@ def commands(block: str) -> Iterator[list[str]]:
     for line in joined.splitlines():
         typed = re.match(r"[$#] (.*)", line)
         if typed:
-            for part in re.split(r"&&|;", typed[1].replace("<this repository>", "URL")):
+            for part in re.split(
+                r"&&|;", re.split(r" [>|] ", typed[1])[0].replace("<this repository>", "URL")
+            ):
                 yield shlex.split(part, comments=True)
 
 
