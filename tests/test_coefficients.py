@@ -95,7 +95,7 @@ STEPS = [
 ]
 
 
-@pytest.mark.parametrize("steps", STEPS, ids=str)
+@pytest.mark.parametrize("steps", STEPS)
 def test_every_known_step(steps: list[Any]) -> None:
     X, y = samples()
     named = [(str(number), step) for number, step in enumerate([*steps, Ridge()])]

@@ -433,14 +433,20 @@ def test_a_malicious_model_does_not_execute(store: Store, tmp_path: Path) -> Non
     assert harm.exists()  # it would have done harm
 
 
+def record_models(store: Store, kind: str) -> None:
+    """Record that models are kept so, and that everything in them may be trusted."""
+    output = store.spec.output.model_copy(update={"models": kind, "trust": ["os.system", "joblib"]})
+    store.record_spec(store.spec.model_copy(update={"output": output}))
+
+
 def test_a_store_cannot_trust_itself(store: Store, tmp_path: Path) -> None:
     """What its spec says is the word of whoever made it."""
     harm = tmp_path / "harm"
     put(store, skops_of("os.system", f"touch '{harm}'"))
-    store.record_output("skops", ["os.system", "joblib"])
+    record_models(store, "skops")
     with pytest.raises(StoreError, match=r"'os.system'"):
         hpc_sweep.load_model(store.path, latitude=60.0, longitude=-1.0)
-    store.record_output("joblib", ["joblib"])
+    record_models(store, "joblib")
     for path in models_folder(store).iterdir():
         path.rename(path.with_suffix(".joblib"))
     put(store, to_bytes(Harm(harm), "joblib"))

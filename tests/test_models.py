@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,10 @@ from sklearn.svm import SVR
 
 import hpc_sweep
 from hpc_sweep import source
-from hpc_sweep.errors import StoreError
+from hpc_sweep.errors import StoreError, SweepError
 from hpc_sweep.models import open_models
 from hpc_sweep.models.labels import find_partition
-from hpc_sweep.store import Store
+from hpc_sweep.store import Store, run_folder
 
 
 @pytest.fixture(scope="module")
@@ -116,3 +117,22 @@ def test_models_asked_together_are_read_once_a_chunk(
             expected = hpc_sweep.load_model(store, **labels).predict(X)
             np.testing.assert_array_equal(model.predict(X), expected)
     assert models.of(np.empty((0, 2), dtype=int)) == []
+
+
+def test_a_run_tells_the_store_where_its_data_is_now(
+    store: Path, data: Path, tmp_path: Path
+) -> None:
+    """Nothing is fitted again; models come from the new place, as `predict`'s cluster does."""
+    copy = shutil.copytree(store, tmp_path / "results.zarr")
+    shutil.copytree(run_folder(store).path, run_folder(copy).path)
+    moved = shutil.copytree(data, tmp_path / "moved.zarr")
+    spec = Store.open(store).spec.model_dump(mode="json")
+    spec["data"]["store"], spec["output"]["store"] = str(moved), str(copy)
+    before = (copy / "test_score" / "c.0.0.0.0").stat().st_mtime_ns
+    hpc_sweep.run(spec, ["cluster.workers=1"])
+    assert (copy / "test_score" / "c.0.0.0.0").stat().st_mtime_ns == before
+    recorded = Store.open(copy).spec
+    assert (recorded.data.store, recorded.cluster.workers) == (str(moved), 1)
+    shutil.rmtree(moved)
+    with pytest.raises(SweepError, match=r"moved.zarr"):
+        hpc_sweep.load_model(copy, latitude=59.5, longitude=-0.5)

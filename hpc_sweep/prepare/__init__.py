@@ -8,6 +8,7 @@ from hpc_sweep.prepare.beginning import (
     check_versions,
     create,
     group_of,
+    moves_data,
     rank_anew,
     with_memory,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "create",
     "group_of",
     "load",
+    "moves_data",
     "prepare",
     "rank_anew",
     "with_memory",

@@ -117,9 +117,9 @@ def begin(
     journal = Journal(now.run.events)
     output = prepared.spec.output
     if changes_output(prepared):
-        now.record_output(output.models, output.trust)
-        now = Store.open(now.path)
         journal.write("output_changed", models=output.models, trust=output.trust)
+    now.record_spec(prepared.spec)
+    now = Store.open(now.path)
     remove_other_models(now)
     if change is not None:
         now = change_store(now, change, group_of(prepared.spec))
@@ -141,6 +141,12 @@ def changes_output(prepared: Prepared) -> bool:
         return False
     known = prepared.store.spec.output
     return (known.models, known.trust) != (output.models, output.trust)
+
+
+def moves_data(prepared: Prepared) -> bool:
+    """Return whether a spec finds the data elsewhere than its store says."""
+    store = prepared.store
+    return store is not None and store.spec.data.places != prepared.spec.data.places
 
 
 def rank_anew(ledger: Ledger, check_lease: Callable[[], None]) -> int:

@@ -331,10 +331,11 @@ class Store:
             if scikit_learn not in (header["versions"].get("scikit-learn"), *known):
                 known.append(scikit_learn)
 
-    def record_output(self, models: str, trust: Sequence[str]) -> None:
-        """Record how models are kept from now on, and which types they may have."""
+    def record_spec(self, spec: SweepSpec) -> None:
+        """Record what a spec may have changed between two runs: all but models and search."""
+        later = spec.model_dump(mode="json", include={"name", "data", "cluster", "output"})
         with changed_header(self.path) as header:
-            header["spec"]["output"].update(models=models, trust=list(trust))
+            header["spec"].update(later)
 
     def record_run(self, facts: dict[str, Any]) -> None:
         """Record what is known of a run; facts with the same ``began`` are replaced."""

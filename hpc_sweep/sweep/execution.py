@@ -24,6 +24,7 @@ from hpc_sweep.prepare import (
     check_versions,
     group_of,
     load,
+    moves_data,
     prepare,
     rank_anew,
     with_memory,
@@ -106,7 +107,7 @@ def execute(
     if prepared.store is not None:
         ledger = Ledger.read(prepared.store, share)
         other = prepared.change is not None or changes_output(prepared)
-        if ledger.is_complete and not other and not retry:
+        if ledger.is_complete and not (other or moves_data(prepared) or retry):
             return Outcome(prepared.store, ledger.summary(), None)
         if share != WHOLE and other:
             what = "another output.models" if prepared.change is None else "other candidates"
