@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import time
@@ -23,6 +24,7 @@ from conftest import (
 from outside import OutsideCluster
 
 from hpc_sweep.clusters import KINDS, make_cluster, make_queue
+from hpc_sweep.clusters.base import settings
 from hpc_sweep.clusters.certificates import make_certificates, remove_certificates
 from hpc_sweep.clusters.jobqueue import JobQueue
 from hpc_sweep.clusters.pbs import Pbs, parse_qstat
@@ -96,6 +98,16 @@ def test_conformance(
         servers = ("resource_tracker", "forkserver")
         assert not [child for child in left if not any(s in str(child.cmdline()) for s in servers)]
         assert not forked(psutil.Process())
+
+
+@pytest.mark.parametrize("name", ["distributed", "distributed.client", "distributed.scheduler"])
+def test_dask_says_nothing_itself(name: str) -> None:
+    """A scheduler that was killed had the client print a traceback before our message."""
+    logger = logging.getLogger(name)
+    before = logger.getEffectiveLevel()
+    with settings():
+        assert not logger.isEnabledFor(logging.ERROR)
+    assert logger.getEffectiveLevel() == before
 
 
 def test_no_external_scheduler(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:

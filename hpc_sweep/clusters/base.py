@@ -206,11 +206,13 @@ def settings(dashboard: bool = False) -> Iterator[None]:
 
     Clusters silence it too, but only until they close, when connections break by intent.
     """
-    logger = logging.getLogger("distributed")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+    loggers = [logging.getLogger(name) for name in ("distributed", "distributed.client")]
+    levels = [logger.level for logger in loggers]  # Dask gives the client's one of its own
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
         with dask.config.set({**SETTINGS, **({} if dashboard else NO_PAGES)}):
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
