@@ -389,6 +389,12 @@ DTYPES = ("f4", "f8", "i2", "u1", "bool", "M8[ns]", "m8[ns]", "c8", "U3", "f2")
 DIMS = ("y", "x", "time")
 
 
+def _quietly(make: Callable[[], Any]) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return make()
+
+
 @st.composite
 def datasets(draw: st.DrawFn) -> tuple[xr.Dataset, int, dict[str, Json]]:
     """Draw a data set of any structure, the zarr format to write it in, and its chunks."""
@@ -423,7 +429,7 @@ def datasets(draw: st.DrawFn) -> tuple[xr.Dataset, int, dict[str, Json]]:
         )
     )
     attrs.pop("_FillValue", None)
-    dataset = xr.Dataset(made, coords, attrs)
+    dataset = _quietly(lambda: xr.Dataset(made, coords, attrs))
     chunks = {dim: draw(st.integers(1, 6)) for dim in DIMS}
     return dataset, draw(st.sampled_from([2, 3])), chunks
 

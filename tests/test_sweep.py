@@ -39,6 +39,7 @@ from sklearn.svm import SVR
 import hpc_sweep as package
 from hpc_sweep.clusters.base import SETTINGS
 from hpc_sweep.errors import LeaseError, StoreError
+from hpc_sweep.keeping import verify
 from hpc_sweep.plan import Unit
 from hpc_sweep.spec import load_spec
 from hpc_sweep.store import Ledger, Store, hold, read_events, run_folder
@@ -118,6 +119,22 @@ def test_parts_that_came_late_do_not_stay(spec: Spec) -> None:
 
     done = execute(load_spec(spec), on_start=leave_one)
     assert not list(done.store.run.parts.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["part", "unfinished"])
+def test_what_came_after_the_end_goes_with_the_same_command(spec: Spec, kind: str) -> None:
+    """A worker of a driver that lost the store writes after the other one has ended."""
+    store = execute(load_spec(spec)).store
+    if kind == "part":
+        leave(store, invent(store), whole(store, (0, 0)))
+    else:
+        (store.path / "status" / ".c.0.0.0.tmp").touch()
+    assert len(verify(store.path).findings) == 1
+    events = store.run.events.read_text()
+    assert execute(load_spec(spec)).progress is None
+    assert verify(store.path).findings == []
+    assert store.run.events.read_text() == events
+    assert not store.run.lease.exists()
 
 
 def test_granularity_and_workers_do_not_change_scores(

@@ -210,7 +210,9 @@ def check_nonce(path: Path, nonce: str) -> None:
     """Raise `LeaseError` unless the lease is held under that nonce."""
     held = read_holder(path)
     if held is None or held.nonce != nonce:
-        who = f"was taken over by {held}" if held else "is gone: another driver had it and has ended"
+        who = (
+            f"was taken over by {held}" if held else "is gone: another driver had it and has ended"
+        )
         raise LeaseError(
             f"the lease {path} {who}; this run stops, what is done is kept; run the same command "
             "again unless another driver works on this store"

@@ -197,12 +197,18 @@ class Ledger:
             self.counts[int(kind)] += count
         return []
 
-    def remove_superfluous_parts(self) -> None:
-        """Delete parts of folded chunks: late ones, or those of a fold that was killed."""
+    def superfluous_parts(self) -> list[PartName]:
+        """Return parts of folded chunks: late ones, or those of a fold that was killed."""
         names = list_parts(self.store.run.parts, self.store.header.id)
-        delete_parts(
-            self.store.run.parts, [name for name in names if name.unit.chunk in self.folded]
-        )
+        return [name for name in names if name.unit.chunk in self.folded]
+
+    def remove_superfluous_parts(self) -> None:
+        """Delete parts of folded chunks."""
+        delete_parts(self.store.run.parts, self.superfluous_parts())
+
+    def is_tidy(self) -> bool:
+        """Return whether nothing lies about that the next driver removes."""
+        return not self.superfluous_parts() and not self.store.leftovers()
 
     def cells_done(self) -> int:
         """Return how many of the cells that the spec asks for need no more work."""

@@ -343,17 +343,24 @@ class Store:
             others = [run for run in header.get("runs", []) if run["began"] != facts["began"]]
             header["runs"] = [*others, facts][-MOST_RUNS:]
 
-    def remove_leftovers(self) -> None:
-        """Remove what a killed writer left: unfinished files, parts of an earlier store."""
-        with disk_errors(self.path):
+    def leftovers(self) -> list[Path]:
+        """Return what a killed writer left: unfinished files, parts of an earlier store."""
+        with disk_errors(self.path, "read"):
             arrays = [folder for folder in self.path.iterdir() if folder.is_dir()]
-            for folder in (self.path, self.run.path, *arrays):
-                for file in (*folder.glob(".*.tmp"), *folder.glob("*.partial")):
-                    if "lease" not in file.name:  # that may be another driver's, just now
-                        file.unlink(missing_ok=True)
-            for file in self.run.parts.iterdir():
-                if not file.name.startswith(self.header.id):
-                    file.unlink(missing_ok=True)
+            found = [
+                file
+                for folder in (self.path, self.run.path, *arrays)
+                for file in (*folder.glob(".*.tmp"), *folder.glob("*.partial"))
+                if "lease" not in file.name  # that may be another driver's, just now
+            ]
+            parts = self.run.parts.iterdir() if self.run.parts.is_dir() else ()
+            return [*found, *(part for part in parts if not part.name.startswith(self.header.id))]
+
+    def remove_leftovers(self) -> None:
+        """Remove what a killed writer left."""
+        with disk_errors(self.path):
+            for file in self.leftovers():
+                file.unlink(missing_ok=True)
 
     def missing_fixed_files(self) -> list[Path]:
         """Return missing files of those made with the store: metadata, coordinates."""

@@ -107,7 +107,8 @@ def execute(
     if prepared.store is not None:
         ledger = Ledger.read(prepared.store, share)
         other = prepared.change is not None or changes_output(prepared)
-        if ledger.is_complete and not (other or moves_data(prepared) or retry):
+        done = ledger.is_complete and not (other or moves_data(prepared) or retry)
+        if done and (share != WHOLE or ledger.is_tidy()):
             return Outcome(prepared.store, ledger.summary(), None)
         if share != WHOLE and other:
             what = "another output.models" if prepared.change is None else "other candidates"
