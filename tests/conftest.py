@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -323,12 +323,12 @@ def pending_reads_as_missing(store: Path, whole: Path) -> None:
     assert np.isnan(score).any()
 
 
-def equal_stores(first: Path, second: Path) -> None:
-    """Fail unless all arrays of two stores are bit-equal, times aside."""
+def equal_stores(first: Path, second: Path, aside: Collection[str] = ()) -> None:
+    """Fail unless all arrays of two stores are bit-equal, times and those that are named aside."""
     left, right = (xr.open_zarr(path, chunks=None).load() for path in (first, second))
     assert set(left.variables) == set(right.variables)
     for name in left.variables:
-        if name in ("fit_time", "score_time"):
+        if name in ("fit_time", "score_time", *aside):
             continue
         a, b = left[name].values, right[name].values
         same = (a == b) | ((a != a) & (b != b)) if a.dtype.kind == "f" else a == b
