@@ -347,9 +347,10 @@ class Store:
         """Return what a killed writer left: unfinished files, parts of an earlier store."""
         with disk_errors(self.path, "read"):
             arrays = [folder for folder in self.path.iterdir() if folder.is_dir()]
+            models = self.path.with_name(f"{self.path.name}.models")
             found = [
                 file
-                for folder in (self.path, self.run.path, *arrays)
+                for folder in (self.path, self.run.path, models, *arrays)
                 for file in (*folder.glob(".*.tmp"), *folder.glob("*.partial"))
                 if "lease" not in file.name  # that may be another driver's, just now
             ]
