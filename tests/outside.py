@@ -9,6 +9,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from distributed import Client
+
 SCHEDULER = ["scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
 WORKERS = ["worker", "--nthreads", "1", "--no-dashboard", "--nworkers", "2"]
 
@@ -36,13 +38,15 @@ class OutsideCluster:
         return {"kind": "external", "scheduler_file": str(self.file), "workers": 2}
 
     def start(self) -> None:
-        """Start it, and wait for its scheduler."""
+        """Start it, and wait for its workers: what kills one before that ends Dask's command."""
         self.file.unlink(missing_ok=True)
         self.scheduler = self._dask(*SCHEDULER, "--dashboard-address", "127.0.0.1:0")
         self.nannies = self._dask(*WORKERS, "--local-directory", str(self._folder))
         end = time.monotonic() + 60
         while not self.file.exists() and time.monotonic() < end:
             time.sleep(0.1)
+        with Client(scheduler_file=str(self.file), set_as_default=False) as client:
+            client.wait_for_workers(2, timeout=60)
 
     def _dask(self, *words: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
