@@ -264,6 +264,9 @@ def test_another_place_cluster_or_name_is_no_change(
     result = invoke("run", write_spec(moved), "--workers", 1)
     assert result.exit_code == 0, result.output
     assert "complete already, nothing to do: 46 done, 2 empty of 48 partitions" in result.output
+    facts = json.loads(invoke("run", write_spec(spec), "--json").stdout)  # back to what it was
+    assert (facts["name"], facts["complete"], facts["fits_of_this_run"]) == ("small", True, 0)
+    assert sum(facts["best_model"].values()) == facts["partitions"]["done"] == 46
 
 
 def test_status(finished: tuple[Path, Spec]) -> None:

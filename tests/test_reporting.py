@@ -279,6 +279,9 @@ def test_the_page_is_replaced_whole_or_not_at_all(
     assert (done.exit_code, "No space left" in done.output) == (3, True)
     assert page.read_bytes() == before
     assert list(page.parent.iterdir()) == [page]
+    monkeypatch.undo()
+    done = CliRunner().invoke(main, ["report", str(pixels.path), "-o", str(page), "--json"])
+    assert json.loads(done.stdout) == {"written": [str(page)]}
 
 
 def test_errors_name_the_place_and_the_remedy(pixels: Store, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from hpc_sweep.choices import FIGURE_FORMATS
+from hpc_sweep.cli.options import as_json
 
 
 @click.command()
@@ -24,7 +25,8 @@ from hpc_sweep.choices import FIGURE_FORMATS
     show_default=True,
     help=f"Kinds of files of --figures, with commas between them: {', '.join(FIGURE_FORMATS)}.",
 )
-def report(store: str, output: str | None, figures: str | None, formats: str) -> None:
+@click.option("--json", "json_", is_flag=True, help="Print the paths of what was written as JSON.")
+def report(store: str, output: str | None, figures: str | None, formats: str, json_: bool) -> None:
     """Write a report of STORE: one HTML page to look at, print, or mail to a colleague.
 
     It holds the answer in a sentence, maps of the best models, parameters and scores, how models
@@ -48,7 +50,8 @@ def report(store: str, output: str | None, figures: str | None, formats: str) ->
     from hpc_sweep import reporting
 
     if figures is None:
-        click.echo(str(reporting.report(store, output)))
-        return
-    for file in reporting.write_figures(store, figures, kinds):
-        click.echo(str(file))
+        written = [reporting.report(store, output)]
+    else:
+        written = reporting.write_figures(store, figures, kinds)
+    names = [str(path) for path in written]
+    click.echo(as_json({"written": names}) if json_ else "\n".join(names))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from hpc_sweep.cli.options import (
+    as_json,
     dashboard_option,
     loaded_spec,
     mixed_versions_option,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 @click.option(
     "-q", "--quiet", is_flag=True, help="No plan and no progress; warnings and the summary only."
 )
+@click.option("--json", "json_", is_flag=True, help="Print the summary as JSON, and no plan.")
 @click.option("--chain", is_flag=True, hidden=True, help="Be a link of submit --chain.")
 @click.option("--share", hidden=True, help="Be one of submit --drivers: I/K, or array/K.")
 @click.pass_context
@@ -53,6 +55,7 @@ def run(
     performance_report: bool,
     mixed_versions: bool,
     quiet: bool,
+    json_: bool,
     chain: bool,
     share: str | None,
 ) -> None:
@@ -80,7 +83,7 @@ def run(
     loaded = loaded_spec(spec, settings, cluster, workers, store, memory)
 
     def announce(prepared: Prepared, ledger: Ledger) -> None:
-        if quiet:
+        if quiet or json_:
             return
         with shown.aside():
             click.echo(plan_text(prepared, plan_facts(prepared)))
@@ -99,7 +102,7 @@ def run(
             on_progress=shown.update,
             say=shown.say,
         )
-    click.echo(_summary(outcome))
+    click.echo(as_json(_facts(outcome)) if json_ else _summary(outcome))
     ctx.exit(EXIT_PARTITIONS if outcome.n_failed else EXIT_OK)
 
 
@@ -108,6 +111,21 @@ def _left_text(ledger: Ledger, n_splits: int) -> str:
     fits = ledger.n_partitions * ledger.store.strategy.n_fits(n_splits)
     left = fits - ledger.cells_done() * fits // ledger.n_cells
     return f"going on: {left:,} of {fits:,} fits left"
+
+
+def _facts(outcome: Outcome) -> dict[str, Any]:
+    """Return what `hpc_sweep.results.sweep_status` tells, and what this run did."""
+    from hpc_sweep.results import first_reasons, sweep_status, wins
+
+    done, results = outcome.progress, outcome.store.dataset()
+    return {
+        **sweep_status(outcome.store.path),
+        "fits_of_this_run": 0 if done is None else done.fits,
+        "seconds_of_this_run": 0.0 if done is None else round(done.seconds, 3),
+        "partitions_ranked_anew": outcome.ranked,
+        "best_model": wins(results),
+        "failures": first_reasons(results),
+    }
 
 
 def _summary(outcome: Outcome) -> str:
