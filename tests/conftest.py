@@ -106,14 +106,14 @@ def spec(data: Path, tmp_path: Path) -> Spec:
     return small_spec(data, tmp_path / "results.zarr")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # its threads draw random numbers, which Hypothesis forbids
 def here() -> Iterator[list[str]]:
     """Return the settings of a cluster of one worker, a thread of this process."""
     from distributed import LocalCluster
 
     from hpc_sweep.clusters import settings
 
-    options = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": None}
+    options = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
     with (
         settings(),
         LocalCluster(processes=False, protocol="tcp", host="127.0.0.1", **options) as cluster,

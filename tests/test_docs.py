@@ -83,7 +83,10 @@ def without_search_keys(part: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("block", blocks("yaml"))
-def test_specs_that_are_shown_are_valid(block: str, tmp_path: Path) -> None:
+def test_specs_that_are_shown_are_valid(
+    block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # paths in blocks are below it; those of a checkout may have spaces
     shown = parse_yaml(block)
     keys = set(shown)
     if keys <= set(SweepSpec.model_fields):

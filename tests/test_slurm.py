@@ -159,7 +159,7 @@ def test_a_rejected_sbatch(
     began = time.monotonic()
     refused = hpc_sweep("run", write_spec(spec))
     assert refused.returncode == 3
-    note, message = refused.stderr.splitlines()
+    note, *_, message = refused.stderr.splitlines()
     assert "outside a job" in note
     assert message.startswith("error: the queue refused the worker jobs: sbatch: ")
     assert words in refused.stderr
