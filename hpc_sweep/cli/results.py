@@ -172,12 +172,13 @@ def _write(
     format_: str,
     output: Path | None,
 ) -> None:
-    from hpc_sweep.tables import write_csv, write_json, write_parquet, written
+    from hpc_sweep.store import durably
+    from hpc_sweep.tables import write_csv, write_json, write_parquet
 
     with contextlib.ExitStack() as stack:
         file: Any = sys.stdout.buffer
         if output is not None:
-            file = stack.enter_context(written(output))
+            file = stack.enter_context(durably(output))
         if format_ == "latex":
             _latex(opened, what, metric, _joined(frames), file)
         elif format_ == "csv":

@@ -9,7 +9,7 @@ from hpc_sweep.store.creation import (
     made_whole,
     write_fixed,
 )
-from hpc_sweep.store.durable import probe, sync, write_durably
+from hpc_sweep.store.durable import durably, probe, sync, write_durably
 from hpc_sweep.store.existing import existing_store
 from hpc_sweep.store.files import chunk_name, fixed_files, writing
 from hpc_sweep.store.fold import Choice, Folded, choices, fold
@@ -79,6 +79,7 @@ __all__ = [
     "create_array",
     "create_store",
     "delete_parts",
+    "durably",
     "existing_store",
     "fixed_files",
     "fold",

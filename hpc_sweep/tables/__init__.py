@@ -12,7 +12,6 @@ from hpc_sweep.tables.writing import (
     write_json,
     write_latex,
     write_parquet,
-    written,
 )
 
 __all__ = [
@@ -29,5 +28,4 @@ __all__ = [
     "write_json",
     "write_latex",
     "write_parquet",
-    "written",
 ]

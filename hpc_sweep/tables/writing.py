@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import json
 import math
-import os
 import re
-import secrets
 from collections.abc import Collection, Iterable, Iterator
-from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from hpc_sweep.errors import disk_errors
 from hpc_sweep.partitions import plain_label
 
 JSON_TEXTS = ("params",)
@@ -187,24 +182,3 @@ def settings_text(params: str, between: str) -> str:
     """Return JSON parameters as ``alpha=0.1, …`` for people."""
     given = json.loads(params) if params else {}
     return between.join(f"{name}={value}" for name, value in given.items())
-
-
-@contextlib.contextmanager
-def written(path: Path) -> Iterator[IO[bytes]]:
-    """Give a file that takes its name when it is whole.
-
-    Raises
-    ------
-    DiskError
-        When the disk refuses.
-    """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    with disk_errors(path):
-        try:
-            with temporary.open("wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
