@@ -27,6 +27,12 @@ TABLE_CONTENTS: tuple[str, ...] = get_args(TableContent)
 KEPT_MODELS: tuple[str, ...] = ("skops", "joblib")
 """Values of ``output.models`` with which fitted models are stored."""
 
+OF_PICKLES = (
+    "models are stored as pickles (output.models: joblib): loading one runs whatever code its file "
+    "has, so load_model and predict ask for trust of joblib; output.models: skops runs none"
+)
+"""What is told before models are stored so."""
+
 CLUSTER_KINDS: tuple[str, ...] = ("local", "slurm", "pbs", "external")
 
 PENDING, DONE, FAILED, EMPTY, TIMED_OUT, OUT_OF_MEMORY = range(6)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from sklearn.base import is_classifier
 from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.feature_selection import SelectKBest, f_regression
 from sklearn.linear_model import Lasso, LinearRegression, LogisticRegression, Ridge
+from sklearn.metrics import get_scorer
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import (
     MaxAbsScaler,
@@ -26,8 +28,12 @@ from sklearn.svm import SVR
 from yearly import LASSO, SHAPE, TREE, InProcess, Spec, in_process, write, yearly_spec, years_data
 
 import hpc_sweep
+from hpc_sweep.choices import DONE, FAILED
 from hpc_sweep.linear import LINEAR
-from hpc_sweep.search import affine, coefficients_at_once
+from hpc_sweep.plan import Unit
+from hpc_sweep.search import Evaluator, Model, Problem, Setting, Task, affine, coefficients_at_once
+from hpc_sweep.store import Ledger, PartName, fold, set_pending, write_part
+from hpc_sweep.store.parts import read_part
 
 RIDGE = {"estimator": "sklearn.linear_model.Ridge", "param_grid": {"alpha": [0.1, 1, 10]}}
 SCALED = {
@@ -145,12 +151,12 @@ def test_solved_together_as_fitted(joint: bool) -> None:
     problems = []
     for number, estimator in enumerate([*FORMS, *FORMS]):
         X, y = samples(40 + number)
-        problems.append((estimator, X, np.stack([y, X[:, 0] - y], axis=1) if joint else y))
+        problems.append(Problem(estimator, X, np.stack([y, X[:, 0] - y], axis=1) if joint else y))
     solved = coefficients_at_once(problems)
     assert sum(each is not None for each in solved) >= 10
-    for (estimator, X, y), found in zip(problems, solved, strict=True):
+    for each, found in zip(problems, solved, strict=True):
         if found is not None:
-            expected = affine(estimator.fit(X, y), 4, 2 if joint else 1)
+            expected = affine(each.estimator.fit(each.X, each.y), 4, 2 if joint else 1)
             assert expected is not None
             for mine, theirs in zip(found, expected, strict=True):
                 np.testing.assert_allclose(mine, theirs, rtol=1e-9, atol=1e-9 * abs(theirs).max())
@@ -159,8 +165,41 @@ def test_solved_together_as_fitted(joint: bool) -> None:
 def test_what_is_not_sound_is_not_solved() -> None:
     X, y = samples()
     twice = np.column_stack([X, X[:, 0] * (1 + 1e-12)])
-    assert coefficients_at_once([(LinearRegression(), twice, y), (Lasso(), X, y)]) == [None, None]
+    problems = [Problem(LinearRegression(), twice, y), Problem(Lasso(), X, y)]
+    problems += [Problem(Ridge(), X[:5], y[:5])]
+    assert coefficients_at_once(problems) == [None, None, None]
     assert coefficients_at_once([]) == []
+
+
+@pytest.mark.parametrize("estimator", FORMS, ids=str)
+def test_the_same_bits_of_a_search_or_alone(
+    estimator: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sums that searches leave, of any partitions together, are those of a partition by itself."""
+    lengths = (57, 60, 60, 64, 60, 3, 119)
+    arrays = [samples(length, 4) for length in lengths]
+    splits = {n: [(np.arange(n // 3, n), np.arange(n // 3))] for n in lengths}
+
+    def searched(numbers: list[int]) -> list[Problem]:
+        tasks = [Task(*arrays[n], {0: splits[lengths[n]]}, sums={}) for n in numbers]
+        model = Model(estimator, None, get_scorer("neg_mean_squared_error"))
+        Evaluator([model], [Setting(0, {})], ["score"]).evaluate(tasks)
+        return [Problem(estimator, each.X, each.y, each.sums) for each in tasks]
+
+    alone = [coefficients_at_once([Problem(estimator, *each)])[0] for each in arrays]
+    assert sum(each is not None for each in alone) == len(lengths) - 1
+    ways = [searched([*range(len(lengths))]), searched([6, 4, 3, 1, 2, 0]), searched([2])]
+    assert all(each.sums for each in (*ways[1], *ways[2]))
+    for numbers, problems in zip(
+        ([*range(len(lengths))], [6, 4, 3, 1, 2, 0], [2]), ways, strict=True
+    ):
+        for number, found in zip(numbers, coefficients_at_once(problems), strict=True):
+            expected = alone[number]
+            assert (found is None) == (expected is None)
+            if found is not None and expected is not None:
+                assert [each.tobytes() for each in found] == [each.tobytes() for each in expected]
+    monkeypatch.setattr("hpc_sweep.search.rules.whole.stacked", None)  # nothing is gathered again
+    assert coefficients_at_once(problems)[0] is not None
 
 
 @pytest.mark.parametrize("width", [None, 2])
@@ -187,6 +226,57 @@ def test_of_a_sweep_are_those_of_loaded_models(spec: Spec, width: int | None) ->
         np.testing.assert_allclose(found["intercept"], expected[1][0], rtol=1e-9, atol=1e-9)
     assert {"", "decisiontreeregressor"} < kinds
     assert kinds & {"ridge", "scaled", "lasso"}
+
+
+def test_partitions_are_finished_before_others_are_done(spec: Spec, tmp_path: Path) -> None:
+    spec["models"] = [RIDGE, *spec["models"]]
+    sweep = InProcess(spec, 3)
+    ledger = Ledger(sweep.store)
+    for chunk in ledger.chunks:
+        known: list[PartName] = []
+        for position in range(sweep.store.n_partitions(chunk)):
+            units = [replace(u, start=position, stop=position + 1) for u in sweep.units(chunk)]
+            for unit in units:
+                known.append(sweep.leave(unit))
+                complete = ledger.add(known[-1])
+                lacking = ledger.finishing(unit)
+                assert ledger.finishing(unit) == []
+            last = sweep.store.strategy.n_columns
+            assert lacking == [Unit(chunk, position, position + 1, last, last)]
+            assert not complete or [*ledger.complete()] == []
+            known.append(sweep.leave(lacking[0], known))
+            complete = ledger.add(known[-1])
+        assert complete
+        assert ledger.fold(chunk, fold(sweep.store, chunk, known)) == []
+    assert ledger.is_complete
+    spec["output"]["store"] = str(tmp_path / "whole.zarr")
+    found, expected = sweep.store.dataset().load(), in_process(spec)
+    for name in ("best_index", "coef", "intercept"):
+        np.testing.assert_array_equal(found[name], expected[name])
+
+
+def test_a_retry_does_not_lose_refits(spec: Spec, tmp_path: Path) -> None:
+    """What failed in one part and not in its double is no failure: nothing is set back for it."""
+    spec["models"] = [RIDGE]
+    sweep = InProcess(spec, 2)
+    store, (chunk, *_) = sweep.store, Ledger(sweep.store).chunks
+    (first, *_) = (sweep.leave(unit) for unit in reversed(sweep.units(chunk)))
+    part = read_part(store.run.parts, first)
+    failed = replace(part, status=np.where(part.status == DONE, FAILED, part.status))
+    write_part(store.run.parts, store.header.id, first.unit, failed)
+    assert not set_pending(store, [FAILED])
+    ledger = Ledger.read(store)
+    assert [*ledger.complete()] == [chunk]
+    units = ledger.fold(chunk, fold(store, chunk, []), 9)
+    assert units
+    names = [sweep.leave(unit) for unit in units]
+    assert ledger.fold(chunk, fold(store, chunk, names)) == []
+    assert chunk in Ledger.read(store).folded
+    spec["output"]["store"] = str(tmp_path / "whole.zarr")
+    expected = in_process(spec).isel(latitude=slice(2), longitude=slice(2))
+    found = store.dataset().load().isel(latitude=slice(2), longitude=slice(2))
+    for name in ("best_index", "coef"):
+        np.testing.assert_array_equal(found[name], expected[name])
 
 
 def test_several_targets_have_a_dimension(spec: Spec) -> None:

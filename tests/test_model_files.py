@@ -25,6 +25,7 @@ from yearly import arrays as arrays_of
 
 import hpc_sweep
 from hpc_sweep import serialization, versions
+from hpc_sweep.cli.plan import plan_facts, plan_text
 from hpc_sweep.errors import StoreError
 from hpc_sweep.keeping import verify
 from hpc_sweep.models import check_models, open_models
@@ -175,6 +176,20 @@ def test_joblib_is_loaded_by_word_only(data: xr.Dataset, made: Store, tmp_path: 
         hpc_sweep.load_model(sweep.store.path, latitude=60.0, longitude=-1.0)
     equal_models(sweep.store, made, trust=("joblib",))
     assert check_models(sweep.store).faults == []
+
+
+def test_whoever_chooses_pickles_is_told(data: xr.Dataset, tmp_path: Path) -> None:
+    def told(models: str) -> list[str]:
+        said: list[str] = []
+        prepared = prepare(load_spec(make_spec(data, tmp_path / "told.zarr", models)))
+        warns = "runs whatever code" in plan_text(prepared, plan_facts(prepared))
+        assert warns == (models == "joblib")
+        begin(prepared, say=said.append)
+        return said
+
+    assert [told(models) for models in ("skops", "on_demand")] == [[], []]
+    assert ["runs whatever code" in text for text in told("joblib")] == [True]
+    assert told("joblib") == []  # once
 
 
 def test_double_parts_and_a_killed_fold_change_nothing(

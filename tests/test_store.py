@@ -440,6 +440,19 @@ def test_a_file(tmp_path: Path) -> None:
         Store.open(tmp_path / "f")
 
 
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("r.zip", r"as it is, for all else unpack it: unzip \S+r\.zip -d \S+r\.zarr$"),
+        ("r.nc", "as it is, for all else name the store that it was made of$"),
+    ],
+)
+def test_an_archive(tmp_path: Path, name: str, remedy: str) -> None:
+    (tmp_path / name).write_bytes(b"PK")
+    with pytest.raises(StoreError, match=rf"{name} is an archive, not a store; .*{remedy}"):
+        Store.open(tmp_path / name)
+
+
 def test_an_empty_folder(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=FOREIGN):
         Store.open(tmp_path)

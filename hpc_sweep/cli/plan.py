@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hpc_sweep.choices import OF_PICKLES
 from hpc_sweep.cli.options import as_json, core_hours_text, loaded_spec, spec_options
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ def plan_facts(prepared: Prepared, *, calibrate: bool = False) -> dict[str, Any]
         "finish_seconds": _finish_s(
             hours["core_hours_left"], prepared.cluster.workers, made.n_units()
         ),
+        "models": prepared.spec.output.models,
         "store": prepared.spec.output.store,
         "store_exists": prepared.store is not None,
         "change": None if prepared.change is None else prepared.change.facts(),
@@ -267,7 +269,9 @@ def _kept_text(made: Plan) -> str:
     if not (made.is_sliced and made.workload.may_persist):
         return ""
     if made.persisted:
-        return "each partition stays on workers until the last slice of its candidates is done"
+        refit = " and the best one fitted again" if made.finishes else ""
+        kept = "each partition stays on workers until the last slice of its candidates is done"
+        return kept + refit
     return "nothing: a worker has no memory for it, so each slice of candidates reads anew"
 
 
@@ -330,6 +334,7 @@ def plan_text(prepared: Prepared, facts: dict[str, Any]) -> str:
         "files": f"{facts['files']:,} of at most {facts['max_files']:,}",
         "core-hours": _core_hours_text(facts),
         "time": _time_text(facts),
+        "models": OF_PICKLES if facts["models"] == "joblib" else "",
         "store": facts["store"] + (" (exists, goes on)" if facts["store_exists"] else ""),
         "change": prepared.change.text(facts["partitions"]) if prepared.change else "",
     }

@@ -110,8 +110,8 @@ class Drive:
         Whether to stop at once, and whether to hand out nothing more but wait for what flies.
     check_lease : callable
         Raises when the lease is lost.
-    on_receipt, halves : callable
-        Told of each unit that is done; cuts one whose worker died, where that can be.
+    on_receipt, halves, finishing : callable
+        Told of each unit that is done; cuts one whose worker died; gives what is to follow one.
     roster : Roster, optional
         Of a run of which this is not the first loop.
     """
@@ -130,6 +130,7 @@ class Drive:
     check_lease: Callable[[], None] = lambda: None
     on_receipt: Callable[[Receipt], None] = lambda receipt: None
     halves: Callable[[Unit], Sequence[Unit]] = lambda unit: (unit,)
+    finishing: Callable[[Unit], Sequence[Unit]] = lambda unit: ()
     clock: Callable[[], float] = time.monotonic
     roster: Roster | None = None
     _speed: Speed = field(default_factory=Speed)
@@ -330,7 +331,9 @@ class Drive:
             rest = replace(unit, start=done.stop)
             self._deaths[rest.key] = min(self._deaths[unit.key], GUARDED_FROM)
             self._again.append(rest)
-        if self.ledger.add(receipt.part):
+        complete, following = self.ledger.add(receipt.part), self.finishing(done)
+        self._again.extendleft(following)
+        if complete and not following:
             self._fold(done.chunk)
 
     def _fold(self, chunk: Chunk) -> None:

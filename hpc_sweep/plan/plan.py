@@ -38,7 +38,7 @@ UNITS_PER_WORKER = 4
 
 KEPT_AT_ONCE = 3
 """Persisted partitions on a worker: one at work, one that others still work at, and one that it
-has read for the next."""
+has read for the next; one more waits for its refit where there are any."""
 
 CHUNK_BYTES = 128_000_000
 """A fold holds all arrays of one result chunk in memory."""
@@ -82,6 +82,11 @@ class Plan:
     def grid(self) -> PartitionGrid:
         """The partitions."""
         return self.workload.grid
+
+    @property
+    def finishes(self) -> bool:
+        """Whether best candidates are fitted again while their partitions are still kept."""
+        return bool(self.persisted and self.workload.refits)
 
     @property
     def n_files(self) -> int:
@@ -276,12 +281,11 @@ def make_plan(
 def _read_factor(reading: Reading, partitions: int, n_slices: int, persisted: int) -> float:
     """Return how often a chunk of the source is read, by units, and by refits in units apart."""
     workload = reading.workload
-    refits = workload.refits and (n_slices > 1 or workload.refits_apart)
+    refits = workload.refits and n_slices > 1  # else a unit has all candidates
     if workload.stays:
         return reading.factor(partitions)
-    if persisted:
-        refits &= workload.grid.size > 1  # the last partition is still there
-        return reading.factor(persisted) + refits * reading.factor(partitions)
+    if persisted:  # until its best candidate is fitted again
+        return reading.factor(persisted)
     return (n_slices + refits) * reading.factor(partitions)
 
 
@@ -339,7 +343,7 @@ def _memory(reading: Reading, partitions: int, persisted: int = 0) -> int:
     workload = reading.workload
     held = workload.index_bytes + reading.held_bytes(max(partitions, persisted))
     if persisted:
-        kept = min(workload.grid.size, max(persisted, KEPT_AT_ONCE))
+        kept = min(workload.grid.size, max(persisted, KEPT_AT_ONCE + workload.refits))
         held += (kept - 1) * workload.arrays_bytes
     results = partitions * workload.cell_bytes
     together = max(workload.arrays_bytes, min(BATCH_BYTES, partitions * workload.arrays_bytes))

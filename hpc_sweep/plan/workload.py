@@ -42,9 +42,8 @@ class Workload:
         Whether a partition of several units may be kept on the workers that need it.
     known_borders : tuple of int, optional
         Columns at which a slice of a partition's may end, ascending; None: at any.
-    refits, refits_apart : bool
-        Whether the best candidates are fitted again; and whether in units of their own even where
-        one unit has all candidates.
+    refits : bool
+        Whether the best candidates are fitted again.
     """
 
     grid: PartitionGrid
@@ -69,7 +68,6 @@ class Workload:
     may_persist: bool = False
     known_borders: tuple[int, ...] | None = None
     refits: bool = False
-    refits_apart: bool = False
 
     @cached_property
     def reads(self) -> Reads:

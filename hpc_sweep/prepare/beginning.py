@@ -9,7 +9,7 @@ from pathlib import Path
 import xarray as xr
 from pydantic import ByteSize, TypeAdapter, ValidationError
 
-from hpc_sweep.choices import STATUS_MEANINGS
+from hpc_sweep.choices import OF_PICKLES, STATUS_MEANINGS
 from hpc_sweep.clusters import make_cluster
 from hpc_sweep.errors import Fault, SpecError, StoreError
 from hpc_sweep.plan import WHOLE, Share
@@ -102,6 +102,9 @@ def begin(
         When another driver has changed the store since the sweep was prepared.
     """
     store, change = prepared.store, prepared.change
+    is_new = store is None or changes_output(prepared)
+    if is_new and prepared.spec.output.models == "joblib":
+        say(OF_PICKLES)
     if store is None:
         made = create(prepared)
         made.remove_leftovers()

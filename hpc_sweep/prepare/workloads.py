@@ -79,5 +79,4 @@ def workload_of(
         n_chunked_arrays=len(arrays) + (blocks - 1) * along + keeps,
         n_other_files=len(arrays) + 2 * fixed,
         refits=spec.data.holdout is not None or keeps or bool(linear_models(spec)),
-        refits_apart=spec.search.engine == "dask-ml",
     )

@@ -7,9 +7,9 @@ from hpc_sweep.search.daskml import DaskML, unsuited
 from hpc_sweep.search.evaluator import Evaluator
 from hpc_sweep.search.refit import held_out_scores, refitted, try_refit
 from hpc_sweep.search.results import Evaluation, Evaluations, brief
-from hpc_sweep.search.rules.whole import coefficients_at_once
+from hpc_sweep.search.rules.whole import Problem, coefficients_at_once
 from hpc_sweep.search.splits import Split, Splits
-from hpc_sweep.search.tasks import Model, Setting, Task
+from hpc_sweep.search.tasks import Model, Setting, Sums, Task
 from hpc_sweep.search.training import Blocks, Trainer, takes_classes
 from hpc_sweep.search.watch import NOBODY, Watch
 from hpc_sweep.search.weighing import called, weighs, weight_parameter
@@ -24,9 +24,11 @@ __all__ = [
     "Evaluations",
     "Evaluator",
     "Model",
+    "Problem",
     "Setting",
     "Split",
     "Splits",
+    "Sums",
     "Task",
     "Trainer",
     "Watch",

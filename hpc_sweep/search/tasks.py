@@ -12,6 +12,10 @@ from sklearn.utils.validation import _num_samples
 
 from hpc_sweep.search.splits import Split
 
+Sums = dict[bool, tuple[NDArray[np.float64], NDArray[np.float64]]]
+"""Sums over all samples of a partition of products of columns (ones, features, targets), and what
+was subtracted from these before: by whether anything was."""
+
 
 @dataclass(frozen=True)
 class Model:
@@ -71,21 +75,23 @@ class Task:
         Where its splits stand among those of all partitions; at the beginning where absent.
     weights : array-like, shape (n_samples,), optional
         Sample weights.
+    sums : dict, optional
+        Where a rule leaves what `coefficients_at_once` would compute again.
     """
 
     X: Any
     y: Any
     splits: Mapping[int, Sequence[Split]]
     seed: int = 0
+    names: Sequence[str] = ()
+    columns: NDArray[np.intp] | None = None
+    weights: Any = None
+    sums: Sums | None = None
 
     @property
     def n_samples(self) -> int:
         """How many samples the partition has."""
         return int(_num_samples(self.X))
-
-    names: Sequence[str] = ()
-    columns: NDArray[np.intp] | None = None
-    weights: Any = None
 
     @property
     def n_splits(self) -> int:

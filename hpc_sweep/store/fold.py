@@ -113,15 +113,16 @@ def choices(store: Store, unit: Unit, names: Sequence[PartName]) -> dict[int, Ch
     unit : Unit
         Which partitions.
     names : sequence of PartName
-        Parts that cover what their result chunk lacks.
+        Parts that cover what these partitions lack.
 
     Returns
     -------
     dict of int to Choice
         By position; without those that have none.
     """
-    opened = _opened(store, unit.chunk, store.read_status(unit.chunk), names)
-    opened.check()
+    of_these = [each for each in names if _meet(each.unit, unit)]
+    opened = _opened(store, unit.chunk, store.read_status(unit.chunk), of_these)
+    opened.check(slice(unit.start, unit.stop))
     values = opened.derived(lambda *written: None)
     found = {}
     for position in range(unit.start, unit.stop):
@@ -130,6 +131,10 @@ def choices(store: Store, unit: Unit, names: Sequence[PartName]) -> dict[int, Ch
             here = functools.partial(_at, values, position)
             found[position] = Choice(index, store.strategy.candidate(here, index))
     return found
+
+
+def _meet(one: Unit, other: Unit) -> bool:
+    return one.start < other.stop and other.start < one.stop
 
 
 def _at(values: Mapping[str, NDArray[Any]], position: int, name: str) -> Any:

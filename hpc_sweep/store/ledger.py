@@ -46,6 +46,7 @@ class Ledger:
     parts: dict[Chunk, list[PartName]] = field(default_factory=dict)
     _cells: dict[Chunk, NDArray[np.bool_]] = field(default_factory=dict)
     _unscored: dict[Chunk, set[int]] = field(default_factory=dict)
+    _finishing: dict[Chunk, set[int]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, store: Store, share: Share = WHOLE) -> Ledger:
@@ -162,6 +163,21 @@ class Ledger:
             unscored.difference_update(range(unit.start, unit.stop))
         return bool(cells.all()) and not unscored
 
+    def finishing(self, unit: Unit) -> list[Unit]:
+        """Return what may be done now that a unit is, while its partitions are still at hand.
+
+        Those are units without candidates, one for each partition that lacks nothing else; their
+        chunks are not complete without them.
+        """
+        if not unit.n_cells or unit.chunk in self.folded:
+            return []
+        known, last = self._finishing.setdefault(unit.chunk, set()), self.store.strategy.n_columns
+        whole = np.flatnonzero(self._cells[unit.chunk][unit.start : unit.stop].all(axis=1))
+        new = {*(whole + unit.start).tolist()} - known
+        known |= new
+        self._unscored.setdefault(unit.chunk, set()).update(new)
+        return [Unit(unit.chunk, start, start + 1, last, last) for start in sorted(new)]
+
     def complete(self) -> Iterator[Chunk]:
         """Yield chunks that lack nothing but their fold."""
         for chunk, cells in sorted(self._cells.items()):
@@ -191,7 +207,7 @@ class Ledger:
             last = self.store.strategy.n_columns
             return [Unit(chunk, *rows, last, last) for rows in _runs(folded.unscored, most)]
         self.folded.add(chunk)
-        for of_unfolded in (self.parts, self._cells, self._unscored):
+        for of_unfolded in (self.parts, self._cells, self._unscored, self._finishing):
             of_unfolded.pop(chunk, None)
         for kind, count in folded.counts.items():
             self.counts[int(kind)] += count

@@ -82,9 +82,9 @@ class OpenChunk:
         self._taken = [self._take(unit, part) for unit, part in parts]
         self._arrays = {array.name: array for array in store.arrays}
 
-    def check(self) -> None:
-        """Raise where something is lacking."""
-        lacking = int((~self._store.settled(self._status)).sum())
+    def check(self, rows: slice = slice(None)) -> None:
+        """Raise where something is lacking of some partitions."""
+        lacking = int((~self._store.settled(self._status[rows])).sum())
         if lacking:
             raise StoreError(f"result chunk {self._chunk} has {lacking} cells that no part covers")
 
@@ -194,8 +194,10 @@ class OpenChunk:
             return lacking
         values.update(refits.arrays)
         refits.write_models()
-        if not store.strategy.chooses:  # the next fold is to know that these are lacking
-            values["best_index"][lacking] = -1
+        if lacking.size:  # the next fold is to come, though no cell is set back, and to know these
+            values["revision"][:] = -1
+            if not store.strategy.chooses:
+                values["best_index"][lacking] = -1
         for array in arrays:
             if array.name.startswith("rank_"):
                 self._write_blocks(array.name, values[array.name])

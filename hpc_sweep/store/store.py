@@ -65,10 +65,7 @@ class Store:
             if not place.exists():
                 raise StoreError(f"{place} does not exist; `hpc-sweep run SPEC` makes it")
             if place.is_file():
-                raise StoreError(
-                    f"{place} is a file, and a store is a folder; `hpc-sweep results` reads an "
-                    "archive too, for all else unpack it: unzip FILE -d results.zarr"
-                )
+                raise StoreError(_no_folder(place))
         return cls(place, read_header(place))
 
     @cached_property
@@ -396,3 +393,14 @@ class Store:
             )
             missing += [each for each in files if each[0].name not in names]
         return missing
+
+
+def _no_folder(place: Path) -> str:
+    """Say of a file that it is no store, and what it may be."""
+    if place.suffix == ".zip":
+        where = f"for all else unpack it: unzip {place} -d {place.with_suffix('.zarr')}"
+    elif place.suffix == ".nc":
+        where = "for all else name the store that it was made of"
+    else:
+        return f"{place} is there, but it is no store of hpc_sweep; name another output.store"
+    return f"{place} is an archive, not a store; `hpc-sweep results` reads it as it is, {where}"

@@ -186,6 +186,7 @@ class Driving:
                 on_progress=on_progress,
                 on_receipt=on_receipt,
                 halves=plan.halves,
+                **({"finishing": ledger.finishing} if plan.finishes else {}),
             ).run(_units(plan, ledger, self._pace))
 
         with self._tasks() as tasks, self._loop() as loop:

@@ -101,6 +101,12 @@ class Bench:
         """Whether best candidates are fitted again."""
         return bool(self.store.holds_out or self.linear or self.keeps)
 
+    @property
+    def solves(self) -> bool:
+        """Whether best candidates are fitted again for their coefficients alone."""
+        alone = self.keeps is None and not self.store.holds_out
+        return alone and bool(self.linear) and not self.source.has_weights
+
     def unfitted(self, candidate: Candidate) -> Any:
         """Return an estimator of a candidate, without random states; it stays unfitted."""
         key = candidate.model, candidate.json

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 from dask import delayed
 from distributed import Client, Future
@@ -15,18 +15,21 @@ from distributed import Client, Future
 from hpc_sweep.candidates import Candidate
 from hpc_sweep.plan import Unit
 from hpc_sweep.search import DaskML, Evaluation, Split, Task
+from hpc_sweep.store import Choice
 from hpc_sweep.strategies import Request
 from hpc_sweep.work.asking import Searching
 from hpc_sweep.work.bench import Bench, open_bench
 from hpc_sweep.work.evaluation import (
     Outcome,
+    Partition,
     groups_of,
     outcome_of,
     partitions_of,
     task_of,
     without_samples,
 )
-from hpc_sweep.work.refits import Refit, refit_of
+from hpc_sweep.work.refits import Refit, choices_of, has_all, refit_of, refit_together
+from hpc_sweep.work.remains import NOBODY, Remains
 from hpc_sweep.work.tasks import Context, bench_of, check_versions, key_of
 from hpc_sweep.work.threads import Handle, ThreadTasks
 
@@ -45,14 +48,17 @@ class Loaded:
         How many.
     refused : mapping of int to str
         By model, why there are no splits.
+    partition : Partition or None
+        What its best candidate is fitted on again.
     refit : Refit
-        How many samples are held out; by dask-ml nothing is fitted again.
+        How many samples are held out.
     """
 
     outcome: Outcome | None
     task: Task | None = None
     n_samples: int = 0
     refused: Mapping[int, str] = field(default_factory=dict)
+    partition: Partition | None = None
     refit: Refit = field(default_factory=Refit)
 
 
@@ -97,7 +103,12 @@ class DaskMLTasks(ThreadTasks):
                 engine=lambda request: self._engine(client, bench, request),
             )
             outcome = outcome_of(each.n_samples, task, searching.run()[number])
-            yield replace(outcome, refit=each.refit)
+            refit = each.refit
+            if bench.refits and has_all(bench.strategy, unit):
+                (choice,) = choices_of(bench.strategy, unit, [outcome.found])
+                again = self._context, loaded, number, choice
+                refit = client.submit(refit_of_loaded, *again, key=f"{key}-{number}-refit").result()
+            yield replace(outcome, refit=refit)
 
     def _engine(self, client: Client, bench: Bench, request: Request) -> DaskML:
         def explain(task: Task, rows: Sequence[int]) -> Evaluation:
@@ -126,7 +137,7 @@ def load(context: Context, unit: Unit) -> list[Loaded]:
         refit = refit_of(each.samples)
         if outcome is None:
             task, refused = task_of(bench, unit, each)
-            found.append(Loaded(None, task, task.n_samples, refused, refit))
+            found.append(Loaded(None, task, task.n_samples, refused, each, refit))
         else:
             found.append(Loaded(outcome, refit=refit))
     return found
@@ -135,9 +146,20 @@ def load(context: Context, unit: Unit) -> list[Loaded]:
 def facts(loaded: Sequence[Loaded]) -> list[Loaded]:
     """Return all that is known of partitions but their arrays."""
     return [
-        each if each.task is None else replace(each, task=replace(each.task, X=None, y=None))
+        each
+        if each.task is None
+        else replace(each, task=replace(each.task, X=None, y=None), partition=None)
         for each in loaded
     ]
+
+
+def refit_of_loaded(
+    context: Context, loaded: Sequence[Loaded], number: int, choice: Choice | None
+) -> Refit:
+    """Fit the best candidate of a partition again, without dask-ml."""
+    partition = cast(Partition, loaded[number].partition)
+    (refit,) = refit_together(bench_of(context), [partition], [choice], NOBODY, Remains())
+    return refit
 
 
 def array(loaded: Sequence[Loaded], number: int, name: str) -> Any:

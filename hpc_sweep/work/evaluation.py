@@ -15,7 +15,7 @@ from hpc_sweep.choices import DONE, EMPTY, FAILED
 from hpc_sweep.errors import disk_cause, disk_error
 from hpc_sweep.partitions import describe
 from hpc_sweep.plan import BATCH_BYTES, Unit
-from hpc_sweep.search import Split, Task
+from hpc_sweep.search import Split, Sums, Task
 from hpc_sweep.serialization import made_with
 from hpc_sweep.source import Samples
 from hpc_sweep.store import Choice, Part, RefitPart
@@ -126,9 +126,11 @@ def evaluate_partitions(
     size, held = max(1, remains.one_by_one), 0
     while batch := list(itertools.islice(partitions, size)):
         begin = time.perf_counter()
-        outcomes = _evaluate(bench, unit, batch, attendant, remains, careful=careful)
+        solves = bench.solves and has_all(bench.strategy, unit)
+        sums: dict[int, Sums] = {each.position: {} for each in batch if solves}
+        outcomes = _evaluate(bench, unit, batch, attendant, remains, sums, careful=careful)
         if bench.refits:
-            outcomes = _with_refits(bench, unit, batch, outcomes, attendant, remains, choices)
+            outcomes = _with_refits(bench, unit, batch, outcomes, attendant, remains, choices, sums)
         yield outcomes
         held += sum(len(outcome.refit.model) for outcome in outcomes)
         now = time.perf_counter()
@@ -239,6 +241,7 @@ def _evaluate(
     batch: Sequence[Partition],
     attendant: Attendant,
     remains: Remains,
+    sums: Mapping[int, Sums],
     *,
     careful: bool,
 ) -> list[Outcome]:
@@ -253,7 +256,7 @@ def _evaluate(
             outcomes[position] = outcome
             continue
         attendant.splits(position)
-        tasks[position], refusals[position] = task_of(bench, unit, each)
+        tasks[position], refusals[position] = task_of(bench, unit, each, sums.get(position))
     attendant.takes(batch[0].position, len(batch))
     searching = Searching(bench, unit, tasks, refusals, attendant, remains if careful else None)
     for position, found in searching.run().items():
@@ -271,6 +274,7 @@ def _with_refits(
     attendant: Attendant,
     remains: Remains,
     choices: Mapping[int, Choice] | None,
+    sums: Mapping[int, Sums],
 ) -> list[Outcome]:
     """Return outcomes with what came of the best candidates, fitted again."""
     chosen: list[Choice | None]
@@ -281,12 +285,14 @@ def _with_refits(
         chosen = [None if _loss_of(p) else c for p, c in zip(batch, found, strict=True)]
     else:
         chosen = [None] * len(batch)
-    refits = refit_together(bench, batch, chosen, attendant, remains)
+    refits = refit_together(bench, batch, chosen, attendant, remains, sums)
     attendant.shares()
     return [replace(each, refit=refit) for each, refit in zip(outcomes, refits, strict=True)]
 
 
-def task_of(bench: Bench, unit: Unit, partition: Partition) -> tuple[Task, dict[int, str]]:
+def task_of(
+    bench: Bench, unit: Unit, partition: Partition, sums: Sums | None = None
+) -> tuple[Task, dict[int, str]]:
     """Return a partition that has samples as the evaluator takes it, and why it lacks splits."""
     samples = cast(Samples, partition.samples)
     X, y = samples.X, samples.y
@@ -301,7 +307,7 @@ def task_of(bench: Bench, unit: Unit, partition: Partition) -> tuple[Task, dict[
         except ValueError as error:
             refused[model] = f"{len(samples)} samples cannot be split: {error}"
     names = [] if columns is None or labels is None else list(map(str, labels))
-    return Task(X, y, splits, seed, names, columns, samples.weights), refused
+    return Task(X, y, splits, seed, names, columns, samples.weights, sums), refused
 
 
 def outcome_of(n_samples: int, task: Task, found: Found) -> Outcome:

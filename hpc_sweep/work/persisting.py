@@ -26,7 +26,7 @@ class PersistingTasks:
     """The tasks of a run in which each partition is searched by several workers.
 
     A partition is kept as long as a task needs it that is handed out, and until another one is
-    asked for.
+    asked for; where best candidates are fitted again, until that is handed out too.
 
     Parameters
     ----------
@@ -46,6 +46,7 @@ class PersistingTasks:
     )
     _needed: dict[str, Future] = field(default_factory=dict)
     _last: dict[Place, Future] = field(default_factory=dict)
+    _unfinished: dict[Place, Future] = field(default_factory=dict)
 
     def evaluate(self, client: Client, unit: Unit, *, guarded: bool) -> Future:
         """Submit a unit.
@@ -59,17 +60,25 @@ class PersistingTasks:
             return self.context.evaluate(client, unit, guarded=guarded, held=held)
         place = unit.chunk, unit.start
         kept = self._known(place) or self._read(client, unit)[place]
-        task = self.context.evaluate(client, unit, guarded=False, kept=kept)
-        self._needed[task.key] = kept
-        task.add_done_callback(lambda done: self._needed.pop(done.key, None))
-        return task
+        if self.plan.finishes:
+            self._unfinished[place] = kept
+        return self._needing(kept, self.context.evaluate(client, unit, guarded=False, kept=kept))
 
     def score(self, client: Client, unit: Unit, parts: list[PartName], *, guarded: bool) -> Future:
         """Submit a unit without candidates, with what is still there of its partition."""
         alone = unit.stop - unit.start == 1 and not guarded
         kept = self._known((unit.chunk, unit.start)) if alone else None
         held = None if self.peers is None or kept is not None else self.peers.of(unit)
-        return self.context.score(client, unit, parts, guarded=guarded, kept=kept, held=held)
+        task = self.context.score(client, unit, parts, guarded=guarded, kept=kept, held=held)
+        for position in range(unit.start, unit.stop):
+            self._unfinished.pop((unit.chunk, position), None)
+        return task if kept is None else self._needing(kept, task)
+
+    def _needing(self, kept: Future, task: Future) -> Future:
+        """Keep a partition until a task is done."""
+        self._needed[task.key] = kept
+        task.add_done_callback(lambda done: self._needed.pop(done.key, None))
+        return task
 
     def begun(self, client: Client) -> set[str]:
         """Return the keys of tasks that are at work."""

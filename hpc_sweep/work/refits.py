@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from hpc_sweep.plan import Unit
 from hpc_sweep.search import (
     Affine,
+    Problem,
+    Sums,
     affine,
     brief,
     coefficients_at_once,
@@ -26,6 +28,8 @@ from hpc_sweep.store import Choice, best, mean_and_std, rank
 from hpc_sweep.strategies import Found, Strategy
 from hpc_sweep.work.bench import Bench
 from hpc_sweep.work.remains import Attendant, Loss, Remains
+
+NOTHING: Mapping[int, Sums] = {}
 
 
 class Partition(Protocol):
@@ -107,8 +111,12 @@ def choices_of(strategy: Strategy, unit: Unit, found: Sequence[Found]) -> list[C
 
 def refit_of(samples: Any) -> Refit:
     """Return how many samples of a partition are held out, nothing fitted again."""
+    return Refit(_n_held_out(samples))
+
+
+def _n_held_out(samples: Any) -> int:
     others = samples.held_out if isinstance(samples, Samples) else None
-    return Refit(len(others or ()))
+    return len(others or ())
 
 
 def refit_together(
@@ -117,6 +125,7 @@ def refit_together(
     choices: Sequence[Choice | None],
     attendant: Attendant,
     remains: Remains,
+    sums: Mapping[int, Sums] = NOTHING,
 ) -> list[Refit]:
     """Fit the best candidates of some partitions again, on all their training samples.
 
@@ -135,42 +144,51 @@ def refit_together(
         Told before a fit begins.
     remains : Remains
         Says which refits are given up.
+    sums : mapping of int to dict
+        By position, what searches left in `Task.sums`.
     """
-    found = [refit_of(each.samples) for each in partitions]
-    affines: list[int] = []
-    for number, (partition, choice) in enumerate(zip(partitions, choices, strict=True)):
-        samples = partition.samples
+    found: list[Refit] = []
+    asked: dict[int, tuple[Partition, Samples, Choice]] = {}
+    for partition, choice in zip(partitions, choices, strict=True):
+        samples, n_held_out = partition.samples, _n_held_out(partition.samples)
+        index = -1 if choice is None else choice.index
         if choice is None:
-            continue
-        found[number] = replace(found[number], index=choice.index)
-        if not isinstance(samples, Samples):
-            found[number] = replace(found[number], message=samples.reason)
-        elif len(samples.held_out or ()) or bench.keeps is not None:
-            found[number] = _refit(bench, partition, samples, choice, attendant, remains)
-        elif choice.candidate.model in bench.linear:
-            affines.append(number)
-    solved = _solved(bench, [(partitions[n], choices[n]) for n in affines], remains)
-    for number, solution in zip(affines, solved, strict=True):
-        partition, choice = partitions[number], choices[number]
+            found.append(Refit(n_held_out))
+        elif not isinstance(samples, Samples):
+            found.append(Refit(n_held_out, index, message=samples.reason))
+        elif n_held_out or bench.keeps is not None:
+            found.append(_refit(bench, partition, samples, choice, attendant, remains))
+        else:
+            if choice.candidate.model in bench.linear:
+                asked[len(found)] = partition, samples, choice
+            found.append(Refit(n_held_out, index))
+    solved = _solved(bench, [*asked.values()], remains, sums)
+    for (number, each), solution in zip(asked.items(), solved, strict=True):
         if solution is not None:
-            found[number] = replace(found[number], affine=solution)
-        elif choice is not None and isinstance(partition.samples, Samples):
-            found[number] = _refit(bench, partition, partition.samples, choice, attendant, remains)
+            found[number] = Refit(0, each[2].index, affine=solution)
+        else:
+            found[number] = _refit(bench, *each, attendant, remains)
     return found
 
 
 def _solved(
-    bench: Bench, asked: Sequence[tuple[Partition, Choice | None]], remains: Remains
+    bench: Bench,
+    asked: Sequence[tuple[Partition, Samples, Choice]],
+    remains: Remains,
+    sums: Mapping[int, Sums],
 ) -> Sequence[Affine | None]:
     """Return the coefficients of best candidates that can be solved for together."""
-    given_up = any(partition.position in remains.refits for partition, _ in asked)
+    given_up = any(partition.position in remains.refits for partition, _, _ in asked)
     if bench.source.has_weights or given_up:
         return [None] * len(asked)
+    candidates = {id(choice.candidate): choice.candidate for _, _, choice in asked}
+    unfitted = {key: bench.unfitted(candidate) for key, candidate in candidates.items()}
     return coefficients_at_once(
         [
-            (bench.unfitted(choice.candidate), partition.samples.X, partition.samples.y)
-            for partition, choice in asked
-            if choice is not None and isinstance(partition.samples, Samples)
+            Problem(
+                unfitted[id(choice.candidate)], samples.X, samples.y, sums.get(partition.position)
+            )
+            for partition, samples, choice in asked
         ]
     )
 

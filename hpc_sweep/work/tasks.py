@@ -133,11 +133,14 @@ class Context:
         kept: Future | None = None,
         held: Held | None = None,
     ) -> Future:
-        """Submit a unit without candidates: the best ones, by these parts, are scored."""
+        """Submit a unit without candidates: the best ones, by these parts, are scored.
+
+        It comes before other units: what is kept for it takes memory.
+        """
         key = key_of("score", unit.key)
         guarded = guarded or self.timeout is not None
         arguments = self, unit, guarded, tuple(parts), kept, held
-        return client.submit(evaluate_unit, *arguments, key=key, pure=False)
+        return client.submit(evaluate_unit, *arguments, key=key, priority=1, pure=False)
 
     def begun(self, client: Client) -> set[str]:
         """Return the keys of tasks that are at work."""

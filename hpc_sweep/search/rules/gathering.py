@@ -5,6 +5,7 @@ Widths depend on the split alone, and so do the last bits of sums.
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -100,19 +101,73 @@ class Problems:
         """How many training samples each split has, shape (n_splits,)."""
         return _counts(self.samples, self.train_rows)
 
+    def constant(self, asked: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return which features that are asked for are the same in all samples, to the last bit.
 
-def gathered(
-    arrays: Sequence[tuple[Floats, Floats]], splits: Sequence[Sequence[Any]], *, shifted: bool
-) -> Iterator[Problems]:
-    """Yield the splits of partitions, some at a time.
+        Parameters
+        ----------
+        asked : ndarray of bool, shape (n_splits, n_features)
+            Which.
+        """
+        constant = np.zeros_like(asked)
+        (splits,) = np.nonzero(asked.any(axis=1))
+        for split in splits:
+            rows = self.train_rows[split, : int(self.n_train[split])]
+            values = self.samples[rows, 1 : 1 + asked.shape[1]]
+            constant[split] = (values == values[0]).all(axis=0)
+        return constant & asked
+
+
+@dataclass(frozen=True)
+class Stack:
+    """All samples of some partitions, one partition after the other.
+
+    Attributes
+    ----------
+    samples : ndarray of float64, shape (n_samples + 1, 1 + n_features + n_targets)
+        As in `Problems`.
+    counts : ndarray of intp, shape (n_partitions,)
+        How many samples each partition has.
+    shift : ndarray of float64, shape (n_partitions, n_features + n_targets)
+        What was subtracted from features and targets.
+    """
+
+    samples: Floats
+    counts: Indices
+    shift: Floats
+
+    @property
+    def starts(self) -> Indices:
+        """Where the samples of each partition begin."""
+        return np.asarray(np.cumsum(self.counts) - self.counts)
+
+    def products(self) -> Floats:
+        """Return sums over all samples of products of columns.
+
+        Returns
+        -------
+        ndarray, shape (n_partitions, n_columns, n_columns)
+            One matrix product a partition, of its samples alone.
+        """
+        n_columns, starts = self.samples.shape[1], self.starts
+        found = np.empty((len(self.counts), n_columns, n_columns))
+        of_other_length = np.flatnonzero(np.diff(self.counts, prepend=-1, append=-1))
+        for first, last in itertools.pairwise(of_other_length.tolist()):
+            count, n_alike = int(self.counts[first]), last - first
+            rows = self.samples[starts[first] : starts[first] + n_alike * count]
+            alike = rows.reshape(n_alike, count, n_columns)
+            np.matmul(alike.transpose(0, 2, 1), alike, out=found[first:last])
+        return found
+
+
+def stacked(arrays: Sequence[tuple[Floats, Floats]], *, shifted: bool) -> Stack:
+    """Bring the samples of partitions together.
 
     Parameters
     ----------
     arrays : sequence of (ndarray, ndarray)
         Features, shape (n_samples, n_features), and targets, shape (n_samples, n_targets), of
         each partition; not empty.
-    splits : sequence of sequence of (ndarray, ndarray)
-        Of each partition; the same object where they are the same.
     shifted : bool
         Whether to subtract each partition's means, so that squares lose no digits.
     """
@@ -128,6 +183,21 @@ def gathered(
     if shifted:
         shift = np.add.reduceat(Z[:total, 1:], starts, axis=0) / counts[:, np.newaxis]
         _subtract(Z[:total, 1:], np.repeat(np.arange(len(arrays)), counts), shift)
+    return Stack(Z, counts, shift)
+
+
+def gathered(stack: Stack, splits: Sequence[Sequence[Any]]) -> Iterator[Problems]:
+    """Yield the splits of partitions, some at a time.
+
+    Parameters
+    ----------
+    stack : Stack
+        Has their samples.
+    splits : sequence of sequence of (ndarray, ndarray)
+        Of each partition; the same object where they are the same.
+    """
+    Z, starts, shift = stack.samples, stack.starts, stack.shift
+    total = len(Z) - 1
     for pieces in _by_width(splits):
         borders = np.cumsum([0, *(len(piece.tasks) * len(piece.columns) for piece in pieces)])
         row_bytes = 8 * Z.shape[1] * sum(pieces[0].widths)

@@ -8,11 +8,12 @@ element by element.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hpc_sweep.search.rules.gathering import Floats, Problems
+from hpc_sweep.search.rules.gathering import Floats
 
 NEARLY_CONSTANT = 1e-9
 """A column whose variance is less than this times its squared mean: centring it loses so many
@@ -25,6 +26,24 @@ leaves of the means is so small that a condition multiplies it to less than 1e-9
 FAR_OFF = 1e4
 """Of squares about a partition's mean to those about a split's own: above, the latter, which
 are made of the former, lose too many digits."""
+
+
+class Training(Protocol):
+    """The training samples of some splits: `Problems`, or all samples of partitions."""
+
+    @property
+    def n_train(self) -> Floats:
+        """How many each split has, shape (n_splits,)."""
+
+    @property
+    def shift(self) -> Floats:
+        """What was subtracted, shape (n_splits, n_features + n_targets)."""
+
+    def products(self) -> Floats:
+        """Return sums of products of columns: ones, features, targets."""
+
+    def constant(self, asked: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return which features that are asked for are the same in all samples."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +76,13 @@ class Moments:
 
 
 def moments(
-    problems: Problems, n_features: int, *, centred: bool, scaled: bool, intercept: bool
+    problems: Training, n_features: int, *, centred: bool, scaled: bool, intercept: bool
 ) -> Moments:
     """Return the moments of splits; constant features are zero in them.
 
     Parameters
     ----------
-    problems : Problems
+    problems : Training
         The splits.
     n_features : int
         Columns after the first one that are features.
@@ -90,7 +109,7 @@ def moments(
     clear = squares > NEARLY_CONSTANT * raw
     if centred:
         clear &= squares * FAR_OFF > np.einsum("sii->si", products[:, 1:, 1:])
-    constant = _constant(problems, ~clear[:, :n_features])
+    constant = problems.constant(~clear[:, :n_features])
     clear[:, :n_features] |= constant & (intercept or not centred)
     sound = clear.all(axis=1)
     sound &= np.isfinite(products).all(axis=(1, 2)) & (count > n_features)
@@ -108,14 +127,3 @@ def moments(
         strain = strain * np.maximum(1.0, far[:, n_features:].max(axis=1))
     strain = np.maximum(1.0, strain / HARMLESS)
     return Moments(mean, XX, Xy, scale, sound, strain, raw[:, :n_features].sum(axis=1))
-
-
-def _constant(problems: Problems, asked: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return which features that are asked for are the same in all samples, to the last bit."""
-    constant = np.zeros_like(asked)
-    (splits,) = np.nonzero(asked.any(axis=1))
-    for split in splits:
-        rows = problems.train_rows[split, : int(problems.n_train[split])]
-        values = problems.samples[rows, 1 : 1 + asked.shape[1]]
-        constant[split] = (values == values[0]).all(axis=0)
-    return constant & asked

@@ -12,8 +12,8 @@ from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
-from hpc_sweep.search.rules.gathering import Floats, Problems
-from hpc_sweep.search.rules.normal import Moments, moments
+from hpc_sweep.search.rules.gathering import Floats
+from hpc_sweep.search.rules.normal import Moments, Training, moments
 from hpc_sweep.search.rules.systems import (
     LARGEST_RATIO,
     LARGEST_RATIO_SVD,
@@ -120,7 +120,7 @@ class System:
     kept: NDArray[np.intp]
 
     def solve(
-        self, problems: Problems, n_features: int, n_targets: int
+        self, problems: Training, n_features: int, n_targets: int
     ) -> tuple[Floats, NDArray[np.bool_]]:
         """Return what makes residuals of samples, and which candidates are sound.
 

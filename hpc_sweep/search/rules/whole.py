@@ -4,16 +4,87 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from hpc_sweep.search.rules.gathering import Floats, gathered
+from hpc_sweep.search.rules.gathering import Floats, Stack, stacked
 from hpc_sweep.search.rules.solving import Form, System, form_of, is_plain
 
+if TYPE_CHECKING:
+    from hpc_sweep.search.tasks import Sums
+
 Coefficients = tuple[Floats, Floats]
-Problem = tuple[Any, Any, Any]
-"""An estimator, unfitted, all parameters set, with the X and y of its partition."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An estimator that is to be fitted on all samples of a partition.
+
+    Attributes
+    ----------
+    estimator : estimator
+        Unfitted, all parameters set.
+    X, y : array-like
+        Its samples, without weights.
+    sums : dict, optional
+        What a search of the partition left.
+    """
+
+    estimator: Any
+    X: Any
+    y: Any
+    sums: Sums | None = None
+
+
+@dataclass(frozen=True)
+class _Whole:
+    """All samples of partitions, as the training samples of one split each."""
+
+    features: Sequence[Floats]
+    sums: Floats
+    shift: Floats
+
+    @property
+    def n_train(self) -> Floats:
+        """How many samples each has."""
+        return np.array([len(X) for X in self.features], dtype=float)
+
+    def products(self) -> Floats:
+        """Return sums over samples of products of columns."""
+        return self.sums
+
+    def constant(self, asked: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return which features that are asked for are the same in all samples."""
+        constant = np.zeros_like(asked)
+        for number in np.flatnonzero(asked.any(axis=1)):
+            X = self.features[number]
+            constant[number] = (X[0] == X).all(axis=0)
+        return constant & asked
+
+
+def leave(stack: Stack, sums: Sequence[Sums | None], form: Form) -> None:
+    """Put the sums of partitions where they are wanted.
+
+    Parameters
+    ----------
+    stack : Stack
+        Their samples, shifted if `form` is centred.
+    sums : sequence of dict or None
+        By partition; what is there already stays.
+    form : Form
+        What is solved.
+    """
+    wanted = any(each is not None and form.centred not in each for each in sums)
+    n_samples, n_columns = stack.samples.shape
+    # of fewer samples than columns nothing is solved, and sums take more memory than these
+    if not wanted or len(stack.counts) * n_columns > n_samples:
+        return
+    for each, products, shift in zip(sums, stack.products(), stack.shift, strict=True):
+        if each is not None:
+            each.setdefault(form.centred, (products, shift))
 
 
 def coefficients_at_once(problems: Sequence[Problem]) -> list[Coefficients | None]:
@@ -21,55 +92,60 @@ def coefficients_at_once(problems: Sequence[Problem]) -> list[Coefficients | Non
 
     Parameters
     ----------
-    problems : sequence of (estimator, X, y)
-        Without sample weights.
+    problems : sequence of Problem
+        Partitions with their estimators.
 
     Returns
     -------
     list of (ndarray, ndarray) or None
         Coefficients, shape (n_targets, n_features), in the units of the features, and
         intercepts, shape (n_targets,); those that scikit-learn's fit gives to 1e-9. None where
-        the estimator is of another form, or the condition is too poor.
+        the estimator is of another form, or the condition is too poor. Neither which others
+        come along nor whether sums are known changes a bit.
     """
     found: list[Coefficients | None] = [None] * len(problems)
-    forms = {id(estimator): form_of(estimator) for estimator, _, _ in problems}
+    estimators = {id(each.estimator): each.estimator for each in problems}
+    forms = {key: form_of(estimator) for key, estimator in estimators.items()}
     alike: dict[Hashable, list[int]] = defaultdict(list)
-    for number, (estimator, X, y) in enumerate(problems):
-        form = forms[id(estimator)]
-        if form is not None and is_plain(X, y):
-            alike[form[0], X.shape[1], y.shape[1:]].append(number)
+    for number, each in enumerate(problems):
+        form = forms[id(each.estimator)]
+        if form is not None and is_plain(each.X, each.y):
+            n_columns = 1 + each.X.shape[1] + (1 if each.y.ndim == 1 else each.y.shape[1])
+            if len(each.X) >= n_columns:
+                alike[form[0], each.X.shape[1], each.y.shape[1:]].append(number)
     for numbers in alike.values():
         own = [problems[number] for number in numbers]
-        known = [forms[id(estimator)] or (None, 0.0, None) for estimator, _, _ in own]
-        form, penalties, kept = zip(*known, strict=True)
-        columns = (
-            np.array(penalties)[:, np.newaxis],
-            np.array([n or 0 for n in kept])[:, np.newaxis],
-        )
+        known = [forms[id(each.estimator)] or (None, 0.0, None) for each in own]
+        form, alphas, kept = zip(*known, strict=True)
+        penalties = np.array(alphas)[:, np.newaxis]
+        system = System(form[0], penalties, np.array([n or 0 for n in kept])[:, np.newaxis])
         with np.errstate(all="ignore"):  # what is not finite is fitted alone
-            _solve(form[0], columns, own, numbers, found)
+            for number, solved in zip(numbers, _solved(system, own), strict=True):
+                found[number] = solved
     return found
 
 
-def _solve(
-    form: Form,
-    columns: tuple[Floats, Any],
-    problems: Sequence[Problem],
-    numbers: Sequence[int],
-    found: list[Coefficients | None],
-) -> None:
+def _solved(system: System, problems: Sequence[Problem]) -> list[Coefficients | None]:
     """Solve estimators of one form on partitions of as many features and targets."""
-    alphas, kept = columns
-    arrays = [(X, y.reshape(len(y), -1)) for _, X, y in problems]
-    every = {len(X): [(np.arange(len(X)), np.arange(0))] for X, _ in arrays}
-    n_features, n_targets = arrays[0][0].shape[1], arrays[0][1].shape[1]
-    splits = [every[len(X)] for X, _ in arrays]
-    for some in gathered(arrays, splits, shifted=form.centred):
-        system = System(form, alphas[some.task], kept[some.task])
-        W, sound = system.solve(some, n_features, n_targets)
-        weights = W[:, 1 : 1 + n_features].transpose(0, 2, 1)
-        constant = W[:, 0] + some.shift[:, n_features:]
-        constant -= np.matmul(weights, some.shift[:, :n_features, np.newaxis])[..., 0]
-        sound = sound[:, 0] & np.isfinite(weights).all(axis=(1, 2))
-        for place in np.flatnonzero(sound).tolist():
-            found[numbers[some.task[place]]] = weights[place], constant[place]
+    form = system.form
+    sums: list[Sums] = [{} if each.sums is None else each.sums for each in problems]
+    missing = [number for number, each in enumerate(sums) if form.centred not in each]
+    if missing:
+        arrays = [
+            (each.X, each.y.reshape(len(each.y), -1)) for each in map(problems.__getitem__, missing)
+        ]
+        leave(stacked(arrays, shifted=form.centred), [sums[number] for number in missing], form)
+    products, shift = (
+        np.stack(parts) for parts in zip(*(each[form.centred] for each in sums), strict=True)
+    )
+    n_features = problems[0].X.shape[1]
+    whole = _Whole([each.X for each in problems], products, shift)
+    W, sound = system.solve(whole, n_features, products.shape[1] - 1 - n_features)
+    weights = W[:, 1 : 1 + n_features].transpose(0, 2, 1)
+    constant = W[:, 0] + shift[:, n_features:]
+    constant -= np.matmul(weights, shift[:, :n_features, np.newaxis])[..., 0]
+    sound = sound[:, 0] & np.isfinite(weights).all(axis=(1, 2))
+    return [
+        (weights[place], constant[place]) if is_sound else None
+        for place, is_sound in enumerate(sound.tolist())
+    ]
