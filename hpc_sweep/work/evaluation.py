@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
@@ -34,7 +34,7 @@ BATCH_S = 1.0
 """Partitions are evaluated together that take about so long."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Outcome:
     """What came out for one partition.
 
@@ -130,7 +130,7 @@ def evaluate_partitions(
         sums: dict[int, Sums] = {each.position: {} for each in batch if solves}
         outcomes = _evaluate(bench, unit, batch, attendant, remains, sums, careful=careful)
         if bench.refits:
-            outcomes = _with_refits(bench, unit, batch, outcomes, attendant, remains, choices, sums)
+            _add_refits(bench, unit, batch, outcomes, attendant, remains, choices, sums)
         yield outcomes
         held += sum(len(outcome.refit.model) for outcome in outcomes)
         now = time.perf_counter()
@@ -262,11 +262,11 @@ def _evaluate(
     for position, found in searching.run().items():
         task = tasks[position]
         outcomes[position] = outcome_of(task.n_samples, task, found)
-    nothing = without_fits(bench, unit, Loss(FAILED, ""))
-    return [outcomes.get(each.position, nothing) for each in batch]
+    nothing = Loss(FAILED, "")
+    return [outcomes.get(each.position) or without_fits(bench, unit, nothing) for each in batch]
 
 
-def _with_refits(
+def _add_refits(
     bench: Bench,
     unit: Unit,
     batch: Sequence[Partition],
@@ -275,8 +275,8 @@ def _with_refits(
     remains: Remains,
     choices: Mapping[int, Choice] | None,
     sums: Mapping[int, Sums],
-) -> list[Outcome]:
-    """Return outcomes with what came of the best candidates, fitted again."""
+) -> None:
+    """Put into outcomes what came of the best candidates, fitted again."""
     chosen: list[Choice | None]
     if choices is not None:
         chosen = [choices.get(each.position) for each in batch]
@@ -287,7 +287,8 @@ def _with_refits(
         chosen = [None] * len(batch)
     refits = refit_together(bench, batch, chosen, attendant, remains, sums)
     attendant.shares()
-    return [replace(each, refit=refit) for each, refit in zip(outcomes, refits, strict=True)]
+    for each, refit in zip(outcomes, refits, strict=True):
+        each.refit = refit
 
 
 def task_of(
@@ -375,14 +376,13 @@ def part_of(bench: Bench, outcomes: Sequence[Outcome]) -> Part:
 
 def _refit_part(bench: Bench, outcomes: Sequence[Outcome]) -> RefitPart:
     found, kind = [outcome.refit for outcome in outcomes], bench.keeps
-    arrays = {}
+    arrays, affine = {}, {n: each.affine for n, each in enumerate(found) if each.affine is not None}
     for number, array in enumerate(each for each in bench.store.arrays if each.name in AFFINE):
         shape = tuple(bench.store.lengths[dim] for dim in array.dims)
-        values = np.full((len(found), *shape), np.nan)
-        for row, refit in enumerate(found):
-            if refit.affine is not None:
-                values[row] = refit.affine[number].reshape(shape)
-        arrays[array.name] = values
+        arrays[array.name] = values = np.full((len(found), *shape), np.nan)
+        if affine:
+            rows = np.stack([each[number] for each in affine.values()])
+            values[[*affine]] = rows.reshape(-1, *shape)
     models = [each.model for each in found]
     return RefitPart(
         np.array([each.n_samples for each in found], dtype=np.int64),

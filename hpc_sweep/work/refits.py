@@ -48,7 +48,7 @@ class Partition(Protocol):
         """Its samples, or why there are none."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Refit:
     """What came of the best candidate of a partition, fitted again.
 

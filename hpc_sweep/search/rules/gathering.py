@@ -91,7 +91,7 @@ class Problems:
         """
         total: Any = 0.0
         for some in _steps(self.train_rows.shape[1], BLOCK):
-            Z = self.samples[self.train_rows[:, some]]
+            Z = np.take(self.samples, self.train_rows[:, some], axis=0)
             total = total + np.matmul(Z.transpose(0, 2, 1), Z)
         found: Floats = total
         return found
@@ -130,37 +130,25 @@ class Stack:
         How many samples each partition has.
     shift : ndarray of float64, shape (n_partitions, n_features + n_targets)
         What was subtracted from features and targets.
+    products : ndarray of float64, shape (n_partitions, n_columns, n_columns), or None
+        Sums over all samples of products of columns: one matrix product a partition.
     """
 
     samples: Floats
     counts: Indices
     shift: Floats
 
+    products: Floats | None
+
     @property
     def starts(self) -> Indices:
         """Where the samples of each partition begin."""
         return np.asarray(np.cumsum(self.counts) - self.counts)
 
-    def products(self) -> Floats:
-        """Return sums over all samples of products of columns.
 
-        Returns
-        -------
-        ndarray, shape (n_partitions, n_columns, n_columns)
-            One matrix product a partition, of its samples alone.
-        """
-        n_columns, starts = self.samples.shape[1], self.starts
-        found = np.empty((len(self.counts), n_columns, n_columns))
-        of_other_length = np.flatnonzero(np.diff(self.counts, prepend=-1, append=-1))
-        for first, last in itertools.pairwise(of_other_length.tolist()):
-            count, n_alike = int(self.counts[first]), last - first
-            rows = self.samples[starts[first] : starts[first] + n_alike * count]
-            alike = rows.reshape(n_alike, count, n_columns)
-            np.matmul(alike.transpose(0, 2, 1), alike, out=found[first:last])
-        return found
-
-
-def stacked(arrays: Sequence[tuple[Floats, Floats]], *, shifted: bool) -> Stack:
+def stacked(
+    arrays: Sequence[tuple[Floats, Floats]], *, shifted: bool, summed: bool = False
+) -> Stack:
     """Bring the samples of partitions together.
 
     Parameters
@@ -170,6 +158,8 @@ def stacked(arrays: Sequence[tuple[Floats, Floats]], *, shifted: bool) -> Stack:
         each partition; not empty.
     shifted : bool
         Whether to subtract each partition's means, so that squares lose no digits.
+    summed : bool
+        Whether `Stack.products` are wanted.
     """
     counts = np.array([len(X) for X, _ in arrays])
     starts = np.cumsum(counts) - counts
@@ -182,8 +172,23 @@ def stacked(arrays: Sequence[tuple[Floats, Floats]], *, shifted: bool) -> Stack:
     shift = np.zeros((len(arrays), n_features + n_targets))
     if shifted:
         shift = np.add.reduceat(Z[:total, 1:], starts, axis=0) / counts[:, np.newaxis]
-        _subtract(Z[:total, 1:], np.repeat(np.arange(len(arrays)), counts), shift)
-    return Stack(Z, counts, shift)
+    products = np.empty((len(arrays), Z.shape[1], Z.shape[1])) if summed else None
+    for first, last in _alike(counts, 8 * Z.shape[1]) if shifted or summed else ():
+        count, n_alike = int(counts[first]), last - first
+        rows = Z[starts[first] : starts[first] + n_alike * count].reshape(n_alike, count, -1)
+        if shifted:
+            rows[:, :, 1:] -= shift[first:last, np.newaxis]
+        if products is not None:  # of what is in the processor's cache now
+            np.matmul(rows.transpose(0, 2, 1), rows, out=products[first:last])
+    return Stack(Z, counts, shift, products)
+
+
+def _alike(counts: Indices, row_bytes: int) -> Iterator[tuple[int, int]]:
+    """Yield ranges of partitions of as many samples each, some at a time."""
+    changes = np.flatnonzero(np.diff(counts, prepend=-1, append=-1))
+    for first, last in itertools.pairwise(changes.tolist()):
+        for some in _steps(last - first, CHUNK_BYTES // (row_bytes * int(counts[first]))):
+            yield first + some.start, first + some.stop
 
 
 def gathered(stack: Stack, splits: Sequence[Sequence[Any]]) -> Iterator[Problems]:
@@ -216,12 +221,6 @@ def gathered(stack: Stack, splits: Sequence[Sequence[Any]]) -> Iterator[Problems
             yield Problems(Z, train, test, task, column, shift[task])
 
 
-def _subtract(values: Floats, of: Indices, shift: Floats) -> None:
-    """Subtract from each row that of its partition, some rows at a time."""
-    for some in _steps(len(values), CHUNK_BYTES // (8 * values.shape[1])):
-        values[some] -= shift[of[some]]
-
-
 def _steps(total: int, step: int) -> Iterator[slice]:
     """Yield slices that cover so many, each of so many."""
     step = max(1, step)
@@ -234,7 +233,7 @@ def _counts(Z: Floats, rows: Indices) -> Floats:
 
 def _side(Z: Floats, rows: Indices) -> Side:
     """Return rows of Z, whose last one stands for none."""
-    return Side(Z[rows], _counts(Z, rows))
+    return Side(np.take(Z, rows, axis=0), _counts(Z, rows))
 
 
 @dataclass

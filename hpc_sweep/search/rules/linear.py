@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpc_sweep.search.rules.base import Data, Fitted, Rule
-from hpc_sweep.search.rules.gathering import Floats, Problems, gathered, stacked
+from hpc_sweep.search.rules.gathering import Floats, Problems, gathered
 from hpc_sweep.search.rules.measures import Measure, Residuals, measures_of
 from hpc_sweep.search.rules.solving import System, form_of, is_plain
-from hpc_sweep.search.rules.whole import leave
+from hpc_sweep.search.rules.whole import stacked_for
 
 if TYPE_CHECKING:
     from hpc_sweep.search.evaluator import Evaluator
@@ -115,8 +115,7 @@ class _Batch:
         splits = [self.tasks[n].splits[model] for n in numbers]
         n_features, n_targets = arrays[0][0].shape[1], arrays[0][1].shape[1]
         with np.errstate(all="ignore"):  # what is not finite is fitted alone
-            stack = stacked(arrays, shifted=self.system.form.centred)
-            leave(stack, [self.tasks[n].sums for n in numbers], self.system.form)
+            stack = stacked_for(self.system.form, arrays, [self.tasks[n].sums for n in numbers])
             begin = time.perf_counter()
             for problems in gathered(stack, splits):
                 W, sound = self.system.solve(problems, n_features, n_targets)

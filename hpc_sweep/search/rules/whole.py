@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Coefficients = tuple[Floats, Floats]
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Problem:
     """An estimator that is to be fitted on all samples of a partition.
 
@@ -59,32 +59,37 @@ class _Whole:
     def constant(self, asked: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Return which features that are asked for are the same in all samples."""
         constant = np.zeros_like(asked)
-        for number in np.flatnonzero(asked.any(axis=1)):
+        for number in np.flatnonzero(asked.any(axis=1)).tolist():
             X = self.features[number]
             constant[number] = (X[0] == X).all(axis=0)
         return constant & asked
 
 
-def leave(stack: Stack, sums: Sequence[Sums | None], form: Form) -> None:
-    """Put the sums of partitions where they are wanted.
+def stacked_for(
+    form: Form, arrays: Sequence[tuple[Floats, Floats]], sums: Sequence[Sums | None]
+) -> Stack:
+    """Bring the samples of partitions together, and put their sums where these are wanted.
 
     Parameters
     ----------
-    stack : Stack
-        Their samples, shifted if `form` is centred.
-    sums : sequence of dict or None
-        By partition; what is there already stays.
     form : Form
         What is solved.
+    arrays : sequence of (ndarray, ndarray)
+        Features and targets, as `stacked` takes them.
+    sums : sequence of dict or None
+        By partition; what is there already stays.
     """
     wanted = any(each is not None and form.centred not in each for each in sums)
-    n_samples, n_columns = stack.samples.shape
+    X, y = arrays[0]
+    n_columns = 1 + X.shape[1] + y.shape[1]
     # of fewer samples than columns nothing is solved, and sums take more memory than these
-    if not wanted or len(stack.counts) * n_columns > n_samples:
-        return
-    for each, products, shift in zip(sums, stack.products(), stack.shift, strict=True):
-        if each is not None:
-            each.setdefault(form.centred, (products, shift))
+    fits = len(arrays) * n_columns <= sum(len(X) for X, _ in arrays)
+    stack = stacked(arrays, shifted=form.centred, summed=wanted and fits)
+    if stack.products is not None:
+        for each, products, shift in zip(sums, stack.products, stack.shift, strict=True):
+            if each is not None:
+                each.setdefault(form.centred, (products, shift))
+    return stack
 
 
 def coefficients_at_once(problems: Sequence[Problem]) -> list[Coefficients | None]:
@@ -134,7 +139,7 @@ def _solved(system: System, problems: Sequence[Problem]) -> list[Coefficients | 
         arrays = [
             (each.X, each.y.reshape(len(each.y), -1)) for each in map(problems.__getitem__, missing)
         ]
-        leave(stacked(arrays, shifted=form.centred), [sums[number] for number in missing], form)
+        stacked_for(form, arrays, [sums[number] for number in missing])
     products, shift = (
         np.stack(parts) for parts in zip(*(each[form.centred] for each in sums), strict=True)
     )
