@@ -42,6 +42,7 @@ from hpc_sweep.store import (
     modelfile,
     models_folder,
     remove_other_models,
+    run_folder,
 )
 from hpc_sweep.work import open_bench
 
@@ -184,6 +185,7 @@ def test_whoever_chooses_pickles_is_told(data: xr.Dataset, tmp_path: Path) -> No
         prepared = prepare(load_spec(make_spec(data, tmp_path / "told.zarr", models)))
         warns = "runs whatever code" in plan_text(prepared, plan_facts(prepared))
         assert warns == (models == "joblib")
+        run_folder(prepared.spec.output.store).make()
         begin(prepared, say=said.append)
         return said
 
