@@ -461,12 +461,13 @@ def flip_part(sweep: Sweep, rng: Random) -> str:
 def _mended(sweep: Sweep, what: str) -> str:
     """Do what ``hpc-sweep verify`` says, and run the same command again."""
     told = hpc_sweep("verify", sweep.store, env=sweep.all_environment())
-    assert told.returncode == 2, f"verify saw nothing: {what}\n{told.stdout}{told.stderr}"
+    if "half finished" not in told.stdout:  # as it is without a status
+        assert told.returncode == 2, f"verify saw nothing: {what}\n{told.stdout}{told.stderr}"
     remedies = re.findall(r"^ +delete (.+?)(?:,| and) (?:then )?run", told.stdout, re.MULTILINE)
     for files in remedies:
         for file in files.split():
             Path(file).unlink(missing_ok=True)
-    assert remedies or "run the spec again" in told.stdout, told.stdout
+    assert remedies or "run the spec again" in told.stdout or not told.returncode, told.stdout
     sweep.kills += 1
     sweep.start()
     ended = sweep.collect()
