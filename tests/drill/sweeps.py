@@ -43,6 +43,12 @@ MARK = "TEST_DRILL"
 """Environment variable of all that a sweep starts: the folder of its round."""
 
 SLOW_FIT_S = {LOCAL: 0.02, OUTSIDE: 0.02, SLURM: 0.04, JOB: 0.04}
+BLAMING = {
+    "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0",
+    "DASK_DISTRIBUTED__SCHEDULER__WORKER_SATURATION": "1.0",
+}
+"""What we advise for schedulers of others, so that a worker's death blames one unit at once."""
+
 LONGEST_S = 400.0
 """How long one command may take."""
 
@@ -305,7 +311,7 @@ def sweep(where: str, folder: Path, data: Path, cluster: Spec, slurm: Any) -> It
         made.environment["TEST_HINDERED"] = str(made.hindered)
         made.environment["PYTHONPATH"] = str(Path(__file__).resolve().parent.parent)
         if where == OUTSIDE:
-            made.outside = OutsideCluster(folder / "dask", made.all_environment())
+            made.outside = OutsideCluster(folder / "dask", made.all_environment() | BLAMING)
             spec["cluster"] = made.outside.section
         try:
             yield made
