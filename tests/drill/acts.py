@@ -24,7 +24,6 @@ from conftest import hpc_sweep
 from sweeps import JOB, LOCAL, OUTSIDE, SLURM, Sweep
 
 BEFORE, MIDDLE, AFTER = "before", "middle", "after"
-FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
 
 Do = Callable[[Sweep, Random], str]
 
@@ -363,29 +362,6 @@ def quota(sweep: Sweep, rng: Random) -> str:
     finally:
         sweep.hindered.unlink()
     return f"over quota for {seconds} s"
-
-
-# clocks
-
-
-def _with_a_clock(sweep: Sweep) -> None:
-    """Let a file say what time of day it is for the processes of a sweep."""
-    (sweep.folder / "clock").write_text("+0")
-    sweep.environment |= {
-        "LD_PRELOAD": str(FAKETIME),
-        "FAKETIME_TIMESTAMP_FILE": str(sweep.folder / "clock"),
-        "FAKETIME_NO_CACHE": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        "NO_FAKE_STAT": "1",
-    }
-
-
-@act(LOCAL, prepare=_with_a_clock, is_possible=FAKETIME.exists)
-def jump_clock(sweep: Sweep, rng: Random) -> str:
-    """The time of day jumps for all processes of the sweep; monotonic clocks go on."""
-    jump = f"{rng.choice(['+', '-'])}{rng.choice([30, 3600, 86400 * 3])}"
-    (sweep.folder / "clock").write_text(jump)
-    return f"the clock is now {jump} s off"
 
 
 # units

@@ -63,8 +63,9 @@ def look(sweep: Sweep, whole: Path) -> Seen:
     names = {model.get("name") for model in sweep.spec["models"]}
     # Slurm's limit of memory may be faster than ours, and the message says who it was
     aside = ["message"] if "memory" in names else []
-    # a time limit that ends what is shared among partitions has them solved one by one
-    within = ALGEBRA if sweep.spec["search"].get("timeout") else 0.0
+    # what is left when a fit takes its process with it is solved in other batches
+    misbehaves = any("faulty.Rare" in model["estimator"] for model in sweep.spec["models"])
+    within = ALGEBRA if misbehaves else 0.0
     equal_stores(sweep.store, whole, aside, within)
     found = verify(sweep.store)
     assert found.findings == [], found.findings
