@@ -184,6 +184,7 @@ def test_kept_until_the_last_slice_and_read_anew_after_a_death(
     spec: Spec, few: Path, opened: Any, cluster: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     noted = opened[1]
+    spec["output"]["models"] = "none"  # else it is kept until the best one is fitted again
     received = 0
     from_frames = tcp.from_frames
 
