@@ -99,6 +99,14 @@ class Sleeping:
         key = f"fold-{'.'.join(map(str, chunk))}"
         return client.submit(Folded, {}, key=key, priority=1, pure=False)
 
+    def score(self, client: Client, unit: Unit, parts: list[PartName], *, guarded: bool) -> Any:
+        """Score nothing: no unit comes without candidates here."""
+        raise NotImplementedError
+
+    def step(self) -> str:
+        """Return nothing: the driver itself does none of it."""
+        return ""
+
 
 @dataclass
 class InProcess:
@@ -121,6 +129,10 @@ class InProcess:
 
     def top_up(self, remaining_s: float | None = None) -> None:
         """Start nothing."""
+
+    def job_of(self, worker: str) -> str:
+        """Return nothing: no worker is in a job."""
+        return ""
 
 
 def make_store(folder: Path, units: int) -> tuple[Any, Ledger]:
