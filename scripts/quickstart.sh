@@ -27,6 +27,10 @@ All of it is in one zarr store, for plain xarray. Here, in $CHECKOUT:
 
   .venv/bin/python -c 'import xarray; print($opened)'
 
+As a page with maps, comparisons and costs, to look at or mail:
+
+  .venv/bin/hpc-sweep report "$example/results.zarr" -o report.html
+
 As a map:
 
   .venv/bin/python -c 'import xarray; $opened.best_score.plot().figure.savefig("best_score.png")'
