@@ -6,21 +6,17 @@ The user's own ``jobqueue.yaml`` is the ground; what the spec says overrides it.
 from __future__ import annotations
 
 import abc
-import contextlib
 import json
 import re
 import shlex
 import shutil
-import signal
 import sys
 import tempfile
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import dask
 from dask.utils import parse_bytes
 from distributed import Client, Security
 
@@ -33,6 +29,7 @@ from hpc_sweep.clusters.certificates import (
     make_certificates,
     remove_certificates,
 )
+from hpc_sweep.clusters.configuration import configured, keeping_sigint
 from hpc_sweep.clusters.nodes import Nodes
 from hpc_sweep.clusters.options import option_faults
 from hpc_sweep.clusters.queue import (
@@ -158,7 +155,7 @@ class JobQueue(Cluster):
             self._record.nodes = self.queue
         self._record.queue = self.queue.known_name()
         raise_open_files(self.workers, FILES_PER_CONNECTION)
-        with _keeping_sigint():
+        with keeping_sigint():
             make, job = self.classes()
         try:
             options = self.options(self._security(make_certificates))
@@ -193,7 +190,7 @@ class JobQueue(Cluster):
 
         Nothing is written: dask-jobqueue makes the folder of logs, so it gets another one.
         """
-        with _keeping_sigint():
+        with keeping_sigint():
             _, job = self.classes()
         options = {**self.options(self._security(certificates)), **self.spec.options}
         for key in ("scheduler_options", "silence_logs"):
@@ -300,7 +297,10 @@ class JobQueue(Cluster):
             end = self.queue.job_end(walltime_s)
             least = self.queue.time_min(walltime_s, spec.time_min)
             directives += [] if least is None else [f"--time-min={least}"]
-        exports = [f"export {name}={shlex.quote(text)}" for name, text in _environment()]
+        exports = [
+            f"export {name}={shlex.quote(text)}"
+            for name, text in sorted(WORKER_ENVIRONMENT.items())
+        ]
         return {
             "walltime": walltime,
             "job_extra_directives": directives,
@@ -377,30 +377,10 @@ class JobQueue(Cluster):
 
     def _configured(self, key: str) -> Any:
         """Return what the user's ``jobqueue.yaml`` says for this kind, or None."""
-        with _keeping_sigint():
-            import dask_jobqueue.config  # noqa: F401  (reads jobqueue.yaml)
-
-        return dask.config.get(f"jobqueue.{self.queue.kind}.{key}", None)
+        return configured(self.queue.kind, key)
 
     def close(self) -> None:
         """Cancel the jobs, end the scheduler, remove its address and the keys."""
         super().close()
         self._scheduler_file.unlink(missing_ok=True)
         remove_certificates(keys_folder(self.folder))
-
-
-def _environment() -> list[tuple[str, str]]:
-    return sorted(WORKER_ENVIRONMENT.items())
-
-
-@contextlib.contextmanager
-def _keeping_sigint() -> Iterator[None]:
-    """Put the SIGINT handler back that importing dask-jobqueue replaces."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    handler = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)

@@ -12,18 +12,19 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 from distributed import Client, Future, KilledWorker
 from distributed.client import FutureCancelledError
 
 from hpc_sweep.clusters import Cluster
 from hpc_sweep.drive.progress import Progress, Speed
+from hpc_sweep.drive.protocols import Done, Tasks
 from hpc_sweep.drive.roster import Roster
 from hpc_sweep.drive.workers import Workers
 from hpc_sweep.errors import ClusterError, DiskError, Interrupted, SweepError
 from hpc_sweep.plan import Chunk, Unit
-from hpc_sweep.store import Folded, Journal, Outage, PartName, Receipt
+from hpc_sweep.store import Folded, Journal, Outage, Receipt
 
 WINDOW_PER_WORKER = 3
 """Units in flight per worker: one at work, and the next ones known to the scheduler."""
@@ -40,46 +41,6 @@ STEP_EVERY_S = 10.0
 
 RESULT_S = 30
 """How long to wait for a result whose worker may be gone."""
-
-
-class Tasks(Protocol):
-    """What is done on workers; what is submitted is a `distributed.Future`, or looks like one."""
-
-    def evaluate(self, client: Client, unit: Unit, *, guarded: bool) -> Any:
-        """Submit a unit, with fits in a process of their own or not; gives a `Receipt`."""
-
-    def score(self, client: Client, unit: Unit, parts: list[PartName], *, guarded: bool) -> Any:
-        """Submit a unit without candidates: the best ones, by these parts; gives a `Receipt`."""
-
-    def begun(self, client: Client) -> set[Any]:
-        """Return the keys of what is at work."""
-
-    def fold(self, client: Client, chunk: Chunk, parts: list[PartName]) -> Any:
-        """Submit a fold; gives a `Folded`."""
-
-    def step(self) -> str:
-        """Return what the driver itself is at in a unit, or ``""``."""
-
-
-class Done(Protocol):
-    """What is done: the ledger, or what knows of a pass before the first unit."""
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether nothing is left."""
-
-    @property
-    def parts(self) -> Mapping[Chunk, list[PartName]]:
-        """What a fold is made of."""
-
-    def complete(self) -> Iterable[Chunk]:
-        """Return chunks that can be folded."""
-
-    def add(self, name: PartName) -> bool:
-        """Add what a task left; return whether its chunk can be folded now."""
-
-    def fold(self, chunk: Chunk, folded: Folded, most: int = 1) -> Sequence[Unit]:
-        """Note that a chunk was folded, or return units that it lacks."""
 
 
 @dataclass

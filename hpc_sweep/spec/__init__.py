@@ -6,6 +6,7 @@ keys refused.
 
 from __future__ import annotations
 
+from hpc_sweep.spec.cluster import ChargeSpec, ClusterSpec, MachineProfile
 from hpc_sweep.spec.holdout import Holdout
 from hpc_sweep.spec.loading import absolute, load_machine, load_spec
 from hpc_sweep.spec.partitions import BinsSpec, Wanted, wanted_axes
@@ -21,10 +22,7 @@ from hpc_sweep.spec.search import (
 )
 from hpc_sweep.spec.sections import (
     OWN_NAMES,
-    ChargeSpec,
-    ClusterSpec,
     DataSpec,
-    MachineProfile,
     ModelSpec,
     OutputSpec,
     SweepSpec,

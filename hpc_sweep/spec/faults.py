@@ -11,10 +11,11 @@ from pydantic import BaseModel, Tag
 
 from hpc_sweep.choices import CLUSTER_KINDS
 from hpc_sweep.errors import Fault, nearest
+from hpc_sweep.spec.cluster import ClusterSpec
 from hpc_sweep.spec.partitions import wanted_axes
 from hpc_sweep.spec.search import OF_SAMPLES, ONE_GROUP_OUT
 from hpc_sweep.spec.section import Section
-from hpc_sweep.spec.sections import OWN_NAMES, ClusterSpec, DataSpec, ModelSpec, SweepSpec
+from hpc_sweep.spec.sections import OWN_NAMES, DataSpec, ModelSpec, SweepSpec
 
 
 def cross_faults(spec: SweepSpec) -> Iterable[Fault]:

@@ -12,17 +12,11 @@ import pydantic
 
 from hpc_sweep import machines, placeholders
 from hpc_sweep.errors import Fault, SpecError, listed, nearest
+from hpc_sweep.spec.cluster import ClusterSpec, MachineProfile, TlsSpec
 from hpc_sweep.spec.faults import cross_faults, faults_of, machine_faults, model_faults
 from hpc_sweep.spec.search import Search
 from hpc_sweep.spec.section import Section
-from hpc_sweep.spec.sections import (
-    ClusterSpec,
-    DataSpec,
-    MachineProfile,
-    ModelSpec,
-    SweepSpec,
-    TlsSpec,
-)
+from hpc_sweep.spec.sections import DataSpec, ModelSpec, SweepSpec
 from hpc_sweep.spec.words import WORD
 from hpc_sweep.spec.yaml import expanded, override, plain, read_yaml
 

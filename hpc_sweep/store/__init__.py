@@ -14,16 +14,14 @@ from hpc_sweep.store.existing import existing_store
 from hpc_sweep.store.files import chunk_name, fixed_files, writing
 from hpc_sweep.store.fold import Choice, Folded, choices, fold
 from hpc_sweep.store.header import ATTRIBUTE
+from hpc_sweep.store.holder import Holder, is_known_alive, is_known_dead
 from hpc_sweep.store.journal import Journal, read_events
 from hpc_sweep.store.layout import refit_lengths, result_arrays
 from hpc_sweep.store.lease import (
-    Holder,
     Lease,
     beats,
     check_nonce,
     hold,
-    is_known_alive,
-    is_known_dead,
     read_holder,
 )
 from hpc_sweep.store.ledger import Ledger

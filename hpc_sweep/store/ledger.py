@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -15,6 +15,7 @@ from hpc_sweep.choices import DONE, PENDING, STATUS_MEANINGS
 from hpc_sweep.errors import StoreError
 from hpc_sweep.plan import WHOLE, Chunk, Share, Unit
 from hpc_sweep.store.fold import Folded
+from hpc_sweep.store.lostfiles import check_fixed_files, check_result_files
 from hpc_sweep.store.modelfiles import has_models
 from hpc_sweep.store.parts import PartName, delete_parts, is_whole, list_parts, read_part
 from hpc_sweep.store.ranks import partition_status
@@ -59,12 +60,7 @@ class Ledger:
             says done.
         """
         ledger = cls(store, share)
-        lost = store.missing_fixed_files()
-        if lost:
-            raise StoreError(
-                f"{lost[0]} is missing, which was made with the store ({len(lost)} such files); "
-                f"bring it back, or delete {store.path} to compute all again"
-            )
+        check_fixed_files(store)
         chunks = set(ledger.chunks)
         there = {}
         for index in sorted(chunks):
@@ -72,7 +68,7 @@ class Ledger:
             if status is not None:
                 there[index] = [n for n, rows in enumerate(store.blocks) if status[:, rows].any()]
                 ledger._note(index, status)
-        ledger._check_files(there)
+        check_result_files(store, there)
         for name in list_parts(store.run.parts, store.header.id):
             mine = name.unit.chunk in chunks and name.unit.chunk not in ledger.folded
             if mine and is_whole(store.run.parts, name):
@@ -90,16 +86,6 @@ class Ledger:
             self._cells[chunk] = np.broadcast_to(settled[0].copy(), settled.shape)
         else:
             self._cells[chunk] = settled
-
-    def _check_files(self, there: Mapping[Chunk, Sequence[int]]) -> None:
-        """Raise where a file is missing of what some status says is done."""
-        missing = self.store.missing_files(there)
-        if missing:
-            file, remedy = missing[0]
-            raise StoreError(
-                f"{file} is missing although its status says done ({len(missing)} such "
-                f"files); bring it back, or delete {remedy} to compute that chunk again"
-            )
 
     @cached_property
     def chunks(self) -> Sequence[Chunk]:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -359,40 +356,6 @@ class Store:
         with disk_errors(self.path):
             for file in self.leftovers():
                 file.unlink(missing_ok=True)
-
-    def missing_fixed_files(self) -> list[Path]:
-        """Return missing files of those made with the store: metadata, coordinates."""
-        arrays = {array.name for array in self.arrays}
-        with disk_errors(self.path, "read"):
-            group = json.loads((self.path / "zarr.json").read_text())
-            files = []
-            for name, node in group["consolidated_metadata"]["metadata"].items():
-                files.append(self.path / name / "zarr.json")
-                if name not in arrays:
-                    dtype = "str" if node["data_type"] == "string" else node["data_type"]
-                    chunks = node["chunk_grid"]["configuration"]["chunk_shape"]
-                    files += fixed_files(self.path / name, dtype, node["shape"], chunks)
-            return [file for file in files if not file.exists()]
-
-    def missing_files(self, there: Mapping[Chunk, Sequence[int]]) -> list[tuple[Path, Path]]:
-        """Return files that should be there, since some status says done, each with that status.
-
-        Parameters
-        ----------
-        there : mapping of tuple of int to sequence of int
-            By result chunk, the blocks of which something is settled.
-        """
-        missing, status = [], self.arrays[-1]
-        for array in self.arrays:
-            with disk_errors(self.path / array.name, "read"):
-                names = set(os.listdir(self.path / array.name))
-            files = (
-                (self.chunk_file(array, chunk, block), self.chunk_file(status, chunk, block))
-                for chunk, blocks in sorted(there.items())
-                for block in (blocks if self.has_rows(array) else blocks[:1])
-            )
-            missing += [each for each in files if each[0].name not in names]
-        return missing
 
 
 def _no_folder(place: Path) -> str:
