@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,13 @@ from hpc_sweep import run
 from hpc_sweep.errors import LeaseError, PlanError, SpecError, StoreError
 from hpc_sweep.models import open_models
 from hpc_sweep.models.labels import find_partition
-from hpc_sweep.prediction import PredictionOutcome, execute_prediction
+from hpc_sweep.prediction import Asked, PredictionOutcome
+from hpc_sweep.prediction import execute_prediction as execute
 from hpc_sweep.prediction.boxes import Boxes
 from hpc_sweep.prediction.cutting import Cutting, make_cutting
-from hpc_sweep.source import open_source
+from hpc_sweep.prediction.learned import Learned
+from hpc_sweep.prediction.prepared import prepare
+from hpc_sweep.source import described, open_source
 from hpc_sweep.spec import load_spec
 from hpc_sweep.store import Store, hold, run_folder
 
@@ -37,6 +41,19 @@ def pixels(path: Path) -> xr.Dataset:
     return xr.open_zarr(path, chunks=None, consolidated=False).load()
 
 
+def execute_prediction(
+    store: Path,
+    data: Path,
+    out: Path,
+    settings: Sequence[str] = (),
+    *,
+    say: Callable[[str], None] = print,
+    **options: Any,
+) -> PredictionOutcome:
+    """Predict, or raise what is wrong."""
+    return execute(Asked(str(store), str(data), str(out), tuple(settings), **options), say=say)
+
+
 def swept(spec: Spec, folder: Path, **data: Any) -> Path:
     """Run a sweep in this process and return its store."""
     spec["data"] |= data
@@ -47,9 +64,12 @@ def swept(spec: Spec, folder: Path, **data: Any) -> Path:
 
 @pytest.fixture(scope="module")
 def by_pixel(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a finished sweep of 48 pixels, two of them empty."""
+    """Return a finished sweep of 48 pixels, two of them empty, of data in metres."""
     folder = tmp_path_factory.mktemp("pixels")
-    spec = small_spec(data, folder)
+    in_metres = pixels(data).drop_encoding()
+    in_metres["wet"].attrs["units"] = "m"
+    in_metres.to_zarr(folder / "metres.zarr", consolidated=False)
+    spec = small_spec(folder / "metres.zarr", folder)
     spec["models"] = [LINEAR, {"estimator": "sklearn.tree.DecisionTreeRegressor"}]
     return swept(spec, folder)
 
@@ -112,6 +132,11 @@ def test_other_data_equals_the_models_pixel_by_pixel(
     found = outcome_of(outcome)
     assert found["slope"].dims == ("time", "latitude", "longitude")
     assert outcome.counts == {"done": 28, "empty": 2, "unknown": 6}
+    words = "longitude: 1 of 6 are unknown, 9.5; the store has -1.0, -0.75, -0.5, … (5 more)"
+    assert [text for text in told if "unknown" in text] == [
+        "warning: 6 of 36 partitions of the data are not the store's, and get the fill value: "
+        + words
+    ]
     xr.testing.assert_equal(found.coords.to_dataset(), other.coords.to_dataset())
     of = models_of(by_pixel)
     for place in np.ndindex(6, 6):
@@ -344,29 +369,49 @@ def test_boxes_with_the_same_partitions_follow_each_other() -> None:
 # what is refused, before anything is written
 
 
+def as_text(data: xr.Dataset, name: str) -> xr.Dataset:
+    return data.assign({name: data[name].astype(str).astype(object)})
+
+
+def in_millimetres(data: xr.Dataset) -> xr.Dataset:
+    return data.assign(wet=data["wet"].assign_attrs(units="mm"))
+
+
+OTHER_UNITS = "variable 'wet': is in mm here, and models have learned it in m; convert it, or use"
+
+
 @pytest.mark.parametrize(
     ("change", "options", "error", "words"),
     [
-        (lambda d: d.drop_vars("green"), {}, SpecError, "has no variable 'green'"),
         (
-            lambda d: d.assign(wet=d["wet"].astype(str).astype(object)),
+            lambda d: in_millimetres(as_text(d, "green").drop_vars("hour")),
             {},
             SpecError,
-            "estimators need numbers",
-        ),
-        (
-            lambda d: d.assign(wet=d["wet"].assign_attrs(units="mm")),
-            {},
-            SpecError,
-            "'wet' is in mm here, and models have learned it in m; convert it, or use --ignore-u",
+            r"^the data \S+/other.zarr has 3 faults:\n"
+            r"  feature 'green': 'green' is of dtype \S+; estimators need numbers: .*float32 along "
+            "latitude, longitude, time: give the data the same.\n"
+            "  feature 'hour': the data set has no variable 'hour'; .*float64 along time: give.*\n"
+            f"  {OTHER_UNITS}",
         ),
         (
             lambda d: d.assign_coords(latitude=d["latitude"] - 30),
             {},
             StoreError,
-            "none of the 48 partitions.*latitude: 30.0 there, 60.0 in the store",
+            r"none of the 48 partitions.*latitude: 6 of 6 are unknown, 30\.0, .*store has 60\.0",
         ),
-        (lambda d: d.rename(latitude="lat"), {}, SpecError, "'latitude' is no dimension"),
+        (
+            lambda d: d.rename(latitude="lat", wet="damp"),
+            {},
+            SpecError,
+            r"2 faults:\n  feature 'wet': .*in m\b|units m: give the data the same.\n"
+            r"  partitions by 'latitude': 'latitude' is no dimension.*run along latitude, long",
+        ),
+        (
+            lambda d: d.isel(time=0, drop=True),
+            {},
+            SpecError,
+            "dimensions: no dimension is left for samples.*run along latitude, longitude, time",
+        ),
         (lambda d: d, {"split": "test"}, SpecError, "holds nothing out"),
         (lambda d: d, {"proba": True}, StoreError, "has no predict_proba; leave --proba out"),
         (lambda d: d, {"settings": ["search.cv=4"]}, SpecError, "search.cv: is the sweep's"),
@@ -386,30 +431,55 @@ def test_what_cannot_be_predicted_is_refused(
     by_pixel: Path,
     data: Path,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     other = change(pixels(data))
     other.drop_encoding().to_zarr(consolidated=False, store=tmp_path / "other.zarr")
-    if "in m;" in words:
-        with_units(monkeypatch)
     with pytest.raises(error, match=words):
         execute_prediction(by_pixel, tmp_path / "other.zarr", tmp_path / "out.zarr", **options)
     assert {path.name for path in tmp_path.iterdir()} == {"other.zarr"}
 
 
-def with_units(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the sweep's data have units."""
-    from hpc_sweep.prediction import prepared
+def test_results_are_no_data(by_pixel: Path, tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"is the sweep's store of results; name data such as /"):
+        execute_prediction(by_pixel, by_pixel, tmp_path / "out.zarr")
 
-    before = prepared.sweep_source
 
-    def changed(spec: Any) -> Any:
-        source = before(spec)
-        assert source is not None
-        source.dataset["wet"].attrs["units"] = "m"
-        return source
+def test_units_are_compared_where_the_sweeps_data_is_gone(
+    by_pixel: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store has recorded them; one that has not still has its data, or it is said."""
+    in_millimetres(pixels(data)).drop_encoding().to_zarr(tmp_path / "mm", consolidated=False)
+    old = tmp_path / "old.zarr"
+    shutil.copytree(by_pixel, old)
+    Store.open(old).record_features({})
+    with pytest.raises(SpecError, match=OTHER_UNITS):
+        prepare(Asked(str(old), str(tmp_path / "mm"), str(tmp_path / "out")))
+    monkeypatch.setattr("hpc_sweep.prediction.prepared.sweep_source", lambda spec: None)
+    with pytest.raises(SpecError, match=OTHER_UNITS):
+        prepare(Asked(str(by_pixel), str(tmp_path / "mm"), str(tmp_path / "out")))
+    told: list[str] = []
+    prepare(Asked(str(old), str(tmp_path / "mm"), str(tmp_path / "out")), told.append)
+    assert told == [
+        "warning: the sweep's data cannot be opened, so units of features are not compared"
+    ]
+    told.clear()
+    asked = Asked(str(by_pixel), str(tmp_path / "mm"), str(tmp_path / "out"), ignore_units=True)
+    prepare(asked, told.append)
+    assert told == []
 
-    monkeypatch.setattr(prepared, "sweep_source", changed)
+
+def test_another_calendar_is_told_where_features_are_made_of_dates() -> None:
+    """Days of a year of 360 are others; one calendar has several names."""
+    times = {
+        calendar: xr.Dataset(
+            coords={"time": xr.date_range("2000", periods=3, calendar=calendar, use_cftime=True)}
+        )
+        for calendar in ("standard", "proleptic_gregorian", "360_day")
+    }
+    learned = Learned(described(times["standard"], ["time"]))
+    assert list(learned.calendars(times["proleptic_gregorian"])) == []
+    (told,) = learned.calendars(times["360_day"])
+    assert told.startswith("warning: 'time' has the calendar 360_day, and models have learned from")
 
 
 def test_places_that_are_taken(by_pixel: Path, data: Path, tmp_path: Path, here: list[str]) -> None:
@@ -472,7 +542,7 @@ def test_stored_models(
     with pytest.raises(StoreError, match=r"faulty\.SlowToPredict"):
         execute_prediction(store, data, out, here)
     assert not out.exists()
-    trust = ["faulty.SlowToPredict"]
+    trust = ("faulty.SlowToPredict",)
     found = outcome_of(execute_prediction(store, data, out, here, trust=trust))
     of, all_data = models_of(store, trust), pixels(data)
     pixel = all_data.isel(latitude=4, longitude=6)

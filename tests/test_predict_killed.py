@@ -26,7 +26,7 @@ from conftest import (
 from yearly import in_process
 
 from hpc_sweep.models import open_models
-from hpc_sweep.prediction import execute_prediction
+from hpc_sweep.prediction import Asked, execute_prediction
 from hpc_sweep.store import Store, run_folder
 
 
@@ -49,9 +49,8 @@ def uninterrupted(sweep: Path, here: list[str]) -> xr.Dataset:
     """Return the predictions that nobody stopped."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TEST_SLOW_PREDICT", "0")
-        outcome = execute_prediction(
-            sweep / "results.zarr", sweep / "chunked.zarr", sweep / "whole.zarr", here
-        )
+        places = (str(sweep / name) for name in ("results.zarr", "chunked.zarr", "whole.zarr"))
+        outcome = execute_prediction(Asked(*places, tuple(here)))
     return xr.open_zarr(outcome.path, chunks=None).load()
 
 

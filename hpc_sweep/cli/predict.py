@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -65,21 +65,13 @@ Examples:
 @click.pass_context
 def predict(
     ctx: click.Context,
-    store: str,
-    data: str,
-    out: str,
-    split: str,
-    proba: bool,
-    trust: tuple[str, ...],
-    partial: bool,
-    ignore_units: bool,
+    /,
     workers: int | None,
     cluster: str | None,
     settings: tuple[str, ...],
-    take_over: bool,
     dashboard: bool,
-    mixed_versions: bool,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Predict DATA with the best model of each partition of STORE, into OUT.
 
@@ -88,7 +80,7 @@ def predict(
     again to go on after a stop.
     """
     from hpc_sweep.cli.progress import show_progress
-    from hpc_sweep.prediction import execute_prediction
+    from hpc_sweep.prediction import Asked, execute_prediction
 
     if not ctx.find_root().params["debug"]:
         # told at the very end of futures that Dask drops when its connections close by intent
@@ -104,21 +96,9 @@ def predict(
             click.echo(_plan(prediction, left))
 
     with show_progress() as shown:
+        asked = Asked(settings=settings, **options)
         outcome = execute_prediction(
-            store,
-            data,
-            out,
-            settings,
-            split=split,  # type: ignore[arg-type]  # a choice
-            proba=proba,
-            trust=trust,
-            partial=partial,
-            ignore_units=ignore_units,
-            take_over=take_over,
-            mixed_versions=mixed_versions,
-            on_start=announce,
-            on_progress=shown.update,
-            say=shown.say,
+            asked, on_start=announce, on_progress=shown.update, say=shown.say
         )
     click.echo(json.dumps(_facts(outcome), indent=2) if as_json else _summary(outcome))
     ctx.exit(EXIT_PARTITIONS if outcome.n_failed else EXIT_OK)

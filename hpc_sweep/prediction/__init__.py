@@ -1,6 +1,7 @@
 """Predictions: each partition's best model over a whole data set, chunk by chunk."""
 
+from hpc_sweep.prediction.asked import Asked
 from hpc_sweep.prediction.execution import PredictionOutcome, execute_prediction, predict
 from hpc_sweep.prediction.prepared import Prediction
 
-__all__ = ["Prediction", "PredictionOutcome", "execute_prediction", "predict"]
+__all__ = ["Asked", "Prediction", "PredictionOutcome", "execute_prediction", "predict"]

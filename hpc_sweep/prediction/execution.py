@@ -18,6 +18,7 @@ from hpc_sweep.choices import PORTIONS, Portion
 from hpc_sweep.clusters import Ending, current_queue, has_ended
 from hpc_sweep.drive import Progress
 from hpc_sweep.errors import StoreError, SweepError, listed
+from hpc_sweep.prediction.asked import Asked
 from hpc_sweep.prediction.boxes import Boxes
 from hpc_sweep.prediction.destination import (
     MEANINGS,
@@ -25,7 +26,7 @@ from hpc_sweep.prediction.destination import (
     Destination,
     create_destination,
 )
-from hpc_sweep.prediction.prepared import Prediction, counts_of, prepare, with_settings
+from hpc_sweep.prediction.prepared import Prediction, counts_of, prepare
 from hpc_sweep.prediction.tasks import BoxTasks, Task
 from hpc_sweep.prepare import group_of
 from hpc_sweep.stops import Stops
@@ -33,7 +34,6 @@ from hpc_sweep.store import (
     Journal,
     Lease,
     RunFolder,
-    Store,
     give_all,
     group_access,
     hold,
@@ -72,46 +72,29 @@ class PredictionOutcome:
 
 
 def execute_prediction(
-    store: str | Path,
-    data: str | Path,
-    out: str | Path,
-    settings: Iterable[str] = (),
+    asked: Asked,
     *,
-    split: Portion = "all",
-    proba: bool = False,
-    trust: Sequence[str] = (),
-    partial: bool = False,
-    ignore_units: bool = False,
-    take_over: bool = False,
-    mixed_versions: bool = False,
     on_start: Callable[[Prediction, int], None] = lambda prediction, left: None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     say: Callable[[str], None] = lambda text: None,
 ) -> PredictionOutcome:
     """Predict a data set with the best models of a store, or what is left of it.
 
-    Parameters are those of `predict`, and what is told meanwhile.
+    Parameters
+    ----------
+    asked : Asked
+        What.
+    on_start, on_progress, say : callable
+        Told what is going to be done, how far it is, and what else happens.
 
     Raises
     ------
     SweepError
         Its kinds say what went wrong; see `hpc_sweep.errors`.
     """
-    opened = Store.open(store)
-    spec = with_settings(opened, settings)
-    prediction = prepare(
-        opened,
-        spec,
-        str(data),
-        out,
-        split,
-        proba=proba,
-        trust=trust,
-        partial=partial,
-        ignore_units=ignore_units,
-        say=say,
-    )
-    run = run_folder(out)
+    prediction = prepare(asked, say)
+    opened, spec = prediction.store, prediction.spec
+    run = run_folder(asked.out)
     found = prediction.destination
     if found is not None and not found.open_boxes(prediction.cutting, prediction.outputs):
         outcome, status = _outcome(prediction, found, run, None)
@@ -123,17 +106,19 @@ def execute_prediction(
     with contextlib.ExitStack() as stack:
         with group_access(group is not None):
             place = run.make(group).lease
-            held = hold(place, take_over=take_over, rivals=run.rivals, has_ended=has_ended, say=say)
+            held = hold(
+                place, take_over=asked.take_over, rivals=run.rivals, has_ended=has_ended, say=say
+            )
             lease = stack.enter_context(held)
             stack.enter_context(stops.signals())
-            destination = _begin(prediction, out, group)
+            destination = _begin(prediction, group)
         destination.remove_leftovers(run.parts)
         boxes = Boxes(
             prediction.cutting,
             set(destination.open_boxes(prediction.cutting, prediction.outputs)),
         )
         on_start(prediction, len(boxes.open))
-        required = ("hpc-sweep",) if mixed_versions else ("hpc-sweep", "scikit-learn")
+        required = ("hpc-sweep",) if asked.mixed_versions else ("hpc-sweep", "scikit-learn")
         context = Context(
             str(opened.path),
             spec.model_dump_json(),
@@ -148,10 +133,10 @@ def execute_prediction(
             prediction.data.model_dump_json(),
             str(destination.path),
             run.parts,
-            split,
+            asked.split,
             prediction.cutting,
             prediction.outputs,
-            tuple(trust),
+            asked.trust,
         )
         progress = None
         if boxes.open:
@@ -166,8 +151,9 @@ def execute_prediction(
     return outcome
 
 
-def _begin(prediction: Prediction, out: str | Path, group: int | None) -> Destination:
+def _begin(prediction: Prediction, group: int | None) -> Destination:
     """Return where predictions go, made now if nobody did; who does it holds the lease."""
+    out = prediction.asked.out
     found = Destination.find(out)
     if found is not None:
         found.check(prediction.job)
@@ -331,19 +317,16 @@ def predict(
     """
     if split not in PORTIONS:
         raise ValueError(f"split is {split!r}; it is one of {listed(PORTIONS)}")
-    done = execute_prediction(
-        store,
-        data,
-        out,
-        settings,
+    asked = Asked(
+        *(str(store), str(data), str(out), tuple(settings)),
         split=split,
         proba=proba,
-        trust=trust,
+        trust=tuple(trust),
         partial=partial,
         ignore_units=ignore_units,
         take_over=take_over,
         mixed_versions=mixed_versions,
-        say=logging.getLogger("hpc_sweep").warning,
     )
+    done = execute_prediction(asked, say=logging.getLogger("hpc_sweep").warning)
     opened: xr.Dataset = xr.open_zarr(done.path, chunks=None)
     return opened

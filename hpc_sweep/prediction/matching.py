@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hpc_sweep.errors import Fault, SpecError
+from hpc_sweep.errors import Fault, SpecError, listed
 from hpc_sweep.partitions import Axis, plain_label
 from hpc_sweep.source import Source
 from hpc_sweep.spec import BinsSpec, wanted_axes
@@ -67,6 +66,10 @@ def _nearest(labels: NDArray[Any], known: NDArray[Any]) -> NDArray[np.intp]:
 
 def _text(value: Any) -> str:
     return str(plain_label(value))
+
+
+SHOWN = 3
+"""So many labels are named as examples."""
 
 
 class Matching:
@@ -155,13 +158,20 @@ class Matching:
         return found
 
     @property
-    def examples(self) -> Mapping[str, tuple[Any, Any]]:
-        """By dimension, the first label of the data and the first that the store has."""
-        return {
-            axis.name: (plain_label(axis.labels[0]), plain_label(self._known[axis.name][0]))
-            for axis in self.source.axes
-            if axis.labels is not None and axis.name in self._known
-        }
+    def unknown(self) -> str:
+        """Which labels of the data the store does not have, in words; none: all are known."""
+        found = []
+        for axis in self.source.axes:
+            lacking = np.flatnonzero(self.places[axis.name] < 0)
+            if lacking.size and axis.labels is not None:
+                there = _some(self._known[axis.name])
+                mine = f"{lacking.size} of {axis.size} are unknown, {_some(axis.labels[lacking])}"
+                found.append(f"{axis.name}: {mine}; the store has {there}")
+        return "; ".join(found)
+
+
+def _some(labels: NDArray[Any]) -> str:
+    return listed(map(plain_label, labels), most=SHOWN)
 
 
 def _with_tiles(axis: Axis, source: Source, sweep: Source | None, faults: list[Fault]) -> Axis:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,21 +13,20 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from hpc_sweep.choices import DONE, FAILED, PENDING, Portion
+from hpc_sweep.choices import DONE, FAILED, PENDING, STATUS_MEANINGS
 from hpc_sweep.clusters import Cluster, make_cluster
 from hpc_sweep.errors import Fault, SpecError, StoreError, listed
 from hpc_sweep.models import open_models
+from hpc_sweep.prediction.asked import Asked
 from hpc_sweep.prediction.cutting import Cutting, make_cutting
 from hpc_sweep.prediction.destination import UNKNOWN, Destination, Job
+from hpc_sweep.prediction.learned import Learned, data_error, open_data
 from hpc_sweep.prediction.matching import Matching
 from hpc_sweep.prediction.opening import sweep_source
 from hpc_sweep.prediction.outputs import Outputs, make_outputs
-from hpc_sweep.source import PairSource, Source, loaded, open_source
-from hpc_sweep.spec import DataSpec, SweepSpec, load_spec
+from hpc_sweep.source import PairSource, Source, loaded
+from hpc_sweep.spec import DataSpec, SweepSpec
 from hpc_sweep.store import Ledger, Store, real_place, run_folder
-
-SETTABLE = ("cluster.", "output.max_files", "output.group", "data.group", "data.open_options")
-"""What a prediction may set; all else is the sweep's."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +41,8 @@ class Prediction:
         Its spec, with the cluster of this run.
     data : DataSpec
         What is predicted.
-    portion : str
-        Which samples.
+    asked : Asked
+        What it is.
     matching : Matching
         Which partitions these are.
     outputs : Outputs
@@ -63,7 +62,7 @@ class Prediction:
     store: Store
     spec: SweepSpec
     data: DataSpec
-    portion: Portion
+    asked: Asked
     matching: Matching
     outputs: Outputs
     cutting: Cutting
@@ -86,38 +85,7 @@ class Prediction:
         return xr.Dataset(coords=held)
 
 
-def with_settings(store: Store, settings: Iterable[str]) -> SweepSpec:
-    """Return a store's spec with the cluster of a run.
-
-    Raises
-    ------
-    SpecError
-        When a setting is the sweep's.
-    """
-    settings = list(settings)
-    faults = [
-        Fault(setting.partition("=")[0], f"is the sweep's; a prediction sets {listed(SETTABLE)}")
-        for setting in settings
-        if not setting.startswith(SETTABLE)
-    ]
-    if faults:
-        raise SpecError(faults, "--set")
-    return load_spec(store.spec, settings, store=store.path)
-
-
-def prepare(
-    store: Store,
-    spec: SweepSpec,
-    data: str,
-    out: str | Path,
-    portion: Portion,
-    *,
-    proba: bool,
-    trust: Sequence[str],
-    partial: bool,
-    ignore_units: bool,
-    say: Callable[[str], None],
-) -> Prediction:
+def prepare(asked: Asked, say: Callable[[str], None] = lambda text: None) -> Prediction:
     """Check that a store's models can predict some data, and plan it.
 
     Raises
@@ -125,33 +93,49 @@ def prepare(
     SpecError
         With what is wrong with the data.
     StoreError
-        When the store is not finished, or something else is at `out`.
+        When the store is not finished, or something else is where predictions go.
     PlanError
         When it does not fit into memory or files.
     """
-    status, best = _finished(store, partial=partial)
-    _check_models(store, best, trust)
-    place = _free_place(out, store, data)
-    wanted = _data_spec(spec, data, portion)
-    source = open_source(wanted, by_label=False)
+    store = Store.open(asked.store)
+    spec = asked.spec_for(store)
+    status, best = _finished(store, partial=asked.partial)
+    _check_models(store, best, asked.trust)
+    place = _free_place(asked.out, store, asked.data)
+    wanted = _data_spec(spec, asked)
+    sweep = sweep_source(store.spec)
+    learned = Learned.of(store, sweep)
+    if not learned.variables:
+        say("warning: the sweep's data cannot be opened, so units of features are not compared")
+    source = open_data(wanted, asked.split, learned, ignore_units=asked.ignore_units, say=say)
     if isinstance(source, PairSource):
         raise StoreError(
             f"{store.path} is of the (X, y) of a loader, which has no coordinates to write "
             f'predictions with; hpc_sweep.load_model("{store.path}").predict(X) gives them'
         )
-    sweep = sweep_source(store.spec)
-    if sweep is None:
-        say("warning: the sweep's data cannot be opened, so units of features are not compared")
-    if sweep is not None and not ignore_units:
-        _check_units(source, sweep)
-    matching = Matching(store, source, sweep)
-    outputs = make_outputs(spec, sweep, proba=proba)
-    models = _data_status(matching, outputs, spec.targets, status, best, portion)
+    try:
+        matching = Matching(store, source, sweep)
+    except SpecError as error:
+        raise data_error(wanted, error.faults, asked.split, learned) from None
+    outputs = make_outputs(spec, sweep, proba=asked.proba)
+    models = _data_status(matching, outputs, spec.targets, status, best)
+    unknown = int((models == UNKNOWN).sum())
+    if unknown:
+        say(
+            f"warning: {unknown:,} of {models.size:,} partitions of the data are not the store's, "
+            f"and get the fill value: {matching.unknown}"
+        )
     cluster = make_cluster(spec.cluster, run_folder(place).path, lambda event, **facts: None)
     faults = cluster.faults()
     if faults:
         raise SpecError(faults, "the cluster")
-    job = Job(store.header.id, _digest(status, best), matching.source.identity(), portion, proba)
+    job = Job(
+        store.header.id,
+        _digest(status, best),
+        matching.source.identity(),
+        asked.split,
+        asked.proba,
+    )
     destination = Destination.find(place)
     if destination is not None:
         destination.check(job)
@@ -166,7 +150,7 @@ def prepare(
     if destination is not None:  # chunks stay as they were begun
         cutting = Cutting(cutting.dims, cutting.lengths, destination.header.steps, cutting.slow)
     return Prediction(
-        store, spec, wanted, portion, matching, outputs, cutting, models, job, cluster, destination
+        store, spec, wanted, asked, matching, outputs, cutting, models, job, cluster, destination
     )
 
 
@@ -215,6 +199,9 @@ def _free_place(out: str | Path, store: Store, data: str) -> Path:
         raise StoreError(f"{place} is a file; name another place for the predictions")
     if not folder.is_dir():
         raise StoreError(f"{folder} is a file, so nothing can be made below it")
+    if "://" not in data and real_place(data) == store.path:
+        message = f"is the sweep's store of results; name data such as {store.spec.data.origin}"
+        raise SpecError([Fault("", message)], f"the data {data}")
     same = {"the sweep's store": store.path}
     if "://" not in data:
         same["the data itself"] = real_place(data)
@@ -227,17 +214,18 @@ def _free_place(out: str | Path, store: Store, data: str) -> Path:
 _LOADER = re.compile(r"[\w./-]+:[A-Za-z_]\w*")
 
 
-def _data_spec(spec: SweepSpec, data: str, portion: Portion) -> DataSpec:
+def _data_spec(spec: SweepSpec, asked: Asked) -> DataSpec:
     """Return what the sweep says of its data, said of another data set, without a target."""
+    data = asked.data
     changes: dict[str, Any] = {"target": None, "sample_weight": None, "outputs": "joint"}
     if _LOADER.fullmatch(data) and not Path(data).exists():
         changes |= {"loader": data, "store": None}
     else:
         changes |= {"loader": None, "loader_args": {}, "store": _absolute(data)}
-    if portion == "all":
+    if asked.split == "all":
         changes["holdout"] = None
     elif spec.data.holdout is None:
-        message = f"the sweep holds nothing out, so there is no {portion} part; leave it out"
+        message = f"the sweep holds nothing out, so there is no {asked.split} part; leave it out"
         raise SpecError([Fault("--split", message)], "the command")
     return spec.data.model_copy(update=changes)
 
@@ -246,38 +234,12 @@ def _absolute(place: str) -> str:
     return place if "://" in place or "::" in place else str(Path(place).absolute())
 
 
-def _check_units(source: Source, sweep: Source) -> None:
-    """Refuse features in other units than those that models have learned.
-
-    Raises
-    ------
-    SpecError
-        With all that differ.
-    """
-    faults = []
-    for name in source.reading.sources(source.data.features):
-        here, there = (
-            str(each.dataset[name].attrs.get("units", "")).strip() for each in (source, sweep)
-        )
-        if here and there and here != there:
-            faults.append(
-                Fault(
-                    "data.features",
-                    f"'{name}' is in {here} here, and models have learned it in {there}; convert "
-                    "it, or use --ignore-units if that means the same",
-                )
-            )
-    if faults:
-        raise SpecError(faults, f"the data {source.data.origin}")
-
-
 def _data_status(
     matching: Matching,
     outputs: Outputs,
     targets: tuple[str, ...],
     status: NDArray[np.int8],
     best: NDArray[np.int64],
-    portion: str,
 ) -> xr.DataArray:
     """Return the status of the data's partitions; refuse data of which none has a model."""
     axes = matching.source.axes
@@ -292,13 +254,15 @@ def _data_status(
         spread[place] = each.size
         found = np.where(each.reshape(spread) < 0, UNKNOWN, found)
     if not (found == DONE).any():
-        told = "; ".join(
-            f"{dim}: {mine} there, {theirs} in the store"
-            for dim, (mine, theirs) in matching.examples.items()
+        origin = matching.source.data.origin
+        why = (
+            f"{matching.unknown}; labels are compared by value: give the data those of the sweep"
+            if matching.unknown
+            else "all its labels are known, and what the sweep came to there is: "
+            + listed(f"{STATUS_MEANINGS[code]} {count}" for code, count in counted(found))
         )
         raise StoreError(
-            f"none of the {found.size:,} partitions of {matching.source.data.origin} has a model "
-            f"in the store ({told or 'its search failed'})"
+            f"none of the {found.size:,} partitions of {origin} has a model in the store: {why}"
         )
     dims, coordinates = [], {}
     for axis in axes:
@@ -315,6 +279,11 @@ def _data_status(
 def _digest(status: NDArray[np.int8], best: NDArray[np.int64]) -> str:
     content = np.ascontiguousarray(status).tobytes() + np.ascontiguousarray(best).tobytes()
     return hashlib.sha256(content).hexdigest()
+
+
+def counted(status: NDArray[np.int8]) -> Iterator[tuple[int, int]]:
+    """Yield each status that occurs, with how often it does."""
+    return zip(*(each.tolist() for each in np.unique(status, return_counts=True)), strict=True)
 
 
 def counts_of(status: xr.DataArray, meanings: tuple[str, ...]) -> Mapping[str, int]:

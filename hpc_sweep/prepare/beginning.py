@@ -64,6 +64,7 @@ def create(prepared: Prepared) -> Store:
         _coordinates(spec, source),
         source_identity=source.identity(),
         versions=versions(),
+        features=source.direct.described_features(),
         group=group_of(spec),
     )
 
@@ -122,6 +123,7 @@ def begin(
     if changes_output(prepared):
         journal.write("output_changed", models=output.models, trust=output.trust)
     now.record_spec(prepared.spec)
+    now.record_features(prepared.source.direct.described_features())
     now = Store.open(now.path)
     remove_other_models(now)
     if change is not None:

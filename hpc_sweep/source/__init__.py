@@ -4,6 +4,7 @@ from hpc_sweep.source.blocks import Block, BlockLayout, block_layouts, block_rea
 from hpc_sweep.source.boxes import Rows, SampleBox
 from hpc_sweep.source.copy import Copy, find_copy, has_whole_copy
 from hpc_sweep.source.damage import loaded
+from hpc_sweep.source.described import Described, described, in_words
 from hpc_sweep.source.features import stored_reading
 from hpc_sweep.source.gathering import CopiedSource, copied_source
 from hpc_sweep.source.indices import index_bytes
@@ -32,6 +33,7 @@ __all__ = [
     "BlockLayout",
     "CopiedSource",
     "Copy",
+    "Described",
     "PairSource",
     "Reading",
     "Rows",
@@ -48,8 +50,10 @@ __all__ = [
     "chunk_shape",
     "copied_source",
     "copying_s",
+    "described",
     "find_copy",
     "has_whole_copy",
+    "in_words",
     "index_bytes",
     "largest_window",
     "loaded",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -34,6 +34,7 @@ def open_source(
     copy: Copy | None = None,
     *,
     by_label: bool = True,
+    check: Callable[[xr.Dataset], Iterable[Fault]] = lambda dataset: (),
 ) -> Source:
     """Open the data set of a spec and check that it is what the spec says.
 
@@ -47,6 +48,8 @@ def open_source(
         What is read in place of the data.
     by_label : bool
         Whether the rows of a table are put in the order of their labels.
+    check : callable
+        Says what else is wrong with the opened data set.
 
     Raises
     ------
@@ -66,7 +69,7 @@ def open_source(
     faults += [fault for fault in _variable_faults(data, dataset) if fault.path not in refused]
     dims = _dims(data, dataset)
     axes, more = make_axes(list(wanted_axes(data.partition_by)), dataset, dims)
-    faults += [*more, *_sample_faults(data, dataset)]
+    faults += [*more, *_sample_faults(data, dataset), *check(dataset)]
     if faults:
         raise SpecError(faults)
     sample_dims = _sample_dims(data, axes, dims)
@@ -146,8 +149,10 @@ def _wanted(data: DataSpec) -> Iterator[tuple[str, str, str, str]]:
 
 
 def _dims(data: DataSpec, dataset: xr.Dataset) -> tuple[str, ...]:
-    """Return the dimensions of target and features, in their order."""
-    names = [n for n in (*(data.target or ()), *data.features) if n in dataset.variables]
+    """Return the dimensions of target and features, in their order; all where one is lacking."""
+    names = [*(data.target or ()), *data.features]
+    if any(name not in dataset.variables for name in names):
+        return tuple(map(str, dataset.sizes))
     return tuple(dict.fromkeys(str(dim) for name in names for dim in dataset[name].dims))
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import _num_samples
 
 from hpc_sweep.errors import Fault, SpecError, listed
+from hpc_sweep.source.described import Described
 from hpc_sweep.source.keys import key_names
 from hpc_sweep.source.reading import PlainReading, Reading
 from hpc_sweep.source.samples import Samples
@@ -70,6 +71,10 @@ class PairSource(Source):
     def chunk_bytes(self) -> int:
         """Return 0: nothing is read piece by piece."""
         return 0
+
+    def described_features(self) -> dict[str, Described]:
+        """Return nothing: columns have no names."""
+        return {}
 
     def identity(self) -> str:
         """Return a digest of the samples themselves."""

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from hpc_sweep.errors import Fault
 from hpc_sweep.partitions import Axis, Cut, PartitionGrid, Pick, Reads
 from hpc_sweep.source.damage import loaded
+from hpc_sweep.source.described import Described, described
 from hpc_sweep.source.keys import Keys, group_labels, holdout_faults
 from hpc_sweep.source.layout import held_shape, read_chunks, reads_of
 from hpc_sweep.source.reading import Reading, as_estimators_take
@@ -193,6 +194,10 @@ class Source:
             math.prod(held_shape(self.dataset[name]) or (0,)) * self.dataset[name].dtype.itemsize
             for name in self.variables
         )
+
+    def described_features(self) -> dict[str, Described]:
+        """Return what the stored variables are that features are made of."""
+        return described(self.dataset, self.reading.sources(self.data.features))
 
     def identity(self) -> str:
         """Return a digest of the source's metadata and coordinates, not of path or times."""

@@ -34,6 +34,8 @@ from hpc_sweep.store.sharing import make_folder
 from hpc_sweep.store.store import Store
 from hpc_sweep.strategies import Strategy
 
+_UNKNOWN: Mapping[str, Any] = {}
+
 LEAST_BLOCK = 16
 """So long is a chunk along the candidates at the least: a few more of them need no more files."""
 
@@ -48,6 +50,7 @@ def create_store(
     *,
     source_identity: str,
     versions: Mapping[str, str],
+    features: Mapping[str, Any] = _UNKNOWN,
     group: int | None = None,
 ) -> Store:
     """Create a store with all its metadata; nothing is there until it is whole.
@@ -70,6 +73,8 @@ def create_store(
         Identity of the source.
     versions : mapping
         Versions to record.
+    features : mapping
+        What the variables are that features are made of, by name, to record.
     group : int, optional
         Whom it is shared with.
     """
@@ -85,6 +90,7 @@ def create_store(
         n_splits,
         dict(versions),
         max(strategy.n_rows, LEAST_BLOCK) if strategy.is_parted else strategy.n_rows,
+        features=dict(features),
     )
     path = real_place(path)
     with made_whole(path, header.id, group) as temporary:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,9 @@ class Header:
         Positions of candidates that are not in the spec any more.
     runs : tuple of dict
         What was predicted of each run, and what came.
+    features : dict
+        What the stored variables were that features are made of, by name; empty where no run has
+        recorded it.
     schema : int
         Version of this format.
     """
@@ -69,6 +72,7 @@ class Header:
     revision: int = 0
     dropped: tuple[int, ...] = ()
     runs: tuple[dict[str, Any], ...] = ()
+    features: dict[str, Any] = field(default_factory=dict)
 
 
 def read_header(place: Path) -> Header:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -330,6 +331,11 @@ class Store:
         later = spec.model_dump(mode="json", include={"name", "data", "cluster", "output"})
         with changed_header(self.path) as header:
             header["spec"].update(later)
+
+    def record_features(self, features: Mapping[str, Any]) -> None:
+        """Record what the variables are that features are made of, by name."""
+        with changed_header(self.path) as header:
+            header["features"] = dict(features)
 
     def record_run(self, facts: dict[str, Any]) -> None:
         """Record what is known of a run; facts with the same ``began`` are replaced."""
