@@ -94,6 +94,10 @@ class StoreError(SweepError, ValueError):
     exit_code = EXIT_USER
 
 
+class UntrustedError(StoreError):
+    """A stored model has types that nobody trusts; whoever loads it names them if they do."""
+
+
 class DiskError(SweepError, OSError):
     """The disk under the store refused to work: no space, quota, read-only, stale."""
 

@@ -70,6 +70,15 @@ def make_data(path: Path, *, shape: tuple[int, int] = (6, 8), samples: int = 60)
     return path
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_key_at_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the key that signs trusted types out of the user's own data folder."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data-home")))
+    yield
+    patch.undo()
+
+
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the path of a small data set; read only."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from hpc_sweep.prediction.learned import Learned
 from hpc_sweep.prediction.prepared import prepare
 from hpc_sweep.source import described, open_source
 from hpc_sweep.spec import load_spec
-from hpc_sweep.store import Store, hold, run_folder
+from hpc_sweep.store import Store, hold, run_folder, signing
 
 Spec = dict[str, Any]
 DIMS = ("latitude", "longitude", "time")
@@ -531,7 +532,11 @@ def test_an_unfinished_store(data: Path, tmp_path: Path, here: list[str]) -> Non
 
 
 def test_stored_models(
-    data: Path, tmp_path: Path, here: list[str], faulty_on_workers: None
+    data: Path,
+    tmp_path: Path,
+    here: list[str],
+    faulty_on_workers: None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """They are loaded, if they are trusted and whole; nothing is written before that is known."""
     spec = small_spec(data, tmp_path / "results.zarr")
@@ -539,11 +544,19 @@ def test_stored_models(
     spec["output"] |= {"models": "skops", "trust": ["faulty.SlowToPredict"]}
     run(spec, here)
     store, out = tmp_path / "results.zarr", tmp_path / "out.zarr"
-    with pytest.raises(StoreError, match=r"faulty\.SlowToPredict"):
-        execute_prediction(store, data, out, here)
-    assert not out.exists()
-    trust = ("faulty.SlowToPredict",)
-    found = outcome_of(execute_prediction(store, data, out, here, trust=trust))
+    with monkeypatch.context() as patch:
+        patch.setenv("XDG_DATA_HOME", str(tmp_path / "of another user"))
+        with pytest.raises(StoreError, match=r"faulty\.SlowToPredict.*you have no key"):
+            execute_prediction(store, data, out, here)
+        assert not out.exists()
+    read_key, trust = signing.read_key, ("faulty.SlowToPredict",)
+
+    def read_by_the_driver() -> bytes:
+        assert threading.current_thread() is threading.main_thread()
+        return read_key()
+
+    monkeypatch.setattr(signing, "read_key", read_by_the_driver)
+    found = outcome_of(execute_prediction(store, data, out, here))
     of, all_data = models_of(store, trust), pixels(data)
     pixel = all_data.isel(latitude=4, longitude=6)
     model = of(latitude=float(pixel["latitude"]), longitude=float(pixel["longitude"]))

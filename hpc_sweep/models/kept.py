@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpc_sweep.errors import StoreError, listed
+from hpc_sweep.errors import StoreError, UntrustedError, listed
+from hpc_sweep.models.trust import Trust
 from hpc_sweep.plan import Chunk
 from hpc_sweep.serialization import from_bytes
 from hpc_sweep.store import ModelFile, ModelFiles
@@ -26,13 +27,13 @@ class KeptModels:
     ----------
     files : ModelFiles
         Those of a store.
-    trust : sequence of str
+    trust : Trust
         What may be loaded besides scikit-learn's own types.
     """
 
-    def __init__(self, files: ModelFiles, trust: Sequence[str]) -> None:
+    def __init__(self, files: ModelFiles, trust: Trust) -> None:
         self._files = files
-        self._trust = tuple(trust)
+        self._trust = trust
         self._opened: dict[Chunk, ModelFile] = {}
         self._told: set[tuple[str, ...]] = set()
 
@@ -76,8 +77,11 @@ class KeptModels:
                 continue
             self._tell(file.versions(position))
             (content,) = file.read([position])
-            where = f"model {position} of {file.path}"
-            yield from_bytes(content, self._files.kind, self._trust, where), ""
+            types, where = self._trust.types(file.doubt), f"model {position} of {file.path}"
+            try:
+                yield from_bytes(content, self._files.kind, types, where), ""
+            except UntrustedError as error:
+                raise UntrustedError(f"{error}{self._trust.told(file.doubt)}") from None
 
     def _open(self, chunk: Chunk) -> ModelFile:
         if chunk not in self._opened:

@@ -14,6 +14,7 @@ from hpc_sweep.errors import StoreError
 from hpc_sweep.models.demand import Refits
 from hpc_sweep.models.kept import KeptModels
 from hpc_sweep.models.labels import coordinates_of, find_partition
+from hpc_sweep.models.trust import Trust
 from hpc_sweep.partitions import describe, partition_labels
 from hpc_sweep.store import ModelFiles, Store
 
@@ -27,7 +28,7 @@ class Models:
         By index of a partition: why its best model could not be fitted or stored.
     """
 
-    def __init__(self, store: Store, trust: Sequence[str] = ()) -> None:
+    def __init__(self, store: Store, trust: Trust) -> None:
         self._store = store
         self.reasons: dict[tuple[int, ...], str] = {}
         files = ModelFiles.of(store)
@@ -81,17 +82,17 @@ class Models:
         return found
 
 
-def open_models(store: Store, *, trust: Sequence[str] = ()) -> Models:
+def open_models(store: Store, *, trust: Sequence[str] | Trust = ()) -> Models:
     """Return the best models of a store; nothing is read before it is asked for.
 
     Parameters
     ----------
     store : Store
         The store.
-    trust : sequence of str
+    trust : sequence of str, or Trust
         Names of types that stored models may have besides scikit-learn's own; ``joblib`` lets
         pickles be loaded, which run whatever code they have. What the store's own spec trusts
-        does not count: that is its author's word.
+        counts where you ran it: signed by your key, in files that only you may write.
 
     Raises
     ------
@@ -103,7 +104,7 @@ def open_models(store: Store, *, trust: Sequence[str] = ()) -> Models:
             f"{store.path} was made with output.models: none. Its best_model and best_param_… say "
             "what to fit; a sweep with output.models: on_demand gives the models back"
         )
-    return Models(store, (trust,) if isinstance(trust, str) else tuple(trust))
+    return Models(store, trust if isinstance(trust, Trust) else Trust.of(store, trust))
 
 
 def load_model(store: str | Path, *, trust: Sequence[str] = (), **labels: Any) -> Any:

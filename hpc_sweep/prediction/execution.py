@@ -136,7 +136,7 @@ def execute_prediction(
             asked.split,
             prediction.cutting,
             prediction.outputs,
-            asked.trust,
+            prediction.trust,
         )
         progress = None
         if boxes.open:
@@ -295,7 +295,7 @@ def predict(
     proba : bool
         Write ``predict_proba``, along ``class``, in place of ``predict``.
     trust : sequence of str
-        Types that stored models may have besides scikit-learn's own.
+        Types that stored models may have besides scikit-learn's own; as for `load_model`.
     partial : bool
         Predict with what an unfinished store has.
     ignore_units : bool
@@ -321,7 +321,7 @@ def predict(
         *(str(store), str(data), str(out), tuple(settings)),
         split=split,
         proba=proba,
-        trust=tuple(trust),
+        trust=(trust,) if isinstance(trust, str) else tuple(trust),
         partial=partial,
         ignore_units=ignore_units,
         take_over=take_over,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from hpc_sweep.choices import DONE, FAILED, PENDING, STATUS_MEANINGS
 from hpc_sweep.clusters import Cluster, make_cluster
 from hpc_sweep.errors import Fault, SpecError, StoreError, listed
-from hpc_sweep.models import open_models
+from hpc_sweep.models import Trust, open_models
 from hpc_sweep.prediction.asked import Asked
 from hpc_sweep.prediction.cutting import Cutting, make_cutting
 from hpc_sweep.prediction.destination import UNKNOWN, Destination, Job
@@ -43,6 +43,8 @@ class Prediction:
         What is predicted.
     asked : Asked
         What it is.
+    trust : Trust
+        Types that stored models may have.
     matching : Matching
         Which partitions these are.
     outputs : Outputs
@@ -63,6 +65,7 @@ class Prediction:
     spec: SweepSpec
     data: DataSpec
     asked: Asked
+    trust: Trust
     matching: Matching
     outputs: Outputs
     cutting: Cutting
@@ -100,7 +103,8 @@ def prepare(asked: Asked, say: Callable[[str], None] = lambda text: None) -> Pre
     store = Store.open(asked.store)
     spec = asked.spec_for(store)
     status, best = _finished(store, partial=asked.partial)
-    _check_models(store, best, asked.trust)
+    trust = Trust.of(store, asked.trust)
+    _check_models(store, best, trust)
     place = _free_place(asked.out, store, asked.data)
     wanted = _data_spec(spec, asked)
     sweep = sweep_source(store.spec)
@@ -150,7 +154,18 @@ def prepare(asked: Asked, say: Callable[[str], None] = lambda text: None) -> Pre
     if destination is not None:  # chunks stay as they were begun
         cutting = Cutting(cutting.dims, cutting.lengths, destination.header.steps, cutting.slow)
     return Prediction(
-        store, spec, wanted, asked, matching, outputs, cutting, models, job, cluster, destination
+        store,
+        spec,
+        wanted,
+        asked,
+        trust,
+        matching,
+        outputs,
+        cutting,
+        models,
+        job,
+        cluster,
+        destination,
     )
 
 
@@ -170,7 +185,7 @@ def _finished(store: Store, *, partial: bool) -> tuple[NDArray[np.int8], NDArray
     return status, best
 
 
-def _check_models(store: Store, best: NDArray[np.int64], trust: Sequence[str]) -> None:
+def _check_models(store: Store, best: NDArray[np.int64], trust: Trust) -> None:
     """Load one model, where they are stored, so that what is not trusted is known at once.
 
     Raises

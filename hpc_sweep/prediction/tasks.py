@@ -18,7 +18,7 @@ from sklearn import config_context
 from hpc_sweep.choices import Portion
 from hpc_sweep.clusters import seconds_to_work
 from hpc_sweep.errors import ClusterError, DiskError, SpecError, StoreError, SweepError
-from hpc_sweep.models import open_models
+from hpc_sweep.models import Trust, open_models
 from hpc_sweep.plan import Chunk, Unit
 from hpc_sweep.prediction.cutting import Cutting
 from hpc_sweep.prediction.destination import Destination
@@ -60,8 +60,8 @@ class Task:
         Boxes.
     outputs : Outputs
         What is written.
-    trust : tuple of str
-        Types that models may have.
+    trust : Trust
+        Types that models may have, as the driver has found: workers need no key.
     """
 
     data: str
@@ -70,7 +70,7 @@ class Task:
     portion: Portion
     cutting: Cutting
     outputs: Outputs
-    trust: tuple[str, ...]
+    trust: Trust
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from hpc_sweep.store import (
     remove_other_models,
     run_folder,
     set_pending,
+    sign_types,
     tidy,
 )
 from hpc_sweep.versions import differences, versions
@@ -110,6 +111,7 @@ def begin(
         made = create(prepared)
         made.remove_leftovers()
         remove_other_models(made)
+        sign_types(made, prepared.spec.output, say)
         return made
     if share != WHOLE:
         return store
@@ -124,6 +126,7 @@ def begin(
         journal.write("output_changed", models=output.models, trust=output.trust)
     now.record_spec(prepared.spec)
     now.record_features(prepared.source.direct.described_features())
+    sign_types(now, output, say)
     now = Store.open(now.path)
     remove_other_models(now)
     if change is not None:

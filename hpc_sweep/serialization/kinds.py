@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from hpc_sweep.errors import StoreError, listed
+from hpc_sweep.errors import StoreError, UntrustedError, listed
 from hpc_sweep.serialization.trusted import TRUSTED
 from hpc_sweep.versions import installed
 
@@ -67,8 +67,10 @@ def from_bytes(content: bytes, kind: str, trust: Collection[str], where: str) ->
 
     Raises
     ------
+    UntrustedError
+        When it has types that nobody trusts.
     StoreError
-        When nobody trusts it, or it is no model.
+        When it is a pickle that nobody trusts, or no model.
     """
     from sklearn.exceptions import InconsistentVersionWarning
 
@@ -87,7 +89,7 @@ def _by_skops(content: bytes, trust: Collection[str], where: str) -> Any:
         return loads(content, trusted=[*TRUSTED, *trust])
     except UntrustedTypesFoundException:
         names = listed(repr(name) for name in untrusted(content, trust))
-        raise StoreError(
+        raise UntrustedError(
             f"{where} has types that nobody said are to be trusted: {names}. Loading may run their "
             "code; if you know them and trust who made the file, name them: trust=[…] of "
             "load_model, --trust NAME of commands"

@@ -155,7 +155,8 @@ class OutputSpec(Section):
     )
     trust: list[Word] = Field(
         default_factory=list,
-        description="types besides scikit-learn's own that models stored by skops may have",
+        description="types besides scikit-learn's own that models stored by skops may have; who "
+        "runs this spec may load them",
     )
     max_files: Annotated[int, Field(ge=100)] = Field(
         5000, description="how many files the finished store may have"

@@ -43,6 +43,7 @@ from hpc_sweep.store.parts import (
 from hpc_sweep.store.ranks import best, mean_and_std, partition_status, rank
 from hpc_sweep.store.runfolder import RunFolder, real_place, run_folder
 from hpc_sweep.store.sharing import give_all, group_access, group_fault, group_id
+from hpc_sweep.store.signing import NoKeyError, lacks_signature, sign_types, signed_types
 from hpc_sweep.store.store import Store
 
 __all__ = [
@@ -57,6 +58,7 @@ __all__ = [
     "Ledger",
     "ModelFile",
     "ModelFiles",
+    "NoKeyError",
     "OpenChunk",
     "Outage",
     "Part",
@@ -89,6 +91,7 @@ __all__ = [
     "is_known_alive",
     "is_known_dead",
     "is_whole",
+    "lacks_signature",
     "list_parts",
     "made_whole",
     "mean_and_std",
@@ -105,6 +108,8 @@ __all__ = [
     "result_arrays",
     "run_folder",
     "set_pending",
+    "sign_types",
+    "signed_types",
     "sync",
     "tidy",
     "write_durably",

@@ -54,6 +54,8 @@ class Header:
         recorded it.
     schema : int
         Version of this format.
+    signed_types : dict
+        What stored models may have by the spec of the last run, and who says so; see `signing`.
     """
 
     id: str
@@ -73,6 +75,7 @@ class Header:
     dropped: tuple[int, ...] = ()
     runs: tuple[dict[str, Any], ...] = ()
     features: dict[str, Any] = field(default_factory=dict)
+    signed_types: dict[str, Any] = field(default_factory=dict)
 
 
 def read_header(place: Path) -> Header:

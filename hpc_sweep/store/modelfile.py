@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import struct
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -113,6 +114,12 @@ class ModelFile:
     remedy : str
         What messages tell to do where it is damaged.
 
+    Attributes
+    ----------
+    doubt : str
+        Why what `read` has read last may have been written by another user than this one; ``""``
+        where nobody else can.
+
     Raises
     ------
     StoreError
@@ -121,6 +128,7 @@ class ModelFile:
 
     def __init__(self, path: Path, n_partitions: int, remedy: str) -> None:
         self.path = path
+        self.doubt = "it was not read"
         self._remedy = remedy
         try:
             with disk_errors(path, "read"), path.open("rb") as file:
@@ -183,6 +191,7 @@ class ModelFile:
         """
         found = []
         with disk_errors(self.path, "read"), self.path.open("rb") as file:
+            self.doubt = _doubt(os.fstat(file.fileno()))
             for position in positions:
                 offset, size, crc = self.index[position, [OFFSET, SIZE, CRC]].tolist()
                 file.seek(offset)
@@ -206,3 +215,11 @@ class ModelFile:
 
     def _damaged(self, why: str) -> StoreError:
         return StoreError(f"{self.path} is damaged: {why}; {self._remedy}")
+
+
+def _doubt(state: os.stat_result) -> str:
+    if state.st_uid != os.geteuid():
+        return "the file belongs to somebody else"
+    if state.st_mode & 0o022:
+        return f"others may write the file (mode {stat.S_IMODE(state.st_mode):04o})"
+    return ""

@@ -31,7 +31,15 @@ from hpc_sweep.prepare import (
 )
 from hpc_sweep.spec import SweepSpec
 from hpc_sweep.stops import Stops
-from hpc_sweep.store import Ledger, Store, give_all, group_access, hold, run_folder
+from hpc_sweep.store import (
+    Ledger,
+    Store,
+    give_all,
+    group_access,
+    hold,
+    lacks_signature,
+    run_folder,
+)
 from hpc_sweep.sweep.driving import Driving
 from hpc_sweep.versions import installed
 from hpc_sweep.work import Context
@@ -108,7 +116,8 @@ def execute(
         ledger = Ledger.read(prepared.store, share)
         other = prepared.change is not None or changes_output(prepared)
         done = ledger.is_complete and not (other or moves_data(prepared) or retry)
-        if done and (share != WHOLE or ledger.is_tidy()):
+        unsigned = lacks_signature(prepared.store, spec.output)
+        if done and (share != WHOLE or (ledger.is_tidy() and not unsigned)):
             return Outcome(prepared.store, ledger.summary(), None)
         if share != WHOLE and other:
             what = "another output.models" if prepared.change is None else "other candidates"
