@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import runpy
 import shutil
 import sys
@@ -31,6 +32,8 @@ from sklearn.svm import SVC, SVR
 
 import hpc_sweep
 from hpc_sweep.cli.plan import plan_facts
+from hpc_sweep.clusters import make_cluster
+from hpc_sweep.clusters.jobqueue import JobQueue
 from hpc_sweep.machines import own_folder
 from hpc_sweep.prepare import create, prepare
 from hpc_sweep.spec import load_spec
@@ -96,14 +99,27 @@ def test_every_example_has_a_page(name: str) -> None:
     assert "cluster" in page
 
 
-@pytest.mark.parametrize("kind", ["slurm", "pbs"])
+ASKED = {
+    "slurm": ["-p q", "--nodes=1", "--ntasks-per-node=1", "--cpus-per-task=1", "--mem=1240M"],
+    "pbs": ["-q q", "-l select=1:ncpus=1:mem=1240mb"],
+}
+
+
+@pytest.mark.parametrize(("kind", "prefix"), [("slurm", "#SBATCH"), ("pbs", "#PBS")])
 @pytest.mark.parametrize(
     "path", sorted(EXAMPLES.glob("*/*.yaml")), ids=lambda path: f"{path.parent.name}/{path.stem}"
 )
-def test_specs_are_valid_on_a_queue_by_one_option(path: Path, kind: str) -> None:
+def test_a_queue_is_one_option_away(path: Path, kind: str, prefix: str, tmp_path: Path) -> None:
+    """A script for a worker asks for it in that queue's own words, and in no other's."""
     if path.name == "fargate.yaml":
         pytest.skip("a machine profile, looked at elsewhere")
-    assert load_spec(path, [f"cluster.kind={kind}"]).cluster.kind == kind
+    settings = [f"cluster={{kind: {kind}, memory: 1GB, queue: q}}"]
+    spec = load_spec(path, settings)
+    made = make_cluster(spec.cluster, tmp_path / "x.run", lambda event, **facts: None)
+    assert isinstance(made, JobQueue)
+    header = [line for line in made.job_script().splitlines() if re.match("#[A-Z]", line)]
+    assert {f"{prefix} {words}" for words in ASKED[kind]} <= set(header)
+    assert {line.split()[0] for line in header} == {prefix}
 
 
 def test_grid_cells(copied: Copied) -> None:
