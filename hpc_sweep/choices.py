@@ -15,11 +15,13 @@ JobPlace = Literal["worker_jobs", "one_job"]
 OutsideJobs = Literal["warn", "refuse"]
 Rechunk = Literal["auto", "never", "copy", "p2p"]
 Security = Literal["tls", "none"]
+PerformanceReport = bool | Literal["auto"]
 Portion = Literal["all", "train", "test"]
 TableFormat = Literal["table", "csv", "parquet", "json", "latex"]
 TableContent = Literal["best", "models", "candidates", "worst", "failures"]
 FigureFormat = Literal["pdf", "png", "svg"]
 
+AUTO: Literal["auto"] = "auto"
 PORTIONS: tuple[str, ...] = get_args(Portion)
 FIGURE_FORMATS: tuple[str, ...] = get_args(FigureFormat)
 TABLE_FORMATS: tuple[str, ...] = get_args(TableFormat)

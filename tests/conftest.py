@@ -104,7 +104,12 @@ def small_spec(data: Path, store: Path) -> Spec:
             },
         ],
         "search": {"cv": 3, "scoring": "r2", "seed": 0},
-        "cluster": {"kind": "local", "workers": 2, "memory": "1GB"},
+        "cluster": {
+            "kind": "local",
+            "workers": 2,
+            "memory": "1GB",
+            "performance_report": False,  # a second or two, of those that take long enough
+        },
         "output": {"store": str(store)},
     }
 
@@ -235,6 +240,7 @@ def slurm_cluster(slurm: Any) -> Spec:
         "interface": "eth0",
         "scheduler_interface": slurm.bridge,
         "start_timeout": 120,
+        "performance_report": False,
     }
 
 

@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 from hpc_sweep.cli import main
 from hpc_sweep.keeping import verify
 from hpc_sweep.results import open_results
-from hpc_sweep.store import Journal, Store, fold, hold
+from hpc_sweep.store import Journal, Store, fold, hold, run_folder
 
 
 @pytest.fixture(autouse=True)
@@ -85,13 +85,19 @@ def same(archived: xr.Dataset, store: Path) -> None:
 
 
 def test_a_zip_is_opened_by_xarray_and_unpacked(store: Path, tmp_path: Path) -> None:
+    (run_folder(store).path / "performance-20261122T010203.html").write_text("<p>" * 9999)
     result = invoke("archive", store, tmp_path / "it.zip")
     assert result.exit_code == 0, result.output
+    assert f'open: xarray.open_zarr("zip::{tmp_path / "it.zip"}")' in result.output
     same(xr.open_zarr(f"zip::{tmp_path / 'it.zip'}", chunks=None), store)
     with zipfile.ZipFile(tmp_path / "it.zip") as archived:
-        assert {each.compress_type for each in archived.infolist()} == {zipfile.ZIP_STORED}
+        sizes = {each.filename: each.compress_size for each in archived.infolist()}
+        kinds = {each.compress_type for each in archived.infolist() if each.filename[0] != "."}
+        assert kinds == {zipfile.ZIP_STORED}
         beside = {name for name in archived.namelist() if name.startswith(".")}
-        assert beside == {".run/events.jsonl"}  # no key and no log
+        page = ".run/performance-20261122T010203.html"
+        assert beside == {".run/events.jsonl", page}  # no key and no log
+        assert sizes[page] < 9999
         archived.extractall(tmp_path / "again.zarr")
     same(xr.open_zarr(tmp_path / "again.zarr", chunks=None), store)
     assert verify(tmp_path / "again.zarr").findings == []

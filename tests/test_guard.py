@@ -291,18 +291,26 @@ def test_crashes_between_fits_end_at_last() -> None:
     assert list(child.requests[-1][2]) == [0, 1]
 
 
-def test_workers_that_die_although_fits_are_guarded_end_the_run(spec: Spec) -> None:
+@pytest.mark.parametrize(
+    ("guards", "words"), [(True, ", the last ones while its fits .* their own"), (False, "")]
+)
+def test_workers_that_die_again_and_again_end_the_run(guards: bool, words: str) -> None:
+    """Also where there are no fits that could be guarded, as in predictions."""
+
     class Quiet:
         status = "running"
 
         def write(self, event: str, **facts: Any) -> None: ...
 
     quiet: Any = Quiet()
+    quiet.guards = guards
     drive = Drive(quiet, quiet, quiet, quiet, quiet, quiet, quiet, 1.0)
     lost = KilledWorker("unit", quiet, 1)
     for _ in range(MOST_DEATHS - 1):
         drive._failed(UNIT, lost)
-    with pytest.raises(ClusterError, match=f"{MOST_DEATHS} workers died at unit 0.0_0-4_0-2"):
+    with pytest.raises(
+        ClusterError, match=f"{MOST_DEATHS} workers died at unit 0.0_0-4_0-2{words}: the nodes"
+    ):
         drive._failed(UNIT, lost)
 
 

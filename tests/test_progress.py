@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import re
 from types import SimpleNamespace
@@ -15,9 +14,8 @@ from rich.console import Console
 from hpc_sweep.choices import DONE, FAILED
 from hpc_sweep.cli import facts
 from hpc_sweep.cli.progress import Display, Lines, show_progress, steady_console
-from hpc_sweep.drive import Progress, Roster, Speed, performance_report
+from hpc_sweep.drive import Progress, Roster, Speed
 from hpc_sweep.drive.progress import MOST_REASONS, OTHER_REASONS
-from hpc_sweep.errors import Interrupted
 from hpc_sweep.store import Journal, Part, read_events
 from hpc_sweep.work.tasks import REASON_LENGTH, reasons_of
 
@@ -235,50 +233,3 @@ def test_workers_that_come_and_go_are_written_down_with_host_and_job(tmp_path: A
         ("worker_lost", "10.0.0.2", "18"),
     ]
     assert roster.lost == 1
-
-
-class Scheduler:
-    """Of which a report is asked, through a client that has no loop."""
-
-    status = "running"
-
-    def __init__(self, page: str | Exception) -> None:
-        self.scheduler = self
-        self._page = page
-
-    def sync(self, ask: Any, *arguments: Any, callback_timeout: float = 0) -> Any:
-        return asyncio.run(ask(*arguments))
-
-    async def get_task_stream(self, start: float, stop: float) -> None: ...
-
-    async def run_on_scheduler(self, ask: Any) -> int:
-        return 7
-
-    async def performance_report(self, **options: Any) -> str:
-        assert (options["last_count"], options["mode"]) == (7, "inline")
-        if isinstance(self._page, Exception):
-            raise self._page
-        return self._page
-
-
-@pytest.mark.parametrize(
-    ("page", "left_s", "kept", "said"),
-    [
-        ("<p>", 100.0, [b"<p>"], ""),
-        ("<p>", 4.0, [], "no performance report: this process has 4 s left"),
-        (ValueError("no plot"), 100.0, [], "no performance report: ValueError: no plot"),
-    ],
-)
-def test_a_report_of_dask_is_kept_also_of_a_run_that_was_interrupted(
-    page: str | Exception, left_s: float, kept: list[bytes], said: str
-) -> None:
-    client: Any = Scheduler(page)
-    pages: list[bytes] = []
-    texts: list[str] = []
-    with (
-        pytest.raises(Interrupted),
-        performance_report(client, pages.append, lambda: left_s, texts.append),
-    ):
-        raise Interrupted("stopped")
-    assert pages == kept
-    assert texts == ([said] if said else [])

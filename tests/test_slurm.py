@@ -276,8 +276,9 @@ def test_submit(
     uninterrupted: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The driver runs in a job, submits the workers, and leaves no job."""
+    """The driver runs in a job, submits the workers, and leaves no job, and Dask's report."""
     monkeypatch.setenv("TEST_SLOW_FIT", "0.005")
+    del slurm_cluster["performance_report"]
     slurm_cluster["workers"] = 1
     store = Path(spec["output"]["store"])
     spec_file = write_spec({**larger(spec, larger_data), "cluster": slurm_cluster})
@@ -290,6 +291,9 @@ def test_submit(
     started = next(e for e in read_events(run_folder(store).events) if e["event"] == "run_started")
     assert started["job"] == job
     assert started["host"].startswith("node")
+    assert "no performance report" not in log
+    (report,) = run_folder(store).performance_reports()
+    assert "Task Stream" in report.read_text()
 
 
 def test_cancel_ends_this_runs_jobs_only(
@@ -421,7 +425,7 @@ def test_one_job(
     store = Path(spec["output"]["store"])
     cluster = {**slurm_cluster, "workers_per_node": 2, "driver": {"memory": "1GB"}}
     spec_file = write_spec({**larger(spec, larger_data), "cluster": cluster})
-    job = submit(spec_file, "--one-job", "--nodes", 3)
+    job = submit(spec_file, "--one-job", "--nodes", 3, "--performance-report")
     wait_for_event(store, "unit_done")
     assert list(job_states().values()).count("RUNNING") == 1
     started = [e["worker"] for e in read_events(run_folder(store).events) if "worker" in e]
@@ -437,6 +441,7 @@ def test_one_job(
         slurm.start_node(max(nodes - {batch}))
     equal_stores(store, uninterrupted)
     assert not (run_folder(store).path / "scheduler.json").exists()
+    assert len(run_folder(store).performance_reports()) == 1
 
 
 def test_one_job_on_pbs(

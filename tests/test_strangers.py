@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -203,9 +202,6 @@ def test_without_security_the_stranger_comes_in(long_spec: Spec, write_spec: Wri
 
 
 @as_root
-@pytest.mark.skipif(
-    importlib.util.find_spec("bokeh") is None and os.environ.get("CI") != "true", reason="no bokeh"
-)
 def test_dashboard(long_spec: Spec, write_spec: WriteSpec) -> None:
     """It is served, the warning is true, and it gives no way in."""
     store = Path(long_spec["output"]["store"])
@@ -361,14 +357,6 @@ def test_half_a_configuration_in_the_users_files(spec: Spec) -> None:
     assert "jobqueue.slurm.scheduler-options.protocol: take it out" in str(refused.value)
     spec["cluster"] = {"kind": "local", "security": "none"}
     with dask.config.set(theirs), pytest.raises(SpecError, match="require-encryption; leave it"):
-        prepare(load_spec(spec))
-
-
-@pytest.mark.parametrize("page", ["dashboard", "performance_report"])
-def test_no_bokeh(spec: Spec, monkeypatch: pytest.MonkeyPatch, page: str) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    spec["cluster"][page] = True
-    with pytest.raises(SpecError, match=rf"cluster.{page}: needs bokeh, .*hpc-sweep\[dashboard"):
         prepare(load_spec(spec))
 
 

@@ -50,10 +50,17 @@ dashboard_option = click.option(
 )
 
 performance_report_option = click.option(
-    "--performance-report",
-    is_flag=True,
-    help="Keep Dask's own report of the run in the run folder; needs bokeh.",
+    "--performance-report/--no-performance-report",
+    default=None,
+    help="Keep Dask's own report of the run in the run folder. By default where it took five "
+    "seconds or more.",
 )
+
+
+def performance_report_settings(wanted: bool | None) -> tuple[str, ...]:
+    """Return what `performance_report_option` sets of the spec."""
+    return () if wanted is None else (f"cluster.performance_report={json.dumps(wanted)}",)
+
 
 mixed_versions_option = click.option(
     "--mixed-versions",

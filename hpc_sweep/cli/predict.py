@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 import logging
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from hpc_sweep.choices import CLUSTER_KINDS, PORTIONS
-from hpc_sweep.cli.options import dashboard_option, mixed_versions_option
+from hpc_sweep.cli.options import (
+    dashboard_option,
+    mixed_versions_option,
+    performance_report_option,
+    performance_report_settings,
+)
 from hpc_sweep.errors import EXIT_OK, EXIT_PARTITIONS
 
 if TYPE_CHECKING:
@@ -60,6 +66,7 @@ Examples:
 )
 @click.option("--take-over", is_flag=True, help="Take OUT from another driver; be sure it is dead.")
 @dashboard_option
+@performance_report_option
 @mixed_versions_option
 @click.option("--json", "as_json", is_flag=True, help="Print what came of it as JSON.")
 @click.pass_context
@@ -70,6 +77,7 @@ def predict(
     cluster: str | None,
     settings: tuple[str, ...],
     dashboard: bool,
+    performance_report: bool | None,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -86,6 +94,7 @@ def predict(
         # told at the very end of futures that Dask drops when its connections close by intent
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     settings += ("cluster.dashboard=true",) * dashboard
+    settings += performance_report_settings(performance_report)
     if cluster is not None:
         settings += (f"cluster.kind={json.dumps(cluster)}",)
     if workers is not None:
@@ -95,12 +104,16 @@ def predict(
         if not as_json:
             click.echo(_plan(prediction, left))
 
-    with show_progress() as shown:
-        asked = Asked(settings=settings, **options)
-        outcome = execute_prediction(
-            asked, on_start=announce, on_progress=shown.update, say=shown.say
-        )
-    click.echo(json.dumps(_facts(outcome), indent=2) if as_json else _summary(outcome))
+    with ExitStack() as last:
+        with show_progress() as shown:
+            outcome = execute_prediction(
+                Asked(settings=settings, **options),
+                on_start=announce,
+                on_progress=shown.update,
+                say=shown.say,
+                later=last.callback,
+            )
+        click.echo(json.dumps(_facts(outcome), indent=2) if as_json else _summary(outcome))
     ctx.exit(EXIT_PARTITIONS if outcome.n_failed else EXIT_OK)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,6 +14,7 @@ from hpc_sweep.cli.options import (
     loaded_spec,
     mixed_versions_option,
     performance_report_option,
+    performance_report_settings,
     retry_options,
     spec_options,
 )
@@ -52,7 +53,7 @@ def run(
     retry: tuple[str, ...],
     memory: str | None,
     dashboard: bool,
-    performance_report: bool,
+    performance_report: bool | None,
     mixed_versions: bool,
     quiet: bool,
     json_: bool,
@@ -78,8 +79,7 @@ def run(
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     if dashboard:
         settings += ("cluster.dashboard=true",)
-    if performance_report:
-        settings += ("cluster.performance_report=true",)
+    settings += performance_report_settings(performance_report)
     loaded = loaded_spec(spec, settings, cluster, workers, store, memory)
 
     def announce(prepared: Prepared, ledger: Ledger) -> None:
@@ -90,19 +90,24 @@ def run(
             if ledger.cells_done():
                 click.echo(_left_text(ledger, prepared.n_splits))
 
-    with show_progress(quiet=quiet) as shown, link(loaded, shown.say) if chain else nullcontext():
-        outcome = execute(
-            loaded,
-            origin=spec,
-            take_over=take_over,
-            mixed_versions=mixed_versions,
-            share=parse_share(share or "1/1"),
-            retry=retry,
-            on_start=announce,
-            on_progress=shown.update,
-            say=shown.say,
-        )
-    click.echo(as_json(_facts(outcome)) if json_ else _summary(outcome))
+    with ExitStack() as last:
+        with (
+            show_progress(quiet=quiet) as shown,
+            link(loaded, shown.say) if chain else nullcontext(),
+        ):
+            outcome = execute(
+                loaded,
+                origin=spec,
+                take_over=take_over,
+                mixed_versions=mixed_versions,
+                share=parse_share(share or "1/1"),
+                retry=retry,
+                on_start=announce,
+                on_progress=shown.update,
+                say=shown.say,
+                later=last.callback,
+            )
+        click.echo(as_json(_facts(outcome)) if json_ else _summary(outcome))
     ctx.exit(EXIT_PARTITIONS if outcome.n_failed else EXIT_OK)
 
 

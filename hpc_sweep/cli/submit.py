@@ -13,6 +13,7 @@ from hpc_sweep.cli.options import (
     loaded_spec,
     mixed_versions_option,
     performance_report_option,
+    performance_report_settings,
     retry_options,
     spec_options,
 )
@@ -56,7 +57,7 @@ def submit(
     retry: tuple[str, ...],
     memory: str | None,
     dashboard: bool,
-    performance_report: bool,
+    performance_report: bool | None,
     mixed_versions: bool,
     drivers: int | None,
     dry_run: bool,
@@ -83,8 +84,7 @@ def submit(
         settings += (f"cluster.nodes={nodes}", "cluster.workers=null")
     if dashboard:
         settings += ("cluster.dashboard=true",)
-    if performance_report:
-        settings += ("cluster.performance_report=true",)
+    settings += performance_report_settings(performance_report)
     loaded = loaded_spec(spec, settings, cluster, workers, store, memory)
     way = Way(chain, drivers or 0, mixed_versions, retry)
     if dry_run:

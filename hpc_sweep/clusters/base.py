@@ -86,6 +86,9 @@ class Cluster(abc.ABC):
         Told of jobs that are submitted.
     """
 
+    is_ours = True
+    """Whether scheduler and settings are this package's."""
+
     _client: Client | None = None
     _cluster: Any = None
 

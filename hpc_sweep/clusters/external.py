@@ -22,6 +22,8 @@ class External(Cluster):
     the right unit at once.
     """
 
+    is_ours = False
+
     def faults(self) -> list[Fault]:
         """Return what is wrong with address, scheduler file and certificates."""
         spec, faults = self.spec, []

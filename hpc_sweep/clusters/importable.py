@@ -14,6 +14,8 @@ from hpc_sweep.errors import ClusterError, Fault, nearest
 class Importable(Cluster):
     """``package.module:ClusterClass``, made with ``cluster.options`` and scaled to ``workers``."""
 
+    is_ours = False
+
     def faults(self) -> list[Fault]:
         """Return why the class cannot be imported, if so."""
         module_name, _, name = self.spec.kind.partition(":")

@@ -7,7 +7,6 @@ so it is refused before anything starts.
 from __future__ import annotations
 
 import getpass
-import importlib.util
 import os
 import socket
 from collections.abc import Iterable, Mapping, Sequence
@@ -47,10 +46,6 @@ def security_faults(spec: ClusterSpec, *others: tuple[str, Any]) -> list[Fault]:
             "leave it at tls"
         )
         faults.append(Fault("cluster.security", message))
-    if importlib.util.find_spec("bokeh") is None:
-        message = "needs bokeh, which is not installed here: pip install 'hpc-sweep[dashboard]'"
-        wanted = ("dashboard", "performance_report")
-        faults += [Fault(f"cluster.{name}", message) for name in wanted if getattr(spec, name)]
     return faults
 
 
@@ -86,7 +81,7 @@ def foreign_faults(spec: ClusterSpec, address: str | None) -> list[Fault]:
         faults.append(Fault("cluster.tls", message))
     if spec.dashboard:
         faults.append(Fault("cluster.dashboard", "the cluster is not ours; ask it for its own"))
-    if spec.performance_report:
+    if spec.performance_report is True:
         message = (
             "the cluster is not ours; use distributed.performance_report with a client of yours"
         )

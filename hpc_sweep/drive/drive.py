@@ -33,7 +33,7 @@ GUARDED_FROM = 2
 """Deaths of a unit's workers from which on its fits are done in a process of their own."""
 
 MOST_DEATHS = 6
-"""A unit whose worker died this often, although its fits were guarded, ends the run."""
+"""A unit whose worker died this often, guarded or not, ends the run."""
 
 TICK_S = 0.5
 STEP_EVERY_S = 10.0
@@ -170,7 +170,7 @@ class Drive:
             self._fly(self._submit(unit), unit)
 
     def _submit(self, unit: Unit) -> Any:
-        guarded = self._deaths[unit.key] >= GUARDED_FROM
+        guarded = self.tasks.guards and self._deaths[unit.key] >= GUARDED_FROM
         if unit.n_cells:
             return self.tasks.evaluate(self.client, unit, guarded=guarded)
         parts = self.ledger.parts.get(unit.chunk, [])
@@ -326,9 +326,10 @@ class Drive:
             "unit_lost", unit=what.key, deaths=deaths, worker=getattr(last, "address", "")
         )
         if deaths >= MOST_DEATHS:
+            guarded = ", the last ones while its fits were in a process of their own"
             raise ClusterError(
-                f"{deaths} workers died at unit {what.key}, the last ones while its fits were in a "
-                "process of their own: the nodes' own logs may say why; run the same command again"
+                f"{deaths} workers died at unit {what.key}{guarded if self.tasks.guards else ''}: "
+                "the nodes' own logs may say why; run the same command again"
             )
         for part in self.halves(what):
             self._deaths[part.key] = max(self._deaths[part.key], deaths)

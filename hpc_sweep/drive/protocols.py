@@ -14,6 +14,10 @@ from hpc_sweep.store import Folded, PartName
 class Tasks(Protocol):
     """What is done on workers; what is submitted is a `distributed.Future`, or looks like one."""
 
+    @property
+    def guards(self) -> bool:
+        """Whether a unit's fits can be done in a process of their own."""
+
     def evaluate(self, client: Client, unit: Unit, *, guarded: bool) -> Any:
         """Submit a unit, with fits in a process of their own or not; gives a `Receipt`."""
 

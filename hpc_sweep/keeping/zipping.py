@@ -32,7 +32,7 @@ def kept_beside(store: Store) -> list[tuple[Path, str]]:
 def write_zip(store: Store, place: Path, *, with_store: bool = True) -> None:
     """Write a store, and what is kept of its run folder, as one zip, and read it again.
 
-    Members are not compressed: chunks are already.
+    Only text of the run folder is compressed: chunks and models are already.
 
     Raises
     ------
@@ -61,5 +61,7 @@ def _members(store: Store, with_store: bool) -> Iterator[tuple[Path, str]]:
 def _copy(file: Path, name: str, target: zipfile.ZipFile) -> None:
     """Copy a file piece by piece."""
     member = zipfile.ZipInfo.from_file(file, name, strict_timestamps=False)
+    if name.startswith(".run/"):
+        member.compress_type = zipfile.ZIP_DEFLATED
     with file.open("rb") as source, target.open(member, "w") as copy:
         shutil.copyfileobj(source, copy, PIECE_BYTES)

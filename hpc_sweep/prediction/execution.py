@@ -39,7 +39,7 @@ from hpc_sweep.store import (
     hold,
     run_folder,
 )
-from hpc_sweep.sweep import UNIT_SECONDS, look_where_this_runs, loop_on_cluster
+from hpc_sweep.sweep import UNIT_SECONDS, DaskReport, look_where_this_runs, loop_on_cluster
 from hpc_sweep.versions import installed, versions
 from hpc_sweep.work import Context
 
@@ -77,6 +77,7 @@ def execute_prediction(
     on_start: Callable[[Prediction, int], None] = lambda prediction, left: None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     say: Callable[[str], None] = lambda text: None,
+    later: Callable[[Callable[[], None]], object] = lambda act: act(),
 ) -> PredictionOutcome:
     """Predict a data set with the best models of a store, or what is left of it.
 
@@ -86,6 +87,8 @@ def execute_prediction(
         What.
     on_start, on_progress, say : callable
         Told what is going to be done, how far it is, and what else happens.
+    later : callable
+        Given what can wait until the outcome is told, and must be called then: Dask's report.
 
     Raises
     ------
@@ -103,7 +106,10 @@ def execute_prediction(
     look_where_this_runs(spec, f"the spec of {opened.path}", say)
     group = group_of(spec)
     stops = Stops(Ending(current_queue()))
+    wanted = spec.cluster.performance_report
+    report = DaskReport(wanted, run, stops, say, for_group=group is not None)
     with contextlib.ExitStack() as stack:
+        stack.callback(later, report.keep)  # when the lease is free again
         with group_access(group is not None):
             place = run.make(group).lease
             held = hold(
@@ -141,7 +147,15 @@ def execute_prediction(
         progress = None
         if boxes.open:
             progress = _drive(
-                prediction, run, lease, stops, boxes, BoxTasks(context, task), on_progress, say
+                prediction,
+                run,
+                lease,
+                stops,
+                boxes,
+                BoxTasks(context, task),
+                report,
+                on_progress,
+                say,
             )
         lease.check()
         with group_access(group is not None):
@@ -185,6 +199,7 @@ def _drive(
     stops: Stops,
     boxes: Boxes,
     tasks: BoxTasks,
+    report: DaskReport,
     on_progress: Callable[[Progress], None],
     say: Callable[[str], None],
 ) -> Progress:
@@ -217,7 +232,9 @@ def _drive(
         journal.write("phase", phase=phase)
         on_progress(progress)
 
-    looping = loop_on_cluster(section, run, journal, stops, lease, say, enter, stops.draining)
+    looping = loop_on_cluster(
+        section, run, journal, stops, lease, say, enter, stops.draining, report
+    )
     try:
         with looping as loop:
             enter("predicting")

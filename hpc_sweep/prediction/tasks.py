@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from distributed import Client, Future, get_worker
@@ -85,6 +85,7 @@ class BoxTasks:
         What those of this one are told besides.
     """
 
+    guards: ClassVar[bool] = False
     context: Context
     task: Task
 

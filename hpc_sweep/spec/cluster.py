@@ -6,7 +6,14 @@ from typing import Annotated, Any
 
 from pydantic import ByteSize, Field
 
-from hpc_sweep.choices import JobPlace, OutsideJobs, Rechunk, Security
+from hpc_sweep.choices import (
+    AUTO,
+    JobPlace,
+    OutsideJobs,
+    PerformanceReport,
+    Rechunk,
+    Security,
+)
 from hpc_sweep.spec.section import Section
 from hpc_sweep.spec.words import (
     Amount,
@@ -160,8 +167,10 @@ class ClusterSpec(Section):
     dashboard: bool = Field(
         False, description="serve Dask's pages on the loopback of the driver's host"
     )
-    performance_report: bool = Field(
-        False, description="keep Dask's own report of each run, a page, in the run folder"
+    performance_report: PerformanceReport = Field(
+        AUTO,
+        description="keep Dask's own report of each run, a page, in the run folder; auto: of runs "
+        "of five seconds and more, on a cluster of ours",
     )
     tls: TlsSpec | None = Field(None, description="external: certificates for tls://")
     options: dict[str, Any] = Field(

@@ -48,6 +48,10 @@ class RunFolder:
         moment = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
         return self.path / f"performance{self.share}-{moment}.html"
 
+    def performance_reports(self) -> list[Path]:
+        """Return those that are kept, of all shares, the last one last."""
+        return sorted(self.path.glob("performance*.html"), key=lambda page: page.stem[-15:])
+
     @property
     def spec(self) -> Path:
         """What ``hpc-sweep submit`` gives to the driver's job."""

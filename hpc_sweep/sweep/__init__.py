@@ -2,9 +2,11 @@
 
 from hpc_sweep.sweep.execution import UNIT_SECONDS, Outcome, execute, look_where_this_runs, run
 from hpc_sweep.sweep.looping import loop_on_cluster
+from hpc_sweep.sweep.performance import DaskReport
 
 __all__ = [
     "UNIT_SECONDS",
+    "DaskReport",
     "Outcome",
     "execute",
     "look_where_this_runs",

@@ -23,6 +23,7 @@ from hpc_sweep.store import (
     group_access,
 )
 from hpc_sweep.sweep.looping import loop_on_cluster
+from hpc_sweep.sweep.performance import DaskReport
 from hpc_sweep.work import (
     CollectionTasks,
     Context,
@@ -55,6 +56,8 @@ class Driving:
         Tells when to end.
     context : Context
         What workers are told.
+    report : DaskReport
+        Recorded before the cluster closes.
     on_progress, say : callable
         Told how far it is, and what else happens.
     """
@@ -67,6 +70,7 @@ class Driving:
         lease: Lease,
         stops: Stops,
         context: Context,
+        report: DaskReport,
         on_progress: Callable[[Progress], None],
         say: Callable[[str], None],
     ) -> None:
@@ -76,6 +80,7 @@ class Driving:
         self._lease = lease
         self._stops = stops
         self._context = context
+        self._report = report
         self._on_progress = on_progress
         self._say = say
         spec, cores = prepared.spec, prepared.cluster.workers
@@ -208,7 +213,7 @@ class Driving:
             self._say,
             lambda phase: self._enter(phase, self._progress),
             lambda: self._stops.draining() or self._budget.is_used_up(),
-            for_group=self._context.for_group,
+            self._report,
         )
 
     def _enter(self, phase: str, progress: Progress) -> None:

@@ -41,6 +41,7 @@ from hpc_sweep.store import (
     run_folder,
 )
 from hpc_sweep.sweep.driving import Driving
+from hpc_sweep.sweep.performance import DaskReport
 from hpc_sweep.versions import installed
 from hpc_sweep.work import Context
 
@@ -86,6 +87,7 @@ def execute(
     on_start: Callable[[Prepared, Ledger], None] = lambda prepared, ledger: None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     say: Callable[[str], None] = lambda text: None,
+    later: Callable[[Callable[[], None]], object] = lambda act: act(),
 ) -> Outcome:
     """Run a sweep, or what is left of it.
 
@@ -105,6 +107,8 @@ def execute(
         Kinds of failure (``failed``, ``timed_out``, ``out_of_memory``) that are done again.
     on_start, on_progress, say : callable
         Told what is going to be done, how far it is, and what else happens.
+    later : callable
+        Given what can wait until the outcome is told, and must be called then: Dask's report.
 
     Raises
     ------
@@ -136,7 +140,10 @@ def execute(
     group = group_of(spec)
     for_group = bool(group is not None or (prepared.store and prepared.store.spec.output.group))
     stops = Stops(Ending(current_queue()))
+    wanted = spec.cluster.performance_report
+    report = DaskReport(wanted, run, stops, say, for_group=for_group)
     with contextlib.ExitStack() as stack:
+        stack.callback(later, report.keep)  # when the store is free again
         # only while files are made: jobs and workers keep what the user's umask says
         with group_access(for_group):
             place = run.make(group).lease
@@ -164,7 +171,7 @@ def execute(
             spec.search.timeout,
             store.header.revision,
         )
-        driving = Driving(prepared, run, ledger, lease, stops, context, on_progress, say)
+        driving = Driving(prepared, run, ledger, lease, stops, context, report, on_progress, say)
         progress = driving.drive()
         ledger.remove_superfluous_parts()
         if share == WHOLE:

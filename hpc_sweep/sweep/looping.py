@@ -7,11 +7,11 @@ import functools
 from collections.abc import Callable, Iterator
 
 from hpc_sweep.clusters import current_queue, dashboard_lines, make_cluster, settings
-from hpc_sweep.drive import Drive, Roster, performance_report
+from hpc_sweep.drive import Drive, Roster
 from hpc_sweep.spec import ClusterSpec
 from hpc_sweep.stops import Stops
-from hpc_sweep.store import Journal, Lease, Outage, RunFolder, group_access, probe
-from hpc_sweep.store.durable import write_durably
+from hpc_sweep.store import Journal, Lease, Outage, RunFolder, probe
+from hpc_sweep.sweep.performance import DaskReport
 
 
 @contextlib.contextmanager
@@ -24,8 +24,7 @@ def loop_on_cluster(
     say: Callable[[str], None],
     enter: Callable[[str], None],
     draining: Callable[[], bool],
-    *,
-    for_group: bool = False,
+    report: DaskReport,
 ) -> Iterator[Callable[..., Drive]]:
     """Context with the cluster, which gives the driver's loop on it.
 
@@ -47,14 +46,9 @@ def loop_on_cluster(
         Told of phases.
     draining : callable
         Whether to hand out nothing more.
-    for_group : bool
-        Whether a group may read what is written.
+    report : DaskReport
+        Begun and recorded.
     """
-
-    def keep(page: bytes) -> None:
-        with group_access(for_group):
-            write_durably(run.performance_report(), page)
-
     cluster = make_cluster(section, run.path, journal.write)
     for text in cluster.warnings():
         say(f"warning: {text}")
@@ -64,21 +58,20 @@ def loop_on_cluster(
         port = cluster.dashboard_port()
         for text in dashboard_lines(port, current_queue()) if port is not None else ():
             say(text)
-        reported: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
-        if section.performance_report:
-            reported = performance_report(client, keep, stops.ending.left_s, say)
+        if cluster.is_ours:
+            report.begin(client)
         try:
-            with reported:
-                yield functools.partial(
-                    Drive,
-                    client=client,
-                    cluster=cluster,
-                    outage=Outage(lambda: probe(run.parts), section.disk_patience),
-                    start_timeout_s=section.start_timeout,
-                    stopped=stops.stopped,
-                    draining=draining,
-                    check_lease=lease.check,
-                    roster=Roster(client, cluster, journal),
-                )
+            yield functools.partial(
+                Drive,
+                client=client,
+                cluster=cluster,
+                outage=Outage(lambda: probe(run.parts), section.disk_patience),
+                start_timeout_s=section.start_timeout,
+                stopped=stops.stopped,
+                draining=draining,
+                check_lease=lease.check,
+                roster=Roster(client, cluster, journal),
+            )
         finally:
             enter("closing")
+            report.record(client)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from distributed import Client, Future, get_worker
 
@@ -82,6 +82,7 @@ class SlabTasks:
         Of the copy.
     """
 
+    guards: ClassVar[bool] = False
     context: Context
     folder: str
 

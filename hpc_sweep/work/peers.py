@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent import futures
 from dataclasses import dataclass, field
 from threading import Event
-from typing import Any
+from typing import Any, ClassVar
 
 import dask
 import dask.array
@@ -115,6 +115,7 @@ class PeerTasks:
         The blocks.
     """
 
+    guards: ClassVar[bool] = True
     context: Context
     peers: Peers
 
@@ -156,6 +157,7 @@ class Exchange:
         How long it should take.
     """
 
+    guards: ClassVar[bool] = False
     context: Context
     peers: Peers
     workers: int

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import weakref
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from distributed import Client, Future
 
@@ -38,6 +39,7 @@ class PersistingTasks:
         The blocks that they are made of, where workers keep these.
     """
 
+    guards: ClassVar[bool] = True
     context: Context
     plan: Plan
     peers: Peers | None = None

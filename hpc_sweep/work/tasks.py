@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from distributed import Client, Future, get_worker
@@ -92,6 +92,7 @@ class Context:
     versions: Mapping[str, str]
     lease: str
     for_group: bool
+    guards: ClassVar[bool] = True
     timeout: float | None = None
     revision: int = 0
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 from distributed import Client, Future
 
@@ -75,6 +75,8 @@ class ThreadTasks(abc.ABC):
     threads : int
         How many units are worked at at a time.
     """
+
+    guards: ClassVar[bool] = True
 
     def __init__(self, context: Context, threads: int) -> None:
         self._context = context
