@@ -183,9 +183,10 @@ def draw_ranges(
     width : float
         In inches.
     notes : sequence of str
-        What stands above the left end of each row.
+        What stands below the name of each row.
     """
-    figure, axes = blank(width, 0.62 + 0.42 * len(names), left=_room(names), bottom=0.5)
+    left = _room([*names, *notes])
+    figure, axes = blank(width, 0.62 + 0.42 * len(names), left=left, bottom=0.5)
     places = np.arange(len(names))[::-1]
     for place, (low, lower, middle, upper, high), hue in zip(places, ranges, hues, strict=True):
         axes.hlines(place, low, high, color=hue, linewidth=1.3)
@@ -193,20 +194,19 @@ def draw_ranges(
         axes.plot(middle, place, "o", color=hue, markersize=5, markeredgecolor="white")
     if zero:
         axes.axvline(0, color=INK, linewidth=0.8)
+    axes.set_yticks(places, [clean(name, 22) for name in names], va="bottom" if notes else "center")
     for place, note in zip(places, notes, strict=False):
         axes.annotate(
             note,
-            (0.01, place),
+            (0, place),
             xycoords=("axes fraction", "data"),
-            xytext=(0, 9),
+            xytext=(-3.5, -1.5),  # as far from the axis as the names
             textcoords="offset points",
-            ha="left",
-            va="center",
+            ha="right",
+            va="top",
             fontsize=7.5,
             color=GREY,
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
         )
-    axes.set_yticks(places, [clean(name, 22) for name in names])
     axes.set_ylim(-0.6, len(names) - 0.3)
     axes.set_xlabel(title)
     axes.xaxis.set_major_locator(MaxNLocator(5))

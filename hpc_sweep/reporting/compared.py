@@ -17,7 +17,7 @@ from hpc_sweep.reporting.drawing import (
 from hpc_sweep.reporting.findings import Findings, Response, quantiles
 from hpc_sweep.reporting.gathering import Choice
 from hpc_sweep.reporting.mapped import held_out_map
-from hpc_sweep.reporting.words import clean, duration, number, share, value
+from hpc_sweep.reporting.words import clean, duration, number, percent, share, value
 from hpc_sweep.reporting.working import Working
 
 FEWEST_POINTS = 8
@@ -132,15 +132,15 @@ def _paired(found: Findings, order: list[int], hues: list[Any]) -> Picture:
     ranges = np.stack([metric.sign * quantiles(found.differences[i]) for i in others])
     better = [int((found.differences[i] > 0).sum()) for i in others]
     known = [int(np.isfinite(found.differences[i]).sum()) for i in others]
-    notes = [f"better than {first} at {share(b, k)}" for b, k in zip(better, known, strict=True)]
+    notes = [f"better at {percent(b, k)}" for b, k in zip(better, known, strict=True)]
     side = "Left of the line" if metric.less_is_better else "Right of the line"
     return Picture(
         "model-differences",
         f"Difference from {first}, {found.lying.noun.one} by {found.lying.noun.one}",
         f"{side}: better than {first}. Point: median; thick: half; thin: four fifths.",
         "; ".join(
-            f"{n}: median difference {number(r[2])}, {note}"
-            for n, r, note in zip(names, ranges, notes, strict=True)
+            f"{n}: median difference {number(r[2])}, better than {first} at {share(b, k)}"
+            for n, r, b, k in zip(names, ranges, better, known, strict=True)
         )
         + ".",
         partial(

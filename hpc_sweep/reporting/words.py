@@ -124,9 +124,14 @@ def value(of: float) -> str:
 
 def share(part: int, whole: int, what: str = "") -> str:
     """Return ``612 of 784 (78 %)``, or ``612 of 784 pixels (78 %)``, which no line ends in."""
-    percent = 100 * part / whole if whole else 0.0
-    text = f"{percent:.0f}" if percent in (0, 100) or 1 <= percent <= 99 else f"{percent:.1f}"
-    return f"{part:,} of {whole:,}{f' {what}' if what else ''} ({text}\u00a0%)"
+    return f"{part:,} of {whole:,}{f' {what}' if what else ''} ({percent(part, whole)})"
+
+
+def percent(part: int, whole: int) -> str:
+    """Return ``78 %``, with a digit more near the ends, which no line ends in."""
+    parts = 100 * part / whole if whole else 0.0
+    text = f"{parts:.0f}" if parts in (0, 100) or 1 <= parts <= 99 else f"{parts:.1f}"
+    return f"{text}\u00a0%"
 
 
 def duration(seconds: float) -> str:
