@@ -322,6 +322,10 @@ def test_killed_worker(slow_spec: Spec, write_spec: WriteSpec, uninterrupted: Pa
     wait_for_units(store, 2, process)
     workers = forked(psutil.Process(process.pid))
     assert len(workers) == 2
+    # between two of its units it would be lost without one: stopped, it has its next one for sure
+    workers[0].suspend()
+    done = sum(event["event"] == "unit_done" for event in read_events(run_folder(store).events))
+    wait_for_units(store, done + 2, process)
     workers[0].kill()
     output = process.communicate(timeout=120)[0]
     assert process.returncode == 0, output
