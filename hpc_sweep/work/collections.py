@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import dask
-import dask.array
 import numpy as np
 from distributed import Client, Future, wait
 from numpy.typing import NDArray
@@ -194,13 +193,15 @@ def _collection(
 
     Its keys are those of the futures, so that persisting it makes nothing anew.
     """
+    from dask.array import Array  # a tenth of a worker's start, and most need it never
+
     rest = known[0].shapes[part]
     graph = {}
     for number, future in enumerate(futures):
         key = (name, number, *(0 for _ in rest))
         graph[key] = client.submit(array_of, future, part, key=key, pure=False)
     chunks = (tuple(block.lengths[part] for block in known), *((length,) for length in rest))
-    return dask.array.Array(graph, name, chunks, dtype=known[0].dtypes[part])
+    return Array(graph, name, chunks, dtype=known[0].dtypes[part])
 
 
 @contextlib.contextmanager

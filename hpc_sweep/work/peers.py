@@ -13,10 +13,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent import futures
 from dataclasses import dataclass, field
 from threading import Event
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import dask
-import dask.array
 import numpy as np
 from distributed import Client, Future, futures_of
 from numpy.typing import NDArray
@@ -30,6 +29,9 @@ from hpc_sweep.versions import installed
 from hpc_sweep.work.copying import unreadable
 from hpc_sweep.work.tasks import Context, Held, bench_of, check_versions, key_of
 from hpc_sweep.work.threads import Handle
+
+if TYPE_CHECKING:
+    from dask.array import Array
 
 FAILED = "Dask's peer-to-peer rechunk failed"
 
@@ -282,9 +284,11 @@ def _reason(failed: Future) -> BaseException:
     return PeersLostError(f"{FAILED}: {what}")
 
 
-def rechunked(context: Context, layout: BlockLayout) -> dask.array.Array:
+def rechunked(context: Context, layout: BlockLayout) -> Array:
     """Return a variable in blocks, as Dask is going to make them."""
-    read = dask.array.map_blocks(
+    from dask.array import map_blocks  # a tenth of a worker's start, and most need it never
+
+    read = map_blocks(
         read_box,
         context,
         layout,
