@@ -42,7 +42,7 @@ from hpc_sweep.plan import Unit
 from hpc_sweep.prepare import prepare
 from hpc_sweep.results import best_rows, open_results
 from hpc_sweep.spec import SweepSpec, load_spec
-from hpc_sweep.store import Part, PartName, fold, read_events, run_folder, write_part
+from hpc_sweep.store import Part, PartName, Store, fold, read_events, run_folder, write_part
 from hpc_sweep.strategies import STRATEGIES, Unsearchable, draw
 from hpc_sweep.sweep import execute
 from hpc_sweep.work import open_bench
@@ -729,25 +729,43 @@ def searched(request: pytest.FixtureRequest, ours: Spec) -> Spec:
     return made
 
 
+@pytest.fixture(scope="module")
+def made() -> dict[str, Path]:
+    """Return the stores of `swept`, by strategy."""
+    return {}
+
+
+@pytest.fixture
+def swept(
+    searched: Spec,
+    request: pytest.FixtureRequest,
+    made: dict[str, Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """Return the store of the sweep made in one go; read only."""
+    name = request.node.callspec.params["searched"]
+    if name not in made:
+        store = tmp_path_factory.mktemp("swept") / "whole.zarr"
+        execute(load_spec({**searched, "output": {"store": str(store)}}))
+        made[name] = store
+    return made[name]
+
+
 def test_the_same_in_any_unit_and_batch(
-    searched: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    searched: Spec, swept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    execute(load_spec(searched))
     monkeypatch.setattr("hpc_sweep.sweep.execution.UNIT_SECONDS", 0.0)  # one partition a part
-    other = {**searched, "output": {"store": str(tmp_path / "other.zarr")}}
-    other["cluster"] = {"kind": "local", "workers": 1, "memory": "1GB"}
-    outcome = execute(load_spec(other))
+    searched["cluster"] = {"kind": "local", "workers": 1, "memory": "1GB"}
+    outcome = execute(load_spec(searched))
     assert outcome.progress is not None
     assert outcome.progress.units == 48
-    equal_stores(tmp_path / "results.zarr", tmp_path / "other.zarr")
+    equal_stores(outcome.store.path, swept)
 
 
 @pytest.mark.parametrize("searched", ["halving-trees", "optuna"], indirect=True)
 def test_the_same_after_a_kill(
-    searched: Spec, tmp_path: Path, write_spec: Callable[[Spec], Path]
+    searched: Spec, swept: Path, write_spec: Callable[[Spec], Path]
 ) -> None:
-    whole = {**searched, "output": {"store": str(tmp_path / "whole.zarr")}}
-    execute(load_spec(whole))
     file, store = write_spec(searched), Path(searched["output"]["store"])
     driver = start_run(file, "--set", "cluster.workers=1")
     wait_for_units(store, 2, driver)
@@ -757,18 +775,19 @@ def test_the_same_after_a_kill(
     assert execute(load_spec(searched)).progress is not None
     started = [e for e in read_events(run_folder(store).events) if e["event"] == "run_started"]
     assert started[-1]["cells_done"] > 0 or done == 0
-    equal_stores(store, tmp_path / "whole.zarr")
+    equal_stores(store, swept)
 
 
 def test_a_sweep_is_planned_shown_and_loaded(
-    searched: Spec, data: Path, write_spec: Callable[[Spec], Path]
+    searched: Spec, swept: Path, data: Path, write_spec: Callable[[Spec], Path]
 ) -> None:
-    file, store = write_spec(searched), searched["output"]["store"]
-    facts = json.loads(hpc_sweep("plan", file, "--json").stdout)
+    store = str(swept)
+    facts = json.loads(hpc_sweep("plan", write_spec(searched), "--json").stdout)
     assert facts["strategy"] == searched["search"]["strategy"]
-    ran = hpc_sweep("run", file)
-    assert ran.returncode == 0, ran.stderr
-    assert "complete: 46 done, 2 empty of 48 partitions" in ran.stdout
+    file = write_spec({**searched, "output": {"store": store}})
+    again = hpc_sweep("run", file)
+    assert again.returncode == 0, again.stderr
+    assert "nothing to do: 46 done, 2 empty of 48 partitions" in again.stdout
     (status,) = json.loads(hpc_sweep("status", store, "--json").stdout)
     assert status["fits"] == status["fits_done"] == facts["fits"]
     rows = json.loads(hpc_sweep("results", store, "--format", "json").stdout)
@@ -796,12 +815,11 @@ def test_a_sweep_is_planned_shown_and_loaded(
         assert model.score(X, y) > -1
 
 
-def test_a_partition_that_cannot_be_read_is_given_up_whole(searched: Spec, tmp_path: Path) -> None:
+def test_a_partition_that_cannot_be_read_is_given_up_whole(searched: Spec, swept: Path) -> None:
     """Nothing is fitted here."""
-    outcome = execute(load_spec(searched))
-    store = outcome.store
+    store = Store.open(swept)
     unit = Unit((0, 0), 5, 6, 0, store.strategy.n_columns)
-    bench = open_bench(str(store.path), load_spec(searched).model_dump_json())
+    bench = open_bench(str(swept), load_spec(searched).model_dump_json())
     part = part_of(bench, [without_fits(bench, unit, Loss(2, "crashes"))])
     status = part.status
     assert status.shape == (1, store.strategy.n_rows)
