@@ -566,8 +566,18 @@ def test_stored_models(
     content = bytearray(last.read_bytes())
     content[len(content) // 3] ^= 255
     last.write_bytes(content)
-    with pytest.raises(StoreError, match="damaged"):
-        execute_prediction(store, data, tmp_path / "other.zarr", here, trust=trust)
+    other = tmp_path / "other.zarr"
+    with pytest.raises(StoreError, match=r"1\.1\.skops has a fault: the model of .* is damaged"):
+        execute_prediction(store, data, other, here)
+    near = all_data.isel(latitude=slice(3)).drop_encoding()
+    near.to_zarr(tmp_path / "near.zarr", consolidated=False)
+    execute_prediction(store, tmp_path / "near.zarr", tmp_path / "unharmed.zarr", here)
+    last.unlink()
+    with pytest.raises(StoreError, match=r"is not finished: 36 of 48 partitions are.*--partial"):
+        execute_prediction(store, data, other, here)
+    with pytest.raises(StoreError, match=r"1\.1\.skops is missing, which has models; delete"):
+        execute_prediction(store, data, other, here, partial=True)
+    assert not [*tmp_path.glob("other.zarr*")]
 
 
 def test_a_second_driver_is_refused(

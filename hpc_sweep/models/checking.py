@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hpc_sweep.errors import StoreError
 from hpc_sweep.models.labels import coordinates_of
@@ -48,10 +49,17 @@ class CheckedModels:
     n_unstored: int = 0
 
 
-def check_models(store: Store) -> CheckedModels:
-    """Read all files of models of a store, and compare every checksum; nothing is loaded.
+def check_models(store: Store, wanted: NDArray[np.bool_] | None = None) -> CheckedModels:
+    """Read files of models of a store, and compare every checksum; nothing is loaded.
 
     Result chunks that are not finished are passed over.
+
+    Parameters
+    ----------
+    store : Store
+        The store.
+    wanted : ndarray of bool, shape of the partitions, optional
+        Only the files that have models of these partitions.
 
     Raises
     ------
@@ -64,11 +72,13 @@ def check_models(store: Store) -> CheckedModels:
     (best,) = (array for array in store.arrays if array.name == "best_index")
     coordinates = coordinates_of(store)
     for chunk in all_chunks(store):
+        if wanted is not None and not wanted[store.region(chunk)].any():
+            continue
         status = store.read_status(chunk)
         if status is None or not store.settled(status).all():
             continue
         try:
-            wanted = store.gather(chunk, store.read(best, chunk))
+            index = store.gather(chunk, store.read(best, chunk))
         except StoreError:  # that is no fault of models
             continue
         path, remedy = str(files.path(chunk)), files.remedy(chunk)
@@ -80,13 +90,13 @@ def check_models(store: Store) -> CheckedModels:
             continue
         order = store.grid.reading_order(store.header.chunks, chunk)
         damaged = set(file.damaged())
-        other = set(np.flatnonzero((file.candidates() != wanted) & (wanted >= 0)).tolist())
+        other = set(np.flatnonzero((file.candidates() != index) & (index >= 0)).tolist())
         for position in sorted(damaged | other):
             labels = partition_labels(coordinates, store.header.dims, order[position])
             what = "is damaged" if position in damaged else "is of another candidate, or missing"
             words = f"has a fault: the model of {describe(labels)} {what}"
             found.faults.append(ModelFault(path, words, remedy))
-        has_model = wanted >= 0
+        has_model = index >= 0
         empty = (file.index[:, 1] == 0) & has_model
         found.n_files += 1
         found.n_unstored += int(empty.sum())

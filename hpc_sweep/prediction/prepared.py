@@ -13,10 +13,10 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from hpc_sweep.choices import DONE, FAILED, PENDING, STATUS_MEANINGS
+from hpc_sweep.choices import DONE, FAILED, STATUS_MEANINGS
 from hpc_sweep.clusters import Cluster, make_cluster
 from hpc_sweep.errors import Fault, SpecError, StoreError, listed
-from hpc_sweep.models import Trust, open_models
+from hpc_sweep.models import Trust, check_models, open_models
 from hpc_sweep.prediction.asked import Asked
 from hpc_sweep.prediction.cutting import Cutting, make_cutting
 from hpc_sweep.prediction.destination import UNKNOWN, Destination, Job
@@ -141,7 +141,9 @@ def prepare(asked: Asked, say: Callable[[str], None] = lambda text: None) -> Pre
         asked.proba,
     )
     destination = Destination.find(place)
-    if destination is not None:
+    if destination is None:
+        _check_files(store, matching, best)
+    else:
         destination.check(job)
     cutting = make_cutting(
         matching.source,
@@ -171,16 +173,15 @@ def prepare(asked: Asked, say: Callable[[str], None] = lambda text: None) -> Pre
 
 def _finished(store: Store, *, partial: bool) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
     """Return status and best candidate of all partitions of a store that is finished enough."""
-    Ledger.read(store)  # raises where a file is missing
+    ledger = Ledger.read(store)
+    if not (ledger.is_complete or partial):
+        done = sum(map(store.n_partitions, ledger.folded))
+        raise StoreError(
+            f"{store.path} is not finished: {done:,} of {ledger.n_partitions:,} partitions are; go "
+            "on with hpc-sweep run, or predict with those that are done: --partial"
+        )
     results = store.dataset()
     status, best = results["partition_status"].values, results["best_index"].values
-    pending = int((status == PENDING).sum())
-    if pending and not partial:
-        raise StoreError(
-            f"{store.path} is not finished: {status.size - pending:,} of {status.size:,} "
-            "partitions are; go on with hpc-sweep run, or predict with those that are done: "
-            "--partial"
-        )
     status = np.where((status == DONE) & (best < 0), FAILED, status).astype(np.int8)
     return status, best
 
@@ -196,6 +197,22 @@ def _check_models(store: Store, best: NDArray[np.int64], trust: Trust) -> None:
     models, some = open_models(store, trust=trust), np.argwhere(best >= 0)
     if store.spec.output.models != "on_demand" and len(some):
         models.of(some[:1])
+
+
+def _check_files(store: Store, matching: Matching, best: NDArray[np.int64]) -> None:
+    """Raise a `StoreError` where stored models of the data's partitions are damaged.
+
+    Reading them takes a fraction of what loading them does.
+    """
+    wanted = np.zeros(best.shape, dtype=bool)
+    lengths = zip(matching.dims, best.shape, strict=True)
+    known = (matching.places.get(dim, np.arange(length)) for dim, length in lengths)
+    wanted[np.ix_(*(places[places >= 0] for places in known))] = True
+    faults = check_models(store, wanted & (best >= 0)).faults
+    if faults:
+        first, more = faults[0], len(faults) - 1
+        also = f"; hpc-sweep verify {store.path} tells {more:,} more" if more else ""
+        raise StoreError(f"{first.file} {first.fault}; {first.remedy}{also}")
 
 
 def _free_place(out: str | Path, store: Store, data: str) -> Path:

@@ -26,7 +26,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpc_sweep.errors import DiskError, StoreError, disk_errors
+from hpc_sweep.errors import StoreError, disk_errors
 from hpc_sweep.store.durable import durably
 
 MAGIC = b"hpc_sweep models 1\n"
@@ -193,25 +193,24 @@ class ModelFile:
         with disk_errors(self.path, "read"), self.path.open("rb") as file:
             self.doubt = _doubt(os.fstat(file.fileno()))
             for position in positions:
-                offset, size, crc = self.index[position, [OFFSET, SIZE, CRC]].tolist()
-                file.seek(offset)
-                model = file.read(size)
-                if len(model) != size or zlib.crc32(model) != crc:
+                model = self._read(file, position)
+                if model is None:
                     raise self._damaged(f"the checksum of model {position} is another")
                 found.append(model)
         return found
 
+    def _read(self, file: IO[bytes], position: int) -> bytes | None:
+        """Return a model, or None where it is damaged."""
+        offset, size, crc = self.index[position, [OFFSET, SIZE, CRC]].tolist()
+        file.seek(offset)
+        model = file.read(size)
+        return model if len(model) == size and zlib.crc32(model) == crc else None
+
     def damaged(self) -> list[int]:
         """Return the positions of models whose checksum is another."""
-        found = []
-        for position in np.flatnonzero(self.index[:, SIZE]).tolist():
-            try:
-                self.read([position])
-            except DiskError:
-                raise
-            except StoreError:
-                found.append(position)
-        return found
+        there = np.flatnonzero(self.index[:, SIZE]).tolist()
+        with disk_errors(self.path, "read"), self.path.open("rb") as file:
+            return [position for position in there if self._read(file, position) is None]
 
     def _damaged(self, why: str) -> StoreError:
         return StoreError(f"{self.path} is damaged: {why}; {self._remedy}")
