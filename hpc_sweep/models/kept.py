@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,11 +28,14 @@ class KeptModels:
         Those of a store.
     trust : Trust
         What may be loaded besides scikit-learn's own types.
+    warn : callable
+        Told, once, of models of another version of scikit-learn.
     """
 
-    def __init__(self, files: ModelFiles, trust: Trust) -> None:
+    def __init__(self, files: ModelFiles, trust: Trust, warn: Callable[[str], None]) -> None:
         self._files = files
         self._trust = trust
+        self._warn = warn
         self._opened: dict[Chunk, ModelFile] = {}
         self._told: set[tuple[str, ...]] = set()
 
@@ -95,14 +97,12 @@ class KeptModels:
         return str(self._files.store.dataset()["refit_message"].isel(place).values)
 
     def _tell(self, versions: Mapping[str, str]) -> None:
-        """Warn, once, of models of another version of scikit-learn."""
         made = {name: version for name, version in versions.items() if name == "scikit-learn"}
         different = tuple(differences(made))
         if different and different not in self._told:
             self._told.add(different)
-            warnings.warn(
+            self._warn(
                 f"models of {self._files.store.path} are of another version: here is "
                 f"{listed(different)}; they may fail or predict something else. Use that version, "
-                "or fit them again: output.models: on_demand",
-                stacklevel=5,
+                "or fit them again: output.models: on_demand"
             )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,11 +29,11 @@ class Models:
         By index of a partition: why its best model could not be fitted or stored.
     """
 
-    def __init__(self, store: Store, trust: Trust) -> None:
+    def __init__(self, store: Store, trust: Trust, warn: Callable[[str], None]) -> None:
         self._store = store
         self.reasons: dict[tuple[int, ...], str] = {}
         files = ModelFiles.of(store)
-        self._models = Refits(store) if files is None else KeptModels(files, trust)
+        self._models = Refits(store) if files is None else KeptModels(files, trust, warn)
 
     @cached_property
     def coordinates(self) -> dict[str, NDArray[Any]]:
@@ -82,7 +83,13 @@ class Models:
         return found
 
 
-def open_models(store: Store, *, trust: Sequence[str] | Trust = ()) -> Models:
+def _warn(text: str) -> None:
+    warnings.warn(text, stacklevel=6)  # where `of` or `load_model` is called
+
+
+def open_models(
+    store: Store, *, trust: Sequence[str] | Trust = (), warn: Callable[[str], None] = _warn
+) -> Models:
     """Return the best models of a store; nothing is read before it is asked for.
 
     Parameters
@@ -93,6 +100,8 @@ def open_models(store: Store, *, trust: Sequence[str] | Trust = ()) -> Models:
         Names of types that stored models may have besides scikit-learn's own; ``joblib`` lets
         pickles be loaded, which run whatever code they have. What the store's own spec trusts
         counts where you ran it: signed by your key, in files that only you may write.
+    warn : callable
+        Told, once, when stored models are of another version of scikit-learn.
 
     Raises
     ------
@@ -104,7 +113,7 @@ def open_models(store: Store, *, trust: Sequence[str] | Trust = ()) -> Models:
             f"{store.path} was made with output.models: none. Its best_model and best_param_… say "
             "what to fit; a sweep with output.models: on_demand gives the models back"
         )
-    return Models(store, trust if isinstance(trust, Trust) else Trust.of(store, trust))
+    return Models(store, trust if isinstance(trust, Trust) else Trust.of(store, trust), warn)
 
 
 def load_model(store: str | Path, *, trust: Sequence[str] = (), **labels: Any) -> Any:

@@ -104,7 +104,7 @@ def prepare(asked: Asked, say: Callable[[str], None] = lambda text: None) -> Pre
     spec = asked.spec_for(store)
     status, best = _finished(store, partial=asked.partial)
     trust = Trust.of(store, asked.trust)
-    _check_models(store, best, trust)
+    _check_models(store, best, trust, say)
     place = _free_place(asked.out, store, asked.data)
     wanted = _data_spec(spec, asked)
     sweep = sweep_source(store.spec)
@@ -186,17 +186,22 @@ def _finished(store: Store, *, partial: bool) -> tuple[NDArray[np.int8], NDArray
     return status, best
 
 
-def _check_models(store: Store, best: NDArray[np.int64], trust: Trust) -> None:
-    """Load one model, where they are stored, so that what is not trusted is known at once.
+def _check_models(
+    store: Store, best: NDArray[np.int64], trust: Trust, say: Callable[[str], None]
+) -> None:
+    """Load one of each kind, where they are stored, so that what is not trusted is known at once.
 
     Raises
     ------
     StoreError
-        When the store was made without models, or this one cannot be loaded.
+        When the store was made without models, or these cannot be loaded.
     """
-    models, some = open_models(store, trust=trust), np.argwhere(best >= 0)
-    if store.spec.output.models != "on_demand" and len(some):
-        models.of(some[:1])
+    there = best >= 0
+    models = open_models(store, trust=trust, warn=lambda text: say(f"warning: {text}"))
+    if store.spec.output.models != "on_demand":
+        names = store.dataset()["best_model"].values[there]
+        _, first = np.unique(names.astype(object), return_index=True)
+        models.of(np.argwhere(there)[first])
 
 
 def _check_files(store: Store, matching: Matching, best: NDArray[np.int64]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import resource
 import time
 from collections.abc import Iterable, Iterator
@@ -294,7 +295,8 @@ def _predictor(store: str, revision: int, task: Task) -> Predictor:
         raise StoreError(f"{task.out} is gone; run the same command again")
     if matching.source.identity() != destination.header.job.data:
         raise StoreError(f"{source.data.origin} is not the data that {task.out} is made of")
-    models = open_models(opened, trust=task.trust)
+    quietly = logging.getLogger("hpc_sweep").info  # the driver has told
+    models = open_models(opened, trust=task.trust, warn=quietly)
     return Predictor(matching, Kept(models), destination, task, Watch(source, by_label=False))
 
 
