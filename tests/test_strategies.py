@@ -9,7 +9,6 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, get_args
 
 import numpy as np
@@ -41,6 +40,7 @@ from hpc_sweep.keeping import verify
 from hpc_sweep.plan import Unit
 from hpc_sweep.prepare import prepare
 from hpc_sweep.results import best_rows, open_results
+from hpc_sweep.search import Task
 from hpc_sweep.spec import SweepSpec, load_spec
 from hpc_sweep.store import Part, PartName, Store, fold, read_events, run_folder, write_part
 from hpc_sweep.strategies import STRATEGIES, Unsearchable, draw
@@ -433,8 +433,7 @@ def test_samples_that_splits_have_not(ours: Spec, n_resources: int) -> None:
     X, y = np.zeros((14, 1)), np.arange(14.0)
     spec = halving(ours, [{"estimator": TREE}], min_resources=n_resources, max_resources=16)
     strategy = draw(SweepSpec.model_validate(spec))
-    splits = {0: list(KFold(3).split(X))}
-    partition = SimpleNamespace(X=X, y=y, n_samples=14, seed=0, splits=splits)
+    partition = Task(X, y, {0: list(KFold(3).split(X))})
     oracle = HalvingGridSearchCV(
         DecisionTreeRegressor(),
         {},
@@ -450,7 +449,7 @@ def test_samples_that_splits_have_not(ours: Spec, n_resources: int) -> None:
             next(strategy.search(partition, 0, 1))
     else:
         request = next(strategy.search(partition, 0, 1))
-        assert request.splits is not None
+        assert request.counts is not None
 
 
 def test_classes_count_when_samples_are_halved(ours: Spec, data: Path, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from sklearn.model_selection import (
     ShuffleSplit,
     TimeSeriesSplit,
 )
+from sklearn.utils import resample
 from sklearn.utils.validation import _num_samples
 
 Split = tuple[NDArray[np.intp], NDArray[np.intp]]
@@ -42,6 +43,15 @@ _BY_GROUPS = (GroupKFold, GroupShuffleSplit, LeaveOneGroupOut, LeavePGroupsOut)
 
 _KEPT_BYTES = 64 * 2**20
 """So much of splits is remembered."""
+
+
+def drawn(split: Split, counts: tuple[int, int], seed: int) -> Split:
+    """Return so many training and test samples of a split, as scikit-learn's halving draws them."""
+    train, test = (
+        resample(indices, replace=False, random_state=seed, n_samples=count)
+        for indices, count in zip(split, counts, strict=True)
+    )
+    return train, test
 
 
 class Splits:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import _num_samples
 
-from hpc_sweep.search.splits import Split
+from hpc_sweep.search.splits import Split, drawn
+from hpc_sweep.strategies import Counts
 
 Sums = dict[bool, tuple[NDArray[np.float64], NDArray[np.float64]]]
 """Sums over all samples of a partition of products of columns (ones, features, targets), and what
@@ -92,6 +93,42 @@ class Task:
     def n_samples(self) -> int:
         """How many samples the partition has."""
         return int(_num_samples(self.X))
+
+    @property
+    def n_classes(self) -> int:
+        """How many different values its target has; 1 without one."""
+        return 1 if self.y is None else len(np.unique(self.y))
+
+    @property
+    def counts(self) -> Counts:
+        """How many training and test samples its splits have."""
+        return {
+            model: [(len(train), len(test)) for train, test in splits]
+            for model, splits in self.splits.items()
+        }
+
+    def part(self, columns: Sequence[int] | None, counts: Counts | None) -> Task:
+        """Return the partition with some of its splits, and so many samples of each.
+
+        Parameters
+        ----------
+        columns : sequence of int or None
+            Which splits; None: all.
+        counts : Counts or None
+            How many samples are drawn; None: all are taken.
+        """
+        if columns is None and counts is None:
+            return self
+        splits, names = {}, self.names
+        for model, made in self.splits.items():
+            chosen = [n for n in (columns or range(len(made))) if n < len(made)]
+            splits[model] = [
+                made[n] if counts is None else drawn(made[n], counts[model][n], self.seed)
+                for n in chosen
+            ]
+        if columns is not None:
+            names = [names[n] if names else str(n) for n in columns]
+        return replace(self, splits=splits, names=names)
 
     @property
     def n_splits(self) -> int:

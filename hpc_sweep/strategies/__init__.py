@@ -11,12 +11,14 @@ from hpc_sweep.strategies.base import Strategy, chosen
 from hpc_sweep.strategies.exchange import (
     Answer,
     Array,
+    Counts,
     Found,
     Partition,
     Request,
     Search,
     Training,
     Unsearchable,
+    asked_once,
 )
 from hpc_sweep.strategies.grid import Grid
 from hpc_sweep.strategies.halving import Halving, HalvingRandom
@@ -66,6 +68,7 @@ __all__ = [
     "STRATEGIES",
     "Answer",
     "Array",
+    "Counts",
     "Found",
     "Partition",
     "Request",
@@ -73,6 +76,7 @@ __all__ = [
     "Strategy",
     "Training",
     "Unsearchable",
+    "asked_once",
     "chosen",
     "draw",
     "faults",

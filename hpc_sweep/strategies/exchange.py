@@ -44,28 +44,24 @@ class Array:
     is_found: bool = False
 
 
-Splits = Mapping[int, Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]]]
-"""By model: train and test indices of each split."""
+Counts = Mapping[int, Sequence[tuple[int, int]]]
+"""By model: training and test samples of each split."""
 
 
 class Partition(Protocol):
-    """What a strategy sees of a partition."""
-
-    @property
-    def X(self) -> Any:  # noqa: N802
-        """Features."""
-
-    @property
-    def y(self) -> Any:
-        """Target, or None."""
+    """What a strategy sees of a partition: never its samples, which may be elsewhere."""
 
     @property
     def n_samples(self) -> int:
         """How many samples it has."""
 
     @property
-    def splits(self) -> Splits:
-        """Its splits."""
+    def n_classes(self) -> int:
+        """How many different values its target has; 1 without one."""
+
+    @property
+    def counts(self) -> Counts:
+        """How many samples its splits have."""
 
     @property
     def seed(self) -> int:
@@ -99,16 +95,19 @@ class Request:
         evaluated together by it.
     candidates : sequence of Candidate
         Which.
-    splits : mapping, optional
-        In place of the partition's own.
+    counts : Counts, optional
+        So many samples are drawn of each split of the partition, in place of all.
     training : Training, optional
         In place of splits.
+    columns : sequence of int, optional
+        Which splits; None: all.
     """
 
     key: Hashable
     candidates: Sequence[Candidate]
-    splits: Splits | None = None
+    counts: Counts | None = None
     training: Training | None = None
+    columns: Sequence[int] | None = None
 
 
 class Answer(Protocol):
@@ -178,6 +177,19 @@ class Found:
 
 Search = Generator[Request, Answer, Found]
 """A search in one partition: asks, is answered, returns what it found."""
+
+
+def asked_once(request: Request) -> Search:
+    """Ask for one thing, and return the answer as it is."""
+    answer = yield request
+    return Found(
+        answer.scores,
+        answer.fit_time,
+        answer.score_time,
+        answer.failed,
+        answer.messages,
+        answer.states,
+    )
 
 
 class Unsearchable(ValueError):

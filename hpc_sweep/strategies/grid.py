@@ -6,7 +6,7 @@ from typing import cast
 
 from hpc_sweep.spec import ApartSpec
 from hpc_sweep.strategies.base import Strategy
-from hpc_sweep.strategies.exchange import Found, Partition, Request, Search
+from hpc_sweep.strategies.exchange import Partition, Request, Search, asked_once
 
 
 class Grid(Strategy):
@@ -19,12 +19,4 @@ class Grid(Strategy):
 
     def search(self, partition: Partition, first: int, last: int) -> Search:
         """Ask for all candidates of the unit at once."""
-        answer = yield Request((first, last), self.candidates[first:last])
-        return Found(
-            answer.scores,
-            answer.fit_time,
-            answer.score_time,
-            answer.failed,
-            answer.messages,
-            answer.states,
-        )
+        return asked_once(Request((first, last), self.candidates[first:last]))

@@ -24,10 +24,10 @@ from hpc_sweep.strategies.exchange import (
     NAN,
     Answer,
     Array,
+    Counts,
     Partition,
     Request,
     Search,
-    Splits,
     Unsearchable,
 )
 from hpc_sweep.strategies.random import Random, drawn_once
@@ -172,7 +172,7 @@ class Halving(Strategy):
         """Ask for all candidates with few resources, then for the better ones with more."""
         n_samples = partition.n_samples
         planned = schedule(self._search, self.n_rows, self._least(partition), n_samples)
-        results = _Results(self, max(map(len, partition.splits.values()), default=0))
+        results = _Results(self, max(map(len, partition.counts.values()), default=0))
         rows = np.arange(self.n_rows)
         for iteration, n_resources in enumerate(planned):
             answer = yield Request(
@@ -200,9 +200,9 @@ class Halving(Strategy):
         """Return twice the splits, for each class; 1 of a parameter."""
         if self._has_parameter:
             return 1
-        least = 2 * max(map(len, partition.splits.values()), default=0)
-        if partition.y is not None and any(map(self._classifiers.__getitem__, partition.splits)):
-            least *= len(np.unique(partition.y))
+        least = 2 * max(map(len, partition.counts.values()), default=0)
+        if any(map(self._classifiers.__getitem__, partition.counts)):
+            least *= partition.n_classes
         return least
 
     @functools.cached_property
@@ -217,23 +217,21 @@ class Halving(Strategy):
         params = {**candidate.params, self._search.resource: n_resources}
         return replace(candidate, params=params)
 
-    def _subsampled(self, partition: Partition, n_resources: int) -> Splits | None:
-        """Return the splits with some of their samples, drawn as scikit-learn does.
+    def _subsampled(self, partition: Partition, n_resources: int) -> Counts | None:
+        """Return how many samples of each split take part, as scikit-learn counts them.
 
         Raises
         ------
         Unsearchable
             When a split has not so many, or keeps none.
         """
-        from sklearn.utils import resample
-
         if self._has_parameter:
             return None
         n_samples = partition.n_samples
 
-        def part(indices: NDArray[np.intp]) -> NDArray[np.intp]:
-            count = int(n_resources / n_samples * len(indices))
-            if count > len(indices):
+        def part(length: int) -> int:
+            count = int(n_resources / n_samples * length)
+            if count > length:
                 raise Unsearchable(
                     f"an iteration needs {n_resources} samples (search.max_resources: "
                     f"{self._search.max_resources}), but there are {n_samples} here; set it to "
@@ -242,17 +240,14 @@ class Halving(Strategy):
             if not count:
                 raise Unsearchable(
                     f"an iteration of {n_resources} of {n_samples} samples has none of the "
-                    f"{len(indices)} on one side of a split; raise search.min_resources "
+                    f"{length} on one side of a split; raise search.min_resources "
                     f"({self._search.min_resources})"
                 )
-            drawn: NDArray[np.intp] = resample(
-                indices, replace=False, random_state=partition.seed, n_samples=count
-            )
-            return drawn
+            return count
 
         return {
             model: [(part(train), part(test)) for train, test in splits]
-            for model, splits in partition.splits.items()
+            for model, splits in partition.counts.items()
         }
 
     # what is made of it

@@ -134,7 +134,7 @@ class Optuna(Strategy):
         with quiet() as optuna:
             sampler = make_sampler(self._search, partition.seed)
             study = optuna.create_study(direction="maximize", sampler=sampler)
-        found = self.nothing(0, 1, n_splits=max(map(len, partition.splits.values()), default=0))
+        found = self.nothing(0, 1, n_splits=max(map(len, partition.counts.values()), default=0))
         more = {array.name: np.full(self.n_rows, array.fill) for array in self.arrays}
         messages, states = cast(list[str], found.messages), cast(dict[int, int], found.states)
         for start in range(0, self.n_rows, self._search.trials_at_once):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from hpc_sweep.partitions import describe
@@ -62,7 +61,7 @@ class Searching:
         first, last = self._unit.first, self._unit.last
         for position, task in self._tasks.items():
             refused = self._refusals[position]
-            if refused and not task.splits:
+            if refused and not task.counts:
                 self._give_up(position, "; ".join(dict.fromkeys(refused.values())))
                 continue
             self._searches[position] = self._bench.strategy.search(task, first, last)
@@ -101,7 +100,10 @@ class Searching:
         candidates = same[0][1].candidates
         evaluator = self._engine(same[0][1])
         asked = [(position, number, request.key) for position, request in same]
-        tasks = [_task(self._tasks[position], request) for position, request in same]
+        tasks = [
+            self._tasks[position].part(request.columns, request.counts)
+            for position, request in same
+        ]
         self._attendant.asks(asked, candidates)
         if self._remains is None or not isinstance(evaluator, Evaluator):
             return evaluator.evaluate(tasks, self._attendant)
@@ -118,10 +120,6 @@ class Searching:
         store = self._bench.store
         order = store.grid.reading_order(store.header.chunks, self._unit.chunk)
         return describe(self._bench.labels(order[position]))
-
-
-def _task(task: Task, request: Request) -> Task:
-    return task if request.splits is None else replace(task, splits=request.splits)
 
 
 def _refuse(answer: Evaluation, request: Request, refused: Mapping[int, str]) -> None:

@@ -313,11 +313,11 @@ def task_of(
 
 def outcome_of(n_samples: int, task: Task, found: Found) -> Outcome:
     """Return the outcome of a partition that was searched."""
-    splits = max(task.splits.values(), key=len, default=())
+    splits = max(task.counts.values(), key=len, default=())
     status = np.where(found.failed, FAILED, DONE).astype(np.int8)
     for row, state in found.states.items():
         status[row] = state
-    return Outcome(found, status, n_samples, [len(test) for _, test in splits], task.columns)
+    return Outcome(found, status, n_samples, [test for _, test in splits], task.columns)
 
 
 def without_fits(bench: Bench, unit: Unit, loss: Loss) -> Outcome:
