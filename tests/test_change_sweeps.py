@@ -34,7 +34,7 @@ from hpc_sweep.store import (
 )
 from hpc_sweep.sweep import Outcome, execute
 from hpc_sweep.work import evaluate_partitions, open_bench
-from hpc_sweep.work.evaluation import part_of
+from hpc_sweep.work.outcomes import part_of
 
 WriteSpec = Callable[[Spec], Path]
 LOGUNIFORM = {"scipy.stats.loguniform": [1e-3, 1e3]}

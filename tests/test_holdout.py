@@ -53,8 +53,8 @@ from hpc_sweep.store import (
 )
 from hpc_sweep.store.parts import read_part
 from hpc_sweep.sweep import execute
-from hpc_sweep.work.evaluation import part_of
 from hpc_sweep.work.guard import Child, Guard, Limits
+from hpc_sweep.work.outcomes import part_of
 
 Held = Callable[[xr.Dataset], Any]
 FROM_2004 = {"time": "2004-01-01"}

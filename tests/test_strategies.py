@@ -46,7 +46,8 @@ from hpc_sweep.store import Part, PartName, Store, fold, read_events, run_folder
 from hpc_sweep.strategies import STRATEGIES, Unsearchable, draw
 from hpc_sweep.sweep import execute
 from hpc_sweep.work import open_bench
-from hpc_sweep.work.evaluation import part_of, without_fits
+from hpc_sweep.work.evaluation import without_fits
+from hpc_sweep.work.outcomes import part_of
 from hpc_sweep.work.remains import Loss
 from hpc_sweep.work.tasks import check_strategy
 

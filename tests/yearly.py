@@ -18,7 +18,8 @@ from hpc_sweep.prepare import create, prepare
 from hpc_sweep.spec import load_spec
 from hpc_sweep.store import Ledger, PartName, Store, choices, fold, write_part
 from hpc_sweep.work import Bench, open_bench
-from hpc_sweep.work.evaluation import evaluate_partitions, part_of
+from hpc_sweep.work.evaluation import evaluate_partitions
+from hpc_sweep.work.outcomes import part_of
 
 Spec = dict[str, Any]
 SHAPE = (3, 4)

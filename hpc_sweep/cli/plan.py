@@ -266,6 +266,11 @@ def _peers_text(facts: dict[str, Any]) -> str:
 
 def _kept_text(made: Plan) -> str:
     """Return what becomes of a partition between the slices of its candidates."""
+    if made.is_asked:
+        return (
+            "each partition stays on workers until its search ends; what this asks for is "
+            "evaluated in slices by all workers"
+        )
     if not (made.is_sliced and made.workload.may_persist):
         return ""
     if made.persisted:

@@ -66,6 +66,8 @@ class Plan:
     persisted : int
         How many partitions are read at once to be kept on workers, where their candidates are
         cut into slices; 0: each slice reads its own.
+    is_asked : bool
+        Whether searches are held by the driver, and workers answer their requests in slices.
     """
 
     workload: Workload
@@ -77,6 +79,7 @@ class Plan:
     memory_bytes: int
     read_factor: float
     persisted: int = 0
+    is_asked: bool = False
 
     @property
     def grid(self) -> PartitionGrid:
@@ -259,11 +262,12 @@ def make_plan(
     while most < math.prod(chunks) and _memory(reading, 2 * most) <= limit:
         most *= 2
     persisted = 0
-    if workload.may_persist and columns < workload.n_columns:
+    if workload.may_persist and (columns < workload.n_columns or workload.is_asked):
         persisted = min(workload.grid.read_block, math.prod(chunks))
         while persisted and _memory(reading, 1, persisted) > limit:
             persisted //= 2
         memory = _memory(reading, partitions, persisted)
+    is_asked = workload.is_asked and bool(persisted or not workload.may_persist)
     n_slices = sum(1 for _ in slices(0, workload.n_columns, workload.borders, lambda: columns))
     return Plan(
         workload=workload,
@@ -271,10 +275,11 @@ def make_plan(
         unit_partitions=partitions,
         unit_columns=columns,
         least_partitions=min(partitions, workload.grid.read_block),
-        most_partitions=most,
+        most_partitions=1 if is_asked else most,
         memory_bytes=memory,
         read_factor=_read_factor(reading, partitions, n_slices, persisted),
         persisted=persisted,
+        is_asked=is_asked,
     )
 
 
@@ -343,7 +348,8 @@ def _memory(reading: Reading, partitions: int, persisted: int = 0) -> int:
     workload = reading.workload
     held = workload.index_bytes + reading.held_bytes(max(partitions, persisted))
     if persisted:
-        kept = min(workload.grid.size, max(persisted, KEPT_AT_ONCE + workload.refits))
+        at_once = workload.grid.size if workload.is_asked else KEPT_AT_ONCE + workload.refits
+        kept = min(workload.grid.size, max(persisted, at_once))
         held += (kept - 1) * workload.arrays_bytes
     results = partitions * workload.cell_bytes
     together = max(workload.arrays_bytes, min(BATCH_BYTES, partitions * workload.arrays_bytes))

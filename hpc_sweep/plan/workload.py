@@ -40,6 +40,9 @@ class Workload:
         Whether a partition, once read, stays on the workers for all its units.
     may_persist : bool
         Whether a partition of several units may be kept on the workers that need it.
+    is_asked : bool
+        Whether candidates are asked for one after the other, by results, and answered by all
+        workers if partitions fit.
     known_borders : tuple of int, optional
         Columns at which a slice of a partition's may end, ascending; None: at any.
     refits : bool
@@ -66,6 +69,7 @@ class Workload:
     known_reads: Reads | None = None
     stays: bool = False
     may_persist: bool = False
+    is_asked: bool = False
     known_borders: tuple[int, ...] | None = None
     refits: bool = False
 

@@ -17,6 +17,9 @@ from hpc_sweep.strategies import Strategy
 FIXED_FILES = 12
 """Files of a store besides one per array and chunk: metadata and small arrays."""
 
+WORKERS_EACH = 2
+"""So many workers for each partition are worth searches that ask from the driver."""
+
 
 def _borders(strategy: Strategy) -> tuple[int, ...]:
     """Return at which candidates a slice may end."""
@@ -50,8 +53,10 @@ def workload_of(
     if strategy.on_blocks:  # no worker holds more at a time
         held = largest_window(windows(source, strategy.block_samples))
     share = held / source.n_samples
-    shared = spec.search.engine == "shared" and not strategy.on_blocks and strategy.is_parted
-    sliced = shared and source.grid.size < UNITS_PER_WORKER * workers
+    shared = spec.search.engine == "shared" and not strategy.on_blocks
+    sliced = shared and strategy.is_parted and source.grid.size < UNITS_PER_WORKER * workers
+    # with fewer workers each, units of one partition keep them as busy
+    asked = shared and not strategy.is_parted and WORKERS_EACH * source.grid.size <= workers
     along = sum(strategy.dim in array.dims for array in arrays)
     blocks = 1 if store is None else -(-strategy.n_rows // store.header.block)
     keeps = spec.output.models in KEPT_MODELS
@@ -60,7 +65,8 @@ def workload_of(
         grid=source.grid,
         known_reads=None if strategy.on_blocks else source.reads,
         stays=strategy.on_blocks,
-        may_persist=shared and not isinstance(source, PairSource),
+        may_persist=(asked or strategy.is_parted) and shared and not isinstance(source, PairSource),
+        is_asked=asked,
         known_borders=_borders(strategy) if sliced else None,
         n_candidates=strategy.n_rows,
         n_columns=strategy.n_columns,

@@ -20,6 +20,7 @@ from hpc_sweep.choices import OUT_OF_MEMORY
 from hpc_sweep.search.copies import copier, leaves_input
 from hpc_sweep.search.results import Evaluation, Evaluations, brief, numbers
 from hpc_sweep.search.rules import RULES, Data, Fitted, Rule, Weights
+from hpc_sweep.search.slicing import working_together
 from hpc_sweep.search.tasks import Model, Setting, Task
 from hpc_sweep.search.warned import recorded_once
 from hpc_sweep.search.watch import NOBODY, Watch
@@ -93,14 +94,9 @@ class Evaluator:
         Groups whose members lie among those of others are cut: a slice is a range of candidates.
         """
         inside: set[int] = set()
-        for rule, rows in self.groups:
-            together: dict[Hashable, list[int]] = {}
-            for row in rows:
-                common = None if rule is None else rule.together(self._templates[row])
-                together.setdefault(row if common is None else (common,), []).append(row)
-            for members in together.values():
-                if members[-1] - members[0] == len(members) - 1:
-                    inside.update(members[1:])
+        for _, members in working_together(self):
+            if members[-1] - members[0] == len(members) - 1:
+                inside.update(members[1:])
         return tuple(n for n in range(1, len(self.settings) + 1) if n not in inside)
 
     def evaluate(self, tasks: Sequence[Task], watch: Watch = NOBODY) -> Evaluations:

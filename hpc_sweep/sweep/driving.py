@@ -33,6 +33,7 @@ from hpc_sweep.work import (
     PeersLostError,
     PeerTasks,
     PersistingTasks,
+    RequestTasks,
     SlabJournal,
     Slabs,
     SlabTasks,
@@ -232,8 +233,11 @@ class Driving:
             return CollectionTasks(self._context)
         if self._prepared.spec.search.engine == "dask-ml":
             return DaskMLTasks(self._context, self._prepared.cluster.workers)
-        if self._prepared.plan.persisted:
-            return contextlib.nullcontext(PersistingTasks(self._context, self._prepared.plan))
+        plan = self._prepared.plan
+        if plan.is_asked:
+            return RequestTasks(self._context, plan, self._prepared.cluster.workers)
+        if plan.persisted:
+            return contextlib.nullcontext(PersistingTasks(self._context, plan))
         return contextlib.nullcontext(self._context)
 
     def _search_by_peers(self, loop: Callable[..., Drive], search: Callable[..., None]) -> bool:
@@ -243,7 +247,8 @@ class Driving:
             return False
         try:
             peers = self._exchange(made, made.by_peers, loop)
-            search(self._peer_tasks(peers), peers.check)
+            with self._peer_tasks(peers) as tasks:
+                search(tasks, peers.check)
         except PeersLostError as error:
             if self._stops.draining():
                 raise Interrupted("drained; the same command goes on from here") from error
@@ -282,11 +287,13 @@ class Driving:
         self._journal.write("rechunked")
         return peers
 
-    def _peer_tasks(self, peers: Peers) -> Tasks:
+    def _peer_tasks(self, peers: Peers) -> contextlib.AbstractContextManager[Tasks]:
         plan = self._prepared.plan
+        if plan.is_asked:
+            return RequestTasks(self._context, plan, self._prepared.cluster.workers, peers)
         if plan.persisted:
-            return PersistingTasks(self._context, plan, peers)
-        return PeerTasks(self._context, peers)
+            return contextlib.nullcontext(PersistingTasks(self._context, plan, peers))
+        return contextlib.nullcontext(PeerTasks(self._context, peers))
 
     @contextlib.contextmanager
     def _rechunked(self, loop: Callable[..., Drive]) -> Iterator[None]:

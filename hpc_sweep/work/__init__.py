@@ -7,6 +7,7 @@ from hpc_sweep.work.engine import DaskMLTasks
 from hpc_sweep.work.evaluation import evaluate_partitions
 from hpc_sweep.work.peers import Exchange, Peers, PeersLostError, PeerTasks
 from hpc_sweep.work.persisting import PersistingTasks
+from hpc_sweep.work.requests import RequestTasks
 from hpc_sweep.work.tasks import Context
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Peers",
     "PeersLostError",
     "PersistingTasks",
+    "RequestTasks",
     "SlabJournal",
     "SlabTasks",
     "Slabs",

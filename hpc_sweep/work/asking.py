@@ -4,14 +4,36 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from hpc_sweep.partitions import describe
 from hpc_sweep.plan import Unit
-from hpc_sweep.search import Collective, DaskML, Evaluation, Evaluator, Task, Trainer
-from hpc_sweep.strategies import Found, Request, Search, Unsearchable
+from hpc_sweep.search import Evaluation, Evaluator
+from hpc_sweep.strategies import (
+    Counts,
+    Found,
+    Partition,
+    Request,
+    Search,
+    Unsearchable,
+    asked_once,
+)
 from hpc_sweep.work.bench import Bench
 from hpc_sweep.work.remains import NOBODY, Attendant, Remains
+
+
+class Asked(Partition, Protocol):
+    """A partition that is searched, wherever its samples are."""
+
+    def part(self, columns: Sequence[int] | None, counts: Counts | None) -> Any:
+        """Return it with some of its splits, as far as it has any here."""
+
+
+class Answering(Protocol):
+    """Answers a request."""
+
+    def evaluate(self, tasks: Any, watch: Any) -> Sequence[Evaluation]:
+        """Evaluate the candidates in each partition."""
 
 
 class Searching:
@@ -33,17 +55,20 @@ class Searching:
         What is known already; then nothing is shared.
     engine : callable, optional
         Gives what answers a request, in place of the bench.
+    request : Request, optional
+        What is asked of each partition, in place of all that the strategy asks for.
     """
 
     def __init__(
         self,
         bench: Bench,
         unit: Unit,
-        tasks: Mapping[int, Task],
+        tasks: Mapping[int, Asked],
         refusals: Mapping[int, Mapping[int, str]],
         attendant: Attendant = NOBODY,
         remains: Remains | None = None,
-        engine: Callable[[Request], Evaluator | DaskML | Trainer | Collective] | None = None,
+        engine: Callable[[Request], Answering] | None = None,
+        request: Request | None = None,
     ) -> None:
         self._bench = bench
         self._unit = unit
@@ -52,6 +77,7 @@ class Searching:
         self._attendant = attendant
         self._remains = remains
         self._engine = engine or bench.evaluator
+        self._request = request
         self._searches: dict[int, Search] = {}
         self._asked: dict[Hashable, list[tuple[int, Request]]] = defaultdict(list)
         self._found: dict[int, Found] = {}
@@ -64,7 +90,10 @@ class Searching:
             if refused and not task.counts:
                 self._give_up(position, "; ".join(dict.fromkeys(refused.values())))
                 continue
-            self._searches[position] = self._bench.strategy.search(task, first, last)
+            if self._request is None:
+                self._searches[position] = self._bench.strategy.search(task, first, last)
+            else:
+                self._searches[position] = asked_once(self._request)
             self._go_on(position, None)
         number = 0
         while self._asked:

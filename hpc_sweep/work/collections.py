@@ -25,7 +25,8 @@ from hpc_sweep.source import Samples, Window, windows, within
 from hpc_sweep.strategies import Request
 from hpc_sweep.work.asking import Searching
 from hpc_sweep.work.bench import Bench, open_bench
-from hpc_sweep.work.evaluation import Outcome, outcome_of, without_fits
+from hpc_sweep.work.evaluation import outcome_of, without_fits
+from hpc_sweep.work.outcomes import Outcome
 from hpc_sweep.work.remains import Loss
 from hpc_sweep.work.tasks import Context, bench_of, check_versions, key_of
 from hpc_sweep.work.threads import ThreadTasks

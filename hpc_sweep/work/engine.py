@@ -20,7 +20,6 @@ from hpc_sweep.strategies import Request
 from hpc_sweep.work.asking import Searching
 from hpc_sweep.work.bench import Bench, open_bench
 from hpc_sweep.work.evaluation import (
-    Outcome,
     Partition,
     groups_of,
     outcome_of,
@@ -28,6 +27,7 @@ from hpc_sweep.work.evaluation import (
     task_of,
     without_samples,
 )
+from hpc_sweep.work.outcomes import Outcome
 from hpc_sweep.work.refits import Refit, choices_of, has_all, refit_of, refit_together
 from hpc_sweep.work.remains import NOBODY, Remains
 from hpc_sweep.work.tasks import Context, bench_of, check_versions, key_of

@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,50 +16,20 @@ from hpc_sweep.errors import disk_cause, disk_error
 from hpc_sweep.partitions import describe
 from hpc_sweep.plan import BATCH_BYTES, Unit
 from hpc_sweep.search import Split, Sums, Task
-from hpc_sweep.serialization import made_with
 from hpc_sweep.source import Samples
-from hpc_sweep.store import Choice, Part, RefitPart
-from hpc_sweep.strategies import Array, Found
+from hpc_sweep.store import Choice
+from hpc_sweep.strategies import Counts, Found, Request
 from hpc_sweep.work.asking import Searching
 from hpc_sweep.work.bench import Bench, open_bench
-from hpc_sweep.work.refits import Refit, choices_of, has_all, refit_together
+from hpc_sweep.work.outcomes import Outcome
+from hpc_sweep.work.refits import choices_of, has_all, refit_together
 from hpc_sweep.work.remains import NOBODY, Attendant, Loss, Remains
-
-AFFINE = ("coef", "intercept")
 
 MODEL_BYTES = 64_000_000
 """A unit ends early when it has so many bytes of models to be kept."""
 
 BATCH_S = 1.0
 """Partitions are evaluated together that take about so long."""
-
-
-@dataclass
-class Outcome:
-    """What came out for one partition.
-
-    Attributes
-    ----------
-    found : Found
-        Scores, times, messages.
-    status : ndarray of int8, shape (n_candidates,)
-        As in the store.
-    n_samples : int
-        Of the partition.
-    n_test_samples : sequence of int
-        Of each split.
-    columns : ndarray of intp, shape (n_splits,), or None
-        Where these splits stand in the store; at the beginning where absent.
-    refit : Refit
-        What came of the best candidate, fitted again.
-    """
-
-    found: Found
-    status: NDArray[np.int8]
-    n_samples: int = 0
-    n_test_samples: Sequence[int] = ()
-    columns: NDArray[np.intp] | None = None
-    refit: Refit = field(default_factory=Refit)
 
 
 @dataclass(frozen=True)
@@ -96,10 +66,12 @@ def evaluate_partitions(
     remains: Remains | None = None,
     choices: Mapping[int, Choice] | None = None,
     kept: Sequence[Partition] = (),
+    request: Request | None = None,
 ) -> Iterator[list[Outcome]]:
     """Evaluate the partitions of a unit in order, until time is up; yield batch by batch.
 
-    Where the unit has all candidates, the best one is fitted again if that is wanted.
+    Where the unit has all candidates, the best one is fitted again if that is wanted, but for
+    what is found of a request.
 
     Parameters
     ----------
@@ -119,6 +91,8 @@ def evaluate_partitions(
         Of a unit without candidates: the best ones, by position.
     kept : sequence of Partition
         What has been read already.
+    request : Request, optional
+        What is asked of each partition, in place of all that the strategy asks for.
     """
     remains = remains or Remains()
     partitions = partitions_of(bench, unit, attendant, remains, kept)
@@ -126,10 +100,11 @@ def evaluate_partitions(
     size, held = max(1, remains.one_by_one), 0
     while batch := list(itertools.islice(partitions, size)):
         begin = time.perf_counter()
-        solves = bench.solves and has_all(bench.strategy, unit)
+        solves = bench.solves and request is None and has_all(bench.strategy, unit)
         sums: dict[int, Sums] = {each.position: {} for each in batch if solves}
-        outcomes = _evaluate(bench, unit, batch, attendant, remains, sums, careful=careful)
-        if bench.refits:
+        rest = remains if careful else None
+        outcomes = _evaluate(bench, unit, batch, attendant, rest, sums, request)
+        if bench.refits and request is None:
             _add_refits(bench, unit, batch, outcomes, attendant, remains, choices, sums)
         yield outcomes
         held += sum(len(outcome.refit.model) for outcome in outcomes)
@@ -240,10 +215,9 @@ def _evaluate(
     unit: Unit,
     batch: Sequence[Partition],
     attendant: Attendant,
-    remains: Remains,
+    remains: Remains | None,
     sums: Mapping[int, Sums],
-    *,
-    careful: bool,
+    request: Request | None,
 ) -> list[Outcome]:
     """Evaluate some partitions together."""
     outcomes: dict[int, Outcome] = {}
@@ -258,7 +232,7 @@ def _evaluate(
         attendant.splits(position)
         tasks[position], refusals[position] = task_of(bench, unit, each, sums.get(position))
     attendant.takes(batch[0].position, len(batch))
-    searching = Searching(bench, unit, tasks, refusals, attendant, remains if careful else None)
+    searching = Searching(bench, unit, tasks, refusals, attendant, remains, request=request)
     for position, found in searching.run().items():
         task = tasks[position]
         outcomes[position] = outcome_of(task.n_samples, task, found)
@@ -311,7 +285,19 @@ def task_of(
     return Task(X, y, splits, seed, names, columns, samples.weights, sums), refused
 
 
-def outcome_of(n_samples: int, task: Task, found: Found) -> Outcome:
+class Placed(Protocol):
+    """A partition's splits, wherever its samples are."""
+
+    @property
+    def counts(self) -> Counts:
+        """Samples of its splits."""
+
+    @property
+    def columns(self) -> NDArray[np.intp] | None:
+        """Where these stand in the store."""
+
+
+def outcome_of(n_samples: int, task: Placed, found: Found) -> Outcome:
     """Return the outcome of a partition that was searched."""
     splits = max(task.counts.values(), key=len, default=())
     status = np.where(found.failed, FAILED, DONE).astype(np.int8)
@@ -334,65 +320,3 @@ def without_fits(bench: Bench, unit: Unit, loss: Loss) -> Outcome:
     """
     found = bench.strategy.nothing(unit.first, unit.last, loss.reason)
     return Outcome(found, np.full(len(found.failed), loss.status, dtype=np.int8))
-
-
-def part_of(bench: Bench, outcomes: Sequence[Outcome]) -> Part:
-    """Return what a part file holds of some partitions."""
-    width = bench.store.header.n_splits
-
-    def joined(rows: list[NDArray[Any]], dtype: str, fill: Any = np.nan) -> NDArray[Any]:
-        whole = np.full((len(rows), *rows[0].shape[:-1], width), fill, dtype=dtype)
-        for values, row, outcome in zip(whole, rows, outcomes, strict=True):
-            width_here = row.shape[-1]
-            columns = outcome.columns
-            where = slice(width_here) if columns is None else columns[:width_here]
-            values[..., where] = row
-        return whole
-
-    def stacked(array: Array) -> NDArray[Any]:
-        shape = [bench.store.lengths[dim] for dim in array.dims]
-        rows = [f.more.get(array.name, np.full(shape, array.fill)) for f in found]
-        return np.stack(rows).astype(array.dtype)
-
-    found = [outcome.found for outcome in outcomes]
-    return Part(
-        {m: joined([f.scores[m] for f in found], "float64") for m in bench.store.spec.metrics},
-        joined([f.fit_time for f in found], "float32"),
-        joined([f.score_time for f in found], "float32"),
-        np.stack([outcome.status for outcome in outcomes]),
-        np.array([outcome.n_samples for outcome in outcomes], dtype=np.int64),
-        np.array([len(outcome.n_test_samples) for outcome in outcomes], dtype=np.int64),
-        {
-            (i, j): text
-            for i, evaluation in enumerate(found)
-            for j, text in enumerate(evaluation.messages)
-            if text
-        },
-        {array.name: stacked(array) for array in bench.store.arrays if array.is_found},
-        joined([np.array(each.n_test_samples) for each in outcomes], "int64", 0),
-        _refit_part(bench, outcomes) if bench.refits else None,
-    )
-
-
-def _refit_part(bench: Bench, outcomes: Sequence[Outcome]) -> RefitPart:
-    found, kind = [outcome.refit for outcome in outcomes], bench.keeps
-    arrays, affine = {}, {n: each.affine for n, each in enumerate(found) if each.affine is not None}
-    for number, array in enumerate(each for each in bench.store.arrays if each.name in AFFINE):
-        shape = tuple(bench.store.lengths[dim] for dim in array.dims)
-        arrays[array.name] = values = np.full((len(found), *shape), np.nan)
-        if affine:
-            rows = np.stack([each[number] for each in affine.values()])
-            values[[*affine]] = rows.reshape(-1, *shape)
-    models = [each.model for each in found]
-    return RefitPart(
-        np.array([each.n_samples for each in found], dtype=np.int64),
-        np.array([each.index for each in found], dtype=np.int64),
-        {
-            metric: np.array([each.scores.get(metric, np.nan) for each in found])
-            for metric in (bench.store.spec.metrics if bench.store.holds_out else ())
-        },
-        {row: each.message for row, each in enumerate(found) if each.message},
-        arrays,
-        None if kind is None else lambda: models,
-        {} if kind is None else made_with(kind),
-    )

@@ -20,13 +20,15 @@ from typing import Any
 
 import psutil
 
+from hpc_sweep import strategies
 from hpc_sweep.choices import FAILED, OUT_OF_MEMORY, TIMED_OUT
 from hpc_sweep.errors import ClusterError
 from hpc_sweep.plan import Unit, format_bytes
 from hpc_sweep.processes import start_child
 from hpc_sweep.store import Choice
-from hpc_sweep.work.evaluation import BATCH_S, Outcome, Partition
+from hpc_sweep.work.evaluation import BATCH_S, Partition
 from hpc_sweep.work.guarded import Batch, Finished, Request, Saved, serve
+from hpc_sweep.work.outcomes import Outcome
 from hpc_sweep.work.place import FITS, READS, REFITS, SHARES, SIZE, SPLITS, STARTS, Board, Place
 from hpc_sweep.work.remains import Loss, Remains
 
@@ -197,6 +199,7 @@ class Guard:
         choices: Mapping[int, Choice] | None = None,
         revision: int = 0,
         kept: Sequence[Partition] = (),
+        asked: strategies.Request | None = None,
     ) -> list[Outcome]:
         """Return the outcomes of partitions in order, until time is up.
 
@@ -215,7 +218,8 @@ class Guard:
             seconds = until - time.perf_counter()
             if rest.start == rest.stop or (outcomes and seconds < 0 and not remains.one_by_one):
                 return outcomes
-            request = Request(store, spec, rest, seconds, batch_s, remains, choices, revision, kept)
+            more = choices, revision, kept, asked
+            request = Request(store, spec, rest, seconds, batch_s, remains, *more)
             try:
                 for answer in self._child.answers(request, self._limits):
                     if isinstance(answer, Saved):

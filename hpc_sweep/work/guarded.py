@@ -16,13 +16,15 @@ from typing import Any
 
 import numpy as np
 
+from hpc_sweep import strategies
 from hpc_sweep.candidates import Candidate
 from hpc_sweep.plan import Unit
 from hpc_sweep.processes import end_with_parent
 from hpc_sweep.search import Evaluation, Task
 from hpc_sweep.store import Choice
 from hpc_sweep.work.bench import current_bench
-from hpc_sweep.work.evaluation import Outcome, Partition, evaluate_partitions
+from hpc_sweep.work.evaluation import Partition, evaluate_partitions
+from hpc_sweep.work.outcomes import Outcome
 from hpc_sweep.work.place import FITS, READS, REFITS, SHARES, SPLITS, STARTS, Board
 from hpc_sweep.work.remains import Asked, Attendant, Remains, token
 
@@ -43,6 +45,7 @@ class Request:
     choices: Mapping[int, Choice] | None = None
     revision: int = 0
     kept: Sequence[Partition] = ()
+    asked: strategies.Request | None = None
 
 
 @dataclass(frozen=True)
@@ -166,6 +169,7 @@ def _answer(request: Request, reporter: Reporter, connection: Connection) -> Non
         remains=request.remains,
         choices=request.choices,
         kept=request.kept,
+        request=request.asked,
     ):
         connection.send(Batch(outcomes))
 

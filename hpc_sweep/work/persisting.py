@@ -60,11 +60,16 @@ class PersistingTasks:
         if guarded or not is_slice:
             held = None if self.peers is None else self.peers.of(unit)
             return self.context.evaluate(client, unit, guarded=guarded, held=held)
+        kept = self.keep(client, unit)
+        return self._needing(kept, self.context.evaluate(client, unit, guarded=False, kept=kept))
+
+    def keep(self, client: Client, unit: Unit) -> Future:
+        """Return the one partition of a unit, which is on the workers or going to be."""
         place = unit.chunk, unit.start
         kept = self._known(place) or self._read(client, unit)[place]
         if self.plan.finishes:
             self._unfinished[place] = kept
-        return self._needing(kept, self.context.evaluate(client, unit, guarded=False, kept=kept))
+        return kept
 
     def score(self, client: Client, unit: Unit, parts: list[PartName], *, guarded: bool) -> Future:
         """Submit a unit without candidates, with what is still there of its partition."""

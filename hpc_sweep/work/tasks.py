@@ -39,16 +39,12 @@ from hpc_sweep.store import (
     group_access,
     write_part,
 )
+from hpc_sweep.strategies import Request
 from hpc_sweep.versions import differences, installed
 from hpc_sweep.work.bench import Bench, current_bench
-from hpc_sweep.work.evaluation import (
-    Outcome,
-    Partition,
-    evaluate_partitions,
-    part_of,
-    partitions_of,
-)
+from hpc_sweep.work.evaluation import Partition, evaluate_partitions, partitions_of
 from hpc_sweep.work.guard import USABLE, Child, Guard, Limits
+from hpc_sweep.work.outcomes import Outcome, part_of
 
 MOST_REASONS = 2
 """Reasons of failures that a receipt tells."""
@@ -272,7 +268,7 @@ def evaluate_unit(
     if guarded:
         if held is not None:  # they are here, and the process for fits is elsewhere
             read = tuple(partitions_of(bench, unit, kept=read))
-        outcomes = _guarded(context, unit, until, best, read)
+        outcomes = guarded_outcomes(context, unit, until, best, read)
     else:
         batches = evaluate_partitions(bench, unit, until, choices=best, kept=read)
         outcomes = [each for batch in batches for each in batch]
@@ -284,13 +280,15 @@ _child = functools.cache(Child)
 """The process for guarded fits of this worker."""
 
 
-def _guarded(
+def guarded_outcomes(
     context: Context,
     unit: Unit,
     until: float,
     best: Mapping[int, Choice] | None,
     kept: tuple[Partition, ...],
+    asked: Request | None = None,
 ) -> list[Outcome]:
+    """Evaluate a unit, or what is asked of it, in a process of its own."""
     memory_bytes = get_worker().memory_manager.memory_limit
     limits = Limits(
         math.inf if context.timeout is None else context.timeout,
@@ -298,7 +296,7 @@ def _guarded(
     )
     try:
         return Guard(_child(), limits).evaluate(
-            context.store, context.spec, unit, until, best, context.revision, kept
+            context.store, context.spec, unit, until, best, context.revision, kept, asked
         )
     finally:
         if context.timeout is None:  # the next unit may do without it, and need its memory

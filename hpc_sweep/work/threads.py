@@ -15,7 +15,7 @@ from distributed import Client, Future
 from hpc_sweep.plan import Chunk, Unit
 from hpc_sweep.store import PartName, Receipt
 from hpc_sweep.work.bench import Bench, open_bench
-from hpc_sweep.work.evaluation import Outcome, part_of
+from hpc_sweep.work.outcomes import Outcome, part_of
 from hpc_sweep.work.tasks import Context, key_of, leave
 
 
