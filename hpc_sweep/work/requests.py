@@ -254,7 +254,8 @@ class _Answering:
         metrics = self._bench.store.spec.metrics
         count = len(self._request.candidates)
         whole = Evaluations(count, [n_splits], metrics, names=[self._outline.names])[0]
-        for each in sorted(found, key=lambda each: each.columns):
+        ordered = sorted(found, key=lambda each: each.columns)
+        for each in ordered:
             part, place = found[each], np.ix_(each.rows, each.columns)
             for metric, scores in part.scores.items():
                 whole.scores[metric][place] = scores
@@ -264,11 +265,13 @@ class _Answering:
                 if message and not whole.failed[row] and (failed or not whole.messages[row]):
                     whole.messages[row] = message
                 whole.failed[row] |= failed
-        for each, part in found.items():
-            for number, state in part.states.items():
+        for each in ordered:
+            for number, state in found[each].states.items():
                 row = each.rows[number]
-                whole.states[row] = state
-                if np.isnan(part.fit_time[number]).all():  # it was ended, and is forgotten
-                    whole.messages[row] = part.messages[number]
-                    whole.forget(row)
+                whole.states.setdefault(row, state)
+                if row not in whole.ended and np.isnan(found[each].fit_time[number]).all():
+                    whole.ended.add(row)
+                    whole.messages[row] = found[each].messages[number]
+        for row in whole.ended:
+            whole.forget(row)
         return whole
