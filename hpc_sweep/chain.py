@@ -31,6 +31,7 @@ from hpc_sweep.store import (
     Outage,
     RunFolder,
     Store,
+    count_answers,
     hold,
     probe,
     read_events,
@@ -102,13 +103,13 @@ class _Run:
     """One run of the event log: its job, the ledger at its start as of `_done`, its fate."""
 
     job: str
-    done: tuple[int | None, int | None]
+    done: tuple[int | None, ...]
     worked: bool = False
     ended: bool = False
 
 
 def _look_at_killed_links(
-    run: RunFolder, done: tuple[int, int], say: Callable[[str], None]
+    run: RunFolder, done: tuple[int, ...], say: Callable[[str], None]
 ) -> None:
     """Raise where links were killed, had workers, and left the ledger as it is now."""
     killed = _killed_links(run, done)
@@ -125,7 +126,7 @@ def _look_at_killed_links(
         )
 
 
-def _killed_links(run: RunFolder, done: tuple[int, int]) -> list[str]:
+def _killed_links(run: RunFolder, done: tuple[int, ...]) -> list[str]:
     """Return the jobs of links that had workers and no end, since the ledger is as it is.
 
     Those before the last submission do not count: the user may have changed what killed them.
@@ -140,7 +141,7 @@ def _killed_links(run: RunFolder, done: tuple[int, int]) -> list[str]:
             links.add(event["job"])
         elif kind == "run_started":
             at_start = event.get("cells_done"), event.get("chunks_folded")
-            runs.append(_Run(event["job"], at_start))
+            runs.append(_Run(event["job"], (*at_start, event.get("answers", 0))))
         elif runs and kind in ("workers", "workers_ready"):
             runs[-1].worked |= event["workers"] > 0
         elif runs and kind == "run_ended":
@@ -199,15 +200,17 @@ def _time_of_link(spec: SweepSpec, queue: Queue | None) -> float:
     return asked if math.isinf(total_s) and asked is not None else total_s
 
 
-def _done(spec: SweepSpec) -> tuple[int, int]:
+def _done(spec: SweepSpec) -> tuple[int, ...]:
     """Return how many cells are done, by the store and the parts beside it, and chunks folded.
 
-    Parts count that a worker left while it retired, and those that no driver heard of.
+    Parts count that a worker left while it retired, and those that no driver heard of. The third
+    number is of answers that searches have had which are not done.
     """
     if not Path(spec.output.store).exists():
-        return 0, 0
-    ledger = Ledger.read(Store.open(spec.output.store))
-    return ledger.cells_done(), len(ledger.folded)
+        return 0, 0, 0
+    store = Store.open(spec.output.store)
+    ledger = Ledger.read(store)
+    return ledger.cells_done(), len(ledger.folded), count_answers(store.run)
 
 
 def _worked_s(run: RunFolder, began: float) -> float:

@@ -103,7 +103,7 @@ def test_what_ends_a_chain(
     ends: bool,
 ) -> None:
     """Workers for most of the time and nothing added; those who came late may need one more."""
-    counts = iter([(0, 0), (1, 0) if added else (0, 0)])
+    counts = iter([(0, 0, 0), (1, 0, 0) if added else (0, 0, 0)])
     monkeypatch.setattr(chain, "_done", lambda spec: next(counts))
     workers = (LINK_S * share, "workers", {"workers": 3})
     with pytest.raises(NoProgressError if ends else Interrupted, match="drained before its end"):
@@ -146,7 +146,8 @@ def test_a_successor_is_asked_for_again_at_the_end(
 
 # --- links that are killed -------------------------------------------------------------------
 
-NOW = (6, 1)
+STOOD = "cells_done", "chunks_folded", "answers"
+NOW = (6, 1, 0)
 """Cells done and chunks folded when the next link begins."""
 
 
@@ -154,9 +155,9 @@ def submitted(run: RunFolder, job: str, after: str | None) -> None:
     log(run, (5000.0, "driver_submitted", {"job": job, "after": after, "kind": "slurm"}))
 
 
-def ran(run: RunFolder, fate: str, job: str, done: tuple[int, int] = NOW) -> None:
+def ran(run: RunFolder, fate: str, job: str, done: tuple[int, ...] = NOW) -> None:
     """Log a run that found the ledger so: ``killed`` with workers, ``alone`` without, ``ended``."""
-    facts = {"job": job, "workers": 3, "cells_done": done[0], "chunks_folded": done[1]}
+    facts = {"job": job, "workers": 3} | dict(zip(STOOD, done, strict=True))
     log(run, (4000.0, "run_started", facts))
     if fate == "alone":
         log(run, (3990.0, "workers", {"workers": 0}))
@@ -208,18 +209,19 @@ def test_which_links_count(
     ("found", "ends"),
     [
         ([NOW, NOW, NOW], True),
-        ([(0, 0), (0, 0), (0, 0)], False),  # the last one did something
-        ([(5, 1), NOW, NOW], False),
-        ([NOW, (5, 1), NOW, NOW], False),  # a part was lost, and made again
-        ([(6, 0), (6, 0), (6, 0)], False),  # it folded what there was
-        ([(5, 1), NOW, NOW, NOW], True),
+        ([(0, 0, 0), (0, 0, 0), (0, 0, 0)], False),  # the last one did something
+        ([(5, 1, 0), NOW, NOW], False),
+        ([NOW, (5, 1, 0), NOW, NOW], False),  # a part was lost, and made again
+        ([(6, 0, 0), (6, 0, 0), (6, 0, 0)], False),  # it folded what there was
+        ([(6, 1, 3), NOW, NOW], False),  # a search had answers, and its part is not yet folded
+        ([(5, 1, 0), NOW, NOW, NOW], True),
     ],
 )
 def test_a_ledger_that_moves_begins_the_count_anew(
     sweep: SweepSpec,
     queue: FakeQueue,
     monkeypatch: pytest.MonkeyPatch,
-    found: list[tuple[int, int]],
+    found: list[tuple[int, ...]],
     ends: bool,
 ) -> None:
     run = run_folder(sweep.output.store)
@@ -270,7 +272,7 @@ def test_killed_links_end_the_chain_with_one_message(
 
 
 def test_a_run_tells_where_the_ledger_stood(spec: Spec) -> None:
-    """In the same two numbers that the next link compares it with."""
+    """In the same numbers that the next link compares it with."""
     loaded = load_spec(spec)
     store = execute(loaded).store
     (store.path / "status" / "c.0.0.0").unlink()
@@ -279,8 +281,8 @@ def test_a_run_tells_where_the_ledger_stood(spec: Spec) -> None:
     execute(loaded)
     events = read_events(store.run.events)
     first, second = (event for event in events if event["event"] == "run_started")
-    assert (first["cells_done"], first["chunks_folded"]) == (0, 0)
-    assert (second["cells_done"], second["chunks_folded"]) == ledger
+    assert [first[name] for name in STOOD] == [0, 0, 0]
+    assert [second[name] for name in STOOD] == [*ledger]
 
 
 def test_successors_on_another_cluster_are_left_alone(

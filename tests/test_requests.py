@@ -21,7 +21,7 @@ from hpc_sweep.plan import Unit
 from hpc_sweep.prepare import prepare
 from hpc_sweep.search import Evaluator, Model, Setting, Slice, slices_of
 from hpc_sweep.spec import load_spec
-from hpc_sweep.store import read_events, run_folder
+from hpc_sweep.store import Answers, count_answers, read_events, run_folder
 from hpc_sweep.sweep import execute
 from hpc_sweep.work import evaluate_partitions, open_bench
 from hpc_sweep.work.outcomes import part_of
@@ -113,8 +113,44 @@ def test_trials_are_those_of_one_process_where_fits_are_guarded(spec: Spec) -> N
     assert [*dataset["message"].values] == outcomes[0].found.messages
     assert dataset["best_index"] == outcomes[0].refit.index
     assert dataset["holdout_score"] == outcomes[0].refit.scores["score"]
+    assert not [*store.run.parts.glob("*.answers")]
     workers = [event["worker"] for event in events(spec, "unit_done")]
     assert workers[0] == "driver" != workers[1]  # the best one is fitted again by a worker
+
+
+def test_a_search_goes_on_where_another_driver_stopped(
+    spec: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it was told is believed, so that a search may take several jobs."""
+    spec["models"] = [
+        {"estimator": f"{LINEAR}.Lasso", "param_grid": {"alpha": [0.01, 0.02, 0.05, 0.1]}}
+    ]
+    spec["search"] |= {"strategy": "halving", "factor": 2, "min_resources": 60}
+    del spec["data"]["holdout"]
+    spec["output"]["models"] = "none"
+    with monkeypatch.context() as patch:
+        patch.setattr(Answers, "remove", lambda self: None)
+        patch.setattr("hpc_sweep.sweep.execution.remove_answers", lambda run: None)
+        store = execute(load_spec(spec)).store
+    first = store.dataset().load()
+    answers = Answers(store.run, store.header.id, Unit((), 0, 1, 0, 1))
+    told, lines = [*answers.read()], answers.path.read_bytes().splitlines(keepends=True)
+    assert len(told) == count_answers(store.run) > 6
+    assert {each["request"] for each in told} == {0, 1, 2}
+    told.sort(key=lambda each: (each["request"], each["rows"], each["columns"]))
+    made_up = told[0]
+    made_up["scores"]["score"][0][0] += 1.0  # the best one of its iteration, now
+    answers.path.write_bytes(lines[0].replace(b" ", b"  ", 1) + lines[-1][:40])  # damaged, short
+    for each in told[:-1]:
+        answers.add(each)
+    for file in (store.path / "status").glob("c*"):
+        file.unlink()
+    assert execute(load_spec(spec)).progress is not None
+    again = store.dataset().load()
+    assert again["test_score"].values[0, 0, 0] == first["test_score"].values[0, 0, 0] + 1.0
+    assert again["test_score"].values[1, 0, 1] == first["test_score"].values[1, 0, 1]
+    assert again["last_iteration"].values[0] > 0
+    assert count_answers(store.run) == 0
 
 
 def test_what_does_not_fit_is_searched_by_one_worker(spec: Spec) -> None:

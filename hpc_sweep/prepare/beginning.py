@@ -24,6 +24,7 @@ from hpc_sweep.store import (
     create_store,
     fold,
     group_id,
+    remove_answers,
     remove_other_models,
     run_folder,
     set_pending,
@@ -134,6 +135,7 @@ def begin(
         journal.write("candidates_changed", revision=now.header.revision, **change.facts())
         say(change.text(now.grid.size))
     if retry:
+        remove_answers(now.run)
         counts = set_pending(now, [STATUS_MEANINGS.index(state) for state in retry])
         found = {STATUS_MEANINGS[state]: count for state, count in sorted(counts.items())}
         journal.write("retry", **found)

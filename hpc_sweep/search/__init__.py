@@ -8,7 +8,7 @@ from hpc_sweep.search.evaluator import Evaluator
 from hpc_sweep.search.refit import held_out_scores, refitted, try_refit
 from hpc_sweep.search.results import Evaluation, Evaluations, brief
 from hpc_sweep.search.rules.whole import Problem, coefficients_at_once
-from hpc_sweep.search.slicing import Slice, slices_of
+from hpc_sweep.search.slicing import Slice, left_of, slices_of
 from hpc_sweep.search.splits import Split, Splits
 from hpc_sweep.search.tasks import Model, Setting, Sums, Task
 from hpc_sweep.search.training import Blocks, Trainer, takes_classes
@@ -40,6 +40,7 @@ __all__ = [
     "called",
     "coefficients_at_once",
     "held_out_scores",
+    "left_of",
     "refitted",
     "setting_of",
     "slices_of",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +58,17 @@ def slices_of(evaluator: Evaluator, n_splits: int, wanted: int) -> list[Slice]:
     groups = _cut(single, min(len(single), -(-wanted // max(1, n_splits))))
     pieces = [tuple(sorted(itertools.chain.from_iterable(group))) for group in groups]
     return whole + [Slice(rows, tuple(some)) for some in columns for rows in pieces]
+
+
+def left_of(slices: Sequence[Slice], known: Iterable[Slice]) -> Iterator[Slice]:
+    """Yield what of slices is not in those that are known."""
+    cells = {cell for each in known for cell in itertools.product(each.rows, each.columns)}
+    for each in slices:
+        left = [cell for cell in itertools.product(each.rows, each.columns) if cell not in cells]
+        rows, columns = ({*places} for places in zip(*left, strict=True)) if left else ((), ())
+        if rows:
+            span = range(min(columns), max(columns) + 1)
+            yield Slice(tuple(sorted(rows)), tuple(span))
 
 
 def working_together(evaluator: Evaluator) -> Iterator[tuple[Rule | None, list[int]]]:

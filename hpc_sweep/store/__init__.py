@@ -1,5 +1,6 @@
 """The store: metadata first, durable parts, folds as the only writers of result chunks."""
 
+from hpc_sweep.store.answers import Answers, count_answers, remove_answers
 from hpc_sweep.store.change import Change, change_store, set_pending, tidy
 from hpc_sweep.store.creation import (
     consolidate,
@@ -48,6 +49,7 @@ from hpc_sweep.store.store import Store
 
 __all__ = [
     "ATTRIBUTE",
+    "Answers",
     "Change",
     "Choice",
     "Derivation",
@@ -76,6 +78,7 @@ __all__ = [
     "chunk_name",
     "consolidate",
     "coordinate_arrays",
+    "count_answers",
     "create_array",
     "create_store",
     "delete_parts",
@@ -104,6 +107,7 @@ __all__ = [
     "read_holder",
     "real_place",
     "refit_lengths",
+    "remove_answers",
     "remove_other_models",
     "result_arrays",
     "run_folder",

@@ -63,11 +63,11 @@ class Journal:
         whole, self._whole = self._whole, False
         with contextlib.suppress(OSError):
             with self.path.open("ab+") as file:
-                file.write(self._kept if whole else _gap(file) + self._kept)
+                file.write(self._kept if whole else gap(file) + self._kept)
             self._whole, self._kept = True, b""
 
 
-def _gap(file: IO[bytes]) -> bytes:
+def gap(file: IO[bytes]) -> bytes:
     """Return a line's end where a kill or a full disk left the last line without one."""
     if file.tell() == 0:
         return b""

@@ -20,6 +20,7 @@ from hpc_sweep.store import (
     Ledger,
     Receipt,
     RunFolder,
+    count_answers,
     group_access,
 )
 from hpc_sweep.sweep.looping import loop_on_cluster
@@ -163,6 +164,7 @@ class Driving:
             fits_per_cell=self._progress.fits_per_cell,
             chunks=ledger.n_chunks,
             chunks_folded=len(ledger.folded),
+            answers=count_answers(self._run),
             own_cores=self._own_cores,
             workers_apart=self._apart,
             **cluster.charge_facts(),

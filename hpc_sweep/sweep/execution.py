@@ -38,6 +38,7 @@ from hpc_sweep.store import (
     group_access,
     hold,
     lacks_signature,
+    remove_answers,
     run_folder,
 )
 from hpc_sweep.sweep.driving import Driving
@@ -176,6 +177,7 @@ def execute(
         ledger.remove_superfluous_parts()
         if share == WHOLE:
             store.remove_leftovers()
+            remove_answers(run)
     return Outcome(store, ledger.summary(), progress, ranked)
 
 

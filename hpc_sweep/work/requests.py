@@ -10,8 +10,8 @@ import contextlib
 import queue
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,16 +20,16 @@ from distributed import Client, Future, KilledWorker
 from hpc_sweep.errors import Interrupted
 from hpc_sweep.partitions import describe
 from hpc_sweep.plan import UNITS_PER_WORKER, Plan, Unit
-from hpc_sweep.search import Evaluation, Evaluations, Slice, slices_of
-from hpc_sweep.store import PartName, Receipt
+from hpc_sweep.search import Evaluation, Evaluations, Slice, left_of, slices_of
+from hpc_sweep.store import Answers, PartName, Receipt, group_access
 from hpc_sweep.strategies import Found, Request
 from hpc_sweep.work.asking import Searching
-from hpc_sweep.work.bench import Bench
+from hpc_sweep.work.bench import Bench, open_bench
 from hpc_sweep.work.evaluation import outcome_of
 from hpc_sweep.work.outcomes import Outcome
 from hpc_sweep.work.peers import Peers
 from hpc_sweep.work.persisting import PersistingTasks
-from hpc_sweep.work.slices import Answered, Outline, evaluate_request, outline_of, sliced
+from hpc_sweep.work.slices import Answered, Outline, digest_of, evaluate_request, outline_of, sliced
 from hpc_sweep.work.tasks import Context, key_of
 from hpc_sweep.work.threads import Handle, ThreadTasks
 
@@ -48,12 +48,22 @@ class Record:
     ----------
     answers : list of dict of Slice to Answered or None
         By request: its slices.
+    stored : dict of (int, str) to dict of Slice to Answered
+        By number and digest of a request: what an earlier driver was answered.
     was_lost : bool
         Whether a worker died of it.
     """
 
     answers: list[dict[Slice, Answered | None]] = field(default_factory=list)
+    stored: dict[tuple[int, str], dict[Slice, Answered]] = field(default_factory=dict)
     was_lost: bool = False
+
+    def take(self, known: Iterable[Mapping[str, Any]]) -> None:
+        """Take what the disk has."""
+        for each in known:
+            part = Slice(tuple(each["rows"]), tuple(each["columns"]))
+            of_request = self.stored.setdefault((each["request"], each["digest"]), {})
+            of_request[part] = Answered.of(each)
 
     @property
     def answered(self) -> list[Answered]:
@@ -94,6 +104,7 @@ class RequestTasks(ThreadTasks):
         super().__init__(context, plan.grid.size)
         self._workers = workers
         self._persisting = PersistingTasks(context, plan, peers)
+        self.versions, self.for_group = context.versions, context.for_group
         self._is_kept = plan.persisted > 0
         self._kept: dict[str, Future | None] = {}
         self._records: dict[str, Record] = defaultdict(Record)
@@ -112,6 +123,9 @@ class RequestTasks(ThreadTasks):
         return self._persisting.score(client, unit, parts, guarded=guarded)
 
     def _search(self, client: Client, unit: Unit, *, guarded: bool) -> Receipt:
+        answers = self.stored(unit)
+        if unit.key not in self._records:
+            self._records[unit.key].take(answers.read())
         record = self._records[unit.key]
         try:
             receipt = super()._search(client, unit, guarded=guarded)
@@ -120,12 +134,19 @@ class RequestTasks(ThreadTasks):
             raise
         finally:
             self._kept.pop(unit.key, None)
+        answers.remove()
         answered = self._records.pop(unit.key).answered
         return replace(
             receipt,
             seconds=sum(each.seconds for each in answered) or receipt.seconds,
             peak_bytes=max((each.peak_bytes for each in answered), default=receipt.peak_bytes),
         )
+
+    def stored(self, unit: Unit) -> Answers:
+        """Return what the disk has of the answers to a search."""
+        context = self._context
+        store = open_bench(context.store, context.spec, context.revision).store
+        return Answers(store.run, store.header.id, unit)
 
     def _outcomes(
         self, client: Client, bench: Bench, unit: Unit, *, guarded: bool
@@ -215,6 +236,8 @@ class _Answering:
         self._bench = bench
         self._outline = outline
         self._record = tasks._records[unit.key]
+        self._stored = tasks.stored(unit)
+        self._versions = tasks.versions
         self._count = 0
         self._request = Request((), ())
 
@@ -225,28 +248,33 @@ class _Answering:
 
     def evaluate(self, tasks: Any, watch: Any) -> list[Evaluation]:
         """Have the request evaluated, less what has been already."""
-        if self._count == len(self._record.answers):
-            self._record.answers.append(dict.fromkeys(self._slices()))
-        known = self._record.answers[self._count]
+        number, digest = self._count, digest_of(self._request, self._versions)
+        if number == len(self._record.answers):
+            stored = self._record.stored.pop((number, digest), {})
+            self._record.answers.append({**stored, **dict.fromkeys(self._slices(stored))})
+        known = self._record.answers[number]
         self._count += 1
         left = [each for each, answered in known.items() if answered is None]
         self._tasks._drawing.release()
         try:
             for each, answered in self._tasks.answers(*self._about, self._request, left):
                 known[each] = answered
+                about = {"request": number, "digest": digest, **asdict(each)}
+                with group_access(self._tasks.for_group):
+                    self._stored.add({**about, **answered.facts()})
         finally:
             self._tasks._drawing.acquire()
         found = {each: answered.found for each, answered in known.items() if answered is not None}
         return [self._joined(found)]
 
-    def _slices(self) -> list[Slice]:
+    def _slices(self, known: Iterable[Slice]) -> list[Slice]:
         outline, request = self._outline, self._request
         n_splits = max(map(len, outline.counts.values()), default=0)
         seconds = self._record.fit_seconds() * len(request.candidates) * n_splits
         wanted = UNITS_PER_WORKER * self._tasks._workers
         if self._count:
             wanted = min(wanted, int(seconds / LEAST_S))
-        return slices_of(self._bench.evaluator(request), n_splits, wanted)
+        return list(left_of(slices_of(self._bench.evaluator(request), n_splits, wanted), known))
 
     def _joined(self, found: Mapping[Slice, Found]) -> Evaluation:
         """Return what one evaluation of all would have found."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import resource
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,6 +90,49 @@ class Answered:
     found: Found
     seconds: float
     peak_bytes: int
+
+    def facts(self) -> dict[str, Any]:
+        """Return it as JSON values, which keep every bit."""
+        found = self.found
+        return {
+            "scores": {metric: scores.tolist() for metric, scores in found.scores.items()},
+            "fit_time": found.fit_time.tolist(),
+            "score_time": found.score_time.tolist(),
+            "failed": found.failed.tolist(),
+            "messages": [*found.messages],
+            "states": [*found.states.items()],
+            "seconds": self.seconds,
+            "peak_bytes": self.peak_bytes,
+        }
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> Answered:
+        """Return what `facts` gave."""
+        found = Found(
+            {metric: np.array(scores) for metric, scores in facts["scores"].items()},
+            np.array(facts["fit_time"]),
+            np.array(facts["score_time"]),
+            np.array(facts["failed"]),
+            facts["messages"],
+            dict(facts["states"]),
+        )
+        return cls(found, facts["seconds"], facts["peak_bytes"])
+
+
+def digest_of(request: Request, versions: Mapping[str, str]) -> str:
+    """Return what tells a request from others, and answers of other versions from those of these.
+
+    Parameters
+    ----------
+    request : Request
+        Whole.
+    versions : mapping of str to str
+        Of libraries.
+    """
+    candidates = [(candidate.model, candidate.json) for candidate in request.candidates]
+    counts = None if request.counts is None else sorted(request.counts.items())
+    content = json.dumps([candidates, counts, sorted(versions.items())])
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def sliced(request: Request, part: Slice) -> Request:
