@@ -7,6 +7,7 @@ import io
 import json
 import math
 import re
+import unicodedata
 from collections.abc import Collection, Iterable, Iterator
 from typing import IO, Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from hpc_sweep.errors import listed
 from hpc_sweep.partitions import plain_label
 
 JSON_TEXTS = ("params",)
@@ -121,7 +123,6 @@ def write_latex(
     head = " & ".join(escape_latex(str(name).replace("_", " ")) for name in table.columns)
     cells = [_latex_cells(str(name), table[name], str(name) in exact) for name in table.columns]
     lines = [
-        "% needs \\usepackage{booktabs}",
         "\\begin{table}",
         "  \\centering",
         f"  \\caption{{{escape_latex(caption)}}}",
@@ -135,7 +136,17 @@ def write_latex(
         "  \\end{tabular}",
         "\\end{table}",
     ]
-    file.write("\n".join(lines).encode() + b"\n")
+    file.write("\n".join([*_latex_needs("".join(lines)), *lines]).encode() + b"\n")
+
+
+def _latex_needs(text: str) -> list[str]:
+    """Return comments: what a document needs for a table."""
+    needs = ["% needs \\usepackage{booktabs}, and of pdfLaTeX \\usepackage[T1]{fontenc}"]
+    foreign = sorted({*_BEYOND_LATIN.findall(text)})
+    if foreign:
+        letters = listed(foreign)
+        needs.append(f"% needs LuaLaTeX or XeLaTeX with a font that has these letters: {letters}")
+    return needs
 
 
 def _latex_cells(name: str, column: pd.Series[Any], is_exact: bool) -> list[str]:
@@ -160,22 +171,42 @@ def _latex_number(value: float, how: str) -> str:
     return f"${mantissa.replace('inf', chr(92) + 'infty')}{power}$"
 
 
+_GREEK = (
+    "alpha beta gamma delta varepsilon zeta eta theta iota kappa lambda mu nu xi o pi rho varsigma "
+    "sigma tau upsilon varphi chi psi omega"
+)
+_MATH = {
+    **{chr(ord("α") + place): "\\" + name for place, name in enumerate(_GREEK.split())},
+    **{"ο": "o", "Δ": r"\Delta", "Σ": r"\Sigma", "Ω": r"\Omega", "Φ": r"\Phi", "−": "-"},
+    **{"≤": r"\leq", "≥": r"\geq", "≈": r"\approx", "≠": r"\neq", "∞": r"\infty"},
+    **{"√": r"\surd", "→": r"\rightarrow", "∂": r"\partial", "∑": r"\sum"},
+}
+"""What pdfLaTeX has in math mode only, of what names of variables, units and places may have."""
+
+_BEYOND_LATIN = re.compile("[^\0-ſ‐-‰€™]|[ĦħĸĿŀŉŦŧſ]")
+"""What pdfLaTeX does not have."""
+
 _LATEX = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    "`": r"\textasciigrave{}",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
+    '"': r"\symbol{34}",
+    "[": "{[}",  # an option of the row before
+    "*": "{*}",
     **{letter: "\\" + letter for letter in "&%$#_{}"},
+    **{letter: f"${command}$" for letter, command in _MATH.items()},
 }
 
 
 def escape_latex(text: str) -> str:
     """Return text that LaTeX sets as it is, on one line."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return "".join(_LATEX.get(letter, letter) for letter in line)
+    whole = unicodedata.normalize("NFC", text)
+    line = " ".join("".join(c if c.isprintable() else " " for c in whole).split())
+    return "".join(_LATEX.get(letter, letter) for letter in line).replace("--", "-{}-")
 
 
 def settings_text(params: str, between: str) -> str:
