@@ -71,7 +71,7 @@ class SpecError(SweepError, ValueError):
         origin: str = "the spec",
         sections: Mapping[str, Any] | None = None,
     ) -> None:
-        self.faults = tuple(faults)
+        self.faults = tuple(dict.fromkeys(faults))
         self.origin = origin
         self.sections = dict(sections or {})
         super().__init__(self.faults, origin)

@@ -74,6 +74,25 @@ def test_dates_of_another_calendar_are_in_the_results(tmp_path: Path) -> None:
     np.testing.assert_allclose(model_of_day.coef_, search.best_estimator_.coef_, atol=1e-9)
 
 
+@pytest.mark.parametrize("name", ["param_alpha", "best_score", "model", "feature", "split", "x"])
+@pytest.mark.parametrize("what", ["dimension", "coordinate"])
+def test_names_of_the_results_are_refused(tmp_path: Path, name: str, what: str) -> None:
+    values = np.random.default_rng(0).normal(size=(3, 30))
+    by = name if what == "dimension" else "x"
+    source = xr.Dataset({"a": ((by, "t"), values), "b": ((by, "t"), values)})
+    if what == "coordinate":
+        source = source.assign_coords({name: ("x", [1, 2, 3])})
+    source.to_netcdf(tmp_path / "in.nc")
+    data = {"store": str(tmp_path / "in.nc"), "features": "a", "target": "b", "partition_by": by}
+    model = {"estimator": "sklearn.linear_model.Ridge", "param_grid": {"alpha": [1.0, 9.0]}}
+    raw = sweep(tmp_path, data, model)
+    if name == "x":
+        prepare(load_spec(raw))
+        return
+    with pytest.raises(SpecError, match=f"'{name}' is .* rename it .*data.loader"):
+        prepare(load_spec(raw))
+
+
 # (X, y) of a loader
 
 LOADER = """

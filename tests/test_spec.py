@@ -148,7 +148,7 @@ def test_faults_across_keys_are_reported_at_once() -> None:
         "cluster.nodes",
     }
     assert "'c' is also the target" in found["data.features"]
-    assert "'candidate' is a name of ours" in found["data.partition_by"]
+    assert "'candidate' is a name of ours" in found["data.partition_by.0"]
     assert "either estimator or pipeline" in found["models.0"]
     assert "class" in found["search.cv"]
     assert "did you mean 'slurm'?" in found["cluster.kind"]

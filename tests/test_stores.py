@@ -267,6 +267,44 @@ def test_a_loader_beside_the_spec(tmp_path: Path) -> None:
     assert "returned dict" in refused(loading(tmp_path, "def load(): return {}"))
 
 
+LEVELS = """
+import numpy as np, pandas as pd, xarray as xr
+
+def load():
+    index = pd.MultiIndex.from_product([["a", "b"], [1, 2]], names=["net", "number"])
+    stations = xr.Coordinates.from_pandas_multiindex(index, "station")
+    X = np.arange(12, dtype=">f4").reshape(4, 3)
+    arrays = {"a": (("station", "t"), X), "b": (("station", "t"), X.astype(">i2"))}
+    return xr.Dataset({**arrays, "zone": ("station", np.array([1, 2, 1, 2], ">i4"))}, stations)
+
+def leave():
+    raise SystemExit(3)
+"""
+
+
+@pytest.mark.parametrize(
+    ("by", "labels", "count"),
+    [("station", None, 3), ("net", ["a", "b"], 6), ("zone", [1, 2], 6)],
+)
+def test_a_loader_may_return_what_no_store_has(
+    tmp_path: Path, by: str, labels: Any, count: int
+) -> None:
+    """Coordinates of several levels, and the bytes of other machines."""
+    data = loading(tmp_path, LEVELS, features=["a"], target="b", partition_by=[by])
+    source = open_source(data)
+    assert len(source.identity()) == 64
+    assert labels is None or source.coordinates[by].tolist() == labels
+    assert {"net", "number"} <= {*source.kept_coordinates.variables} or by != "station"
+    samples = next(source.read(np.array([[1]])))
+    assert samples.y.dtype == np.dtype("i2")
+    np.testing.assert_array_equal(samples.X[:, 0], samples.y)
+    assert len(samples) == count
+
+
+def test_a_loader_that_leaves_python(tmp_path: Path) -> None:
+    assert "raised SystemExit in" in refused(loading(tmp_path, LEVELS, "leave"))
+
+
 def test_the_folder_of_a_loader_is_in_no_digest(tmp_path: Path) -> None:
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()

@@ -248,6 +248,7 @@ def test_data_frames_of_a_loader(frame: pd.DataFrame, monkeypatch: pytest.Monkey
         "indexed": frame.set_index("date"),
         "category": frame.astype({"station": "category", "sky": "category"}),
         "dask": dask_frame,
+        "bytes": frame.assign(station=frame.station.str.encode("utf-8")),
     }
     for each in frames.values():
         monkeypatch.setattr(f"{__name__}.load_frame", lambda each=each: each)
@@ -261,9 +262,11 @@ def load_frame() -> pd.DataFrame:
 
 def test_a_data_frame_that_is_no_table(monkeypatch: pytest.MonkeyPatch) -> None:
     mixed = pd.DataFrame({"station": [1, "a"], "wind": [1.0, 2.0]})
-    monkeypatch.setattr(f"{__name__}.load_frame", lambda: mixed)
-    message = fault(store=None, loader=f"{__name__}:load_frame", key="data.loader")
-    assert "station" in message
+    twice = pd.DataFrame([[1, 2]], columns=["station", "station"])
+    for frame in (mixed, twice):
+        monkeypatch.setattr(f"{__name__}.load_frame", lambda frame=frame: frame)
+        message = fault(store=None, loader=f"{__name__}:load_frame", key="data.loader")
+        assert "station" in message
 
 
 # what is refused

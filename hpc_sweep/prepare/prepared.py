@@ -33,6 +33,7 @@ from hpc_sweep.store import (
     Store,
     existing_store,
     group_fault,
+    refit_lengths,
     result_arrays,
     run_folder,
 )
@@ -271,12 +272,15 @@ def _output_faults(spec: SweepSpec) -> Iterable[Fault]:
 
 
 def _name_faults(strategy: Strategy, source: Source) -> Iterable[Fault]:
-    """Yield coordinates of the data that are named like arrays of the store."""
+    """Yield dimensions and coordinates of the data that are named like arrays of the store."""
     taken = {array.name for array in result_arrays(strategy)} | {*strategy.lengths, "split"}
-    taken |= {"candidate_id", "candidate_json", "in_spec"}
-    for name in map(str, source.kept_coordinates.variables):
-        if name in taken:
-            message = f"its coordinate '{name}' is named like an array of the results; rename it"
+    taken |= {"candidate_id", "candidate_json", "in_spec", "model", *refit_lengths(strategy.spec)}
+    taken |= {f"param_{name}" for name in parameter_names(strategy.candidates)}
+    kept = {str(name): "coordinate" for name in source.kept_coordinates.variables}
+    for name, what in (dict.fromkeys(source.dims, "dimension") | kept).items():
+        if name in taken or (name == "target" and source.separate):
+            message = f"its {what} '{name}' is named like an array of the results; rename it there"
+            message += ", or in a data.loader"
             yield Fault("data.store", message)
 
 

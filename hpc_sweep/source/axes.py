@@ -16,7 +16,7 @@ from hpc_sweep.errors import Fault, listed, nearest
 from hpc_sweep.partitions import Axis, plain_label
 from hpc_sweep.source.damage import loaded
 from hpc_sweep.source.dates import SECONDS, date_of, to_seconds
-from hpc_sweep.spec import OWN_NAMES, BinsSpec, Wanted
+from hpc_sweep.spec import NAME_OF_OURS, OWN_NAMES, BinsSpec, Wanted
 
 DATE_PARTS = (
     *("season", "year", "quarter", "month", "week", "day", "date"),
@@ -77,7 +77,7 @@ def make_axes(
 
 def _check(axis: Axis, others: Sequence[Axis]) -> None:
     if axis.name in OWN_NAMES:
-        raise Refusal(f"'{axis.name}' is a name of ours in the store; rename it")
+        raise Refusal(f"'{axis.name}' {NAME_OF_OURS}")
     if any(other.name == axis.name for other in others):
         raise Refusal(f"two axes of the results would be named '{axis.name}'")
     if axis.size == 0 and axis.codes.size:

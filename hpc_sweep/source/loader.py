@@ -10,6 +10,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import xarray as xr
+from xarray.indexes import PandasMultiIndex
+
 from hpc_sweep.errors import Fault, SpecError, disk_cause, disk_error, nearest
 from hpc_sweep.estimators import NameFault, import_object
 from hpc_sweep.spec import DataSpec
@@ -32,14 +35,30 @@ def call_loader(data: DataSpec) -> Any:
         raise SpecError([Fault("data.loader", str(error))]) from error
     try:
         return function(**data.loader_args)
-    except Exception as error:  # a user's function may raise anything
+    except (Exception, SystemExit) as error:  # a user's function may raise anything
         cause = disk_cause(error)
         if cause is not None:
             raise disk_error(cause, name, "read") from error
         raise SpecError([Fault("data.loader", f"'{name}' {_raised(error)}")]) from error
 
 
-def _raised(error: Exception) -> str:
+def as_stores_have_it(dataset: xr.Dataset) -> xr.Dataset:
+    """Return a loader's data set without what no store has.
+
+    Coordinates of several levels become one coordinate for each level, and numbers have this
+    machine's order of bytes.
+    """
+    indexes = dataset.xindexes.items()
+    levels = {index.dim for _, index in indexes if isinstance(index, PandasMultiIndex)}
+    foreign = {
+        name: variable.astype(variable.dtype.newbyteorder("="))
+        for name, variable in dataset.variables.items()
+        if not variable.dtype.isnative
+    }
+    return dataset.reset_index([*levels]).assign(foreign)
+
+
+def _raised(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     text = " ".join(str(error).split())[:300]
     if len(frames) == 1:  # the call itself failed
@@ -74,6 +93,6 @@ def _module_of(file: Path) -> ModuleType:
         sys.path.append(str(file.parent))  # for modules beside it
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise NameFault(f"importing '{file}' {_raised(error)}") from error
     return module

@@ -16,14 +16,14 @@ from hpc_sweep.source.copy import Copy
 from hpc_sweep.source.features import with_made
 from hpc_sweep.source.gathering import copied_source
 from hpc_sweep.source.keys import key_names, make_keys, named_parts
-from hpc_sweep.source.loader import call_loader
+from hpc_sweep.source.loader import as_stores_have_it, call_loader
 from hpc_sweep.source.pairs import pair_source
 from hpc_sweep.source.reading import PlainReading
 from hpc_sweep.source.source import Source
 from hpc_sweep.source.stores import expanded_places, open_stores
 from hpc_sweep.source.tablefiles import file_table, frame_table, is_table
 from hpc_sweep.source.tables import TableReading, open_table
-from hpc_sweep.spec import OWN_NAMES, DataSpec, SearchSpec, wanted_axes
+from hpc_sweep.spec import NAME_OF_OURS, OWN_NAMES, DataSpec, SearchSpec, wanted_axes
 
 LOADED = "an xarray.Dataset, a data frame, (X, y) or (X, y, sample_weight)"
 
@@ -106,10 +106,10 @@ def _loaded(data: DataSpec, found: Any, *, by_label: bool) -> PlainReading | Tab
         found = found.to_dataset()
     if isinstance(found, xr.Dataset):
         _check_features(data)
-        return PlainReading(found)
+        return PlainReading(as_stores_have_it(found))
     try:
         table = frame_table(found)
-    except pa.ArrowException as error:  # a column of several kinds
+    except (pa.ArrowException, ValueError) as error:  # columns of several kinds, or of one name
         message = f"the data frame of '{data.loader}' is no table: {error}"
         raise SpecError([Fault("data.loader", message)]) from error
     if table is not None:
@@ -184,8 +184,7 @@ def _shape_faults(source: Source) -> Iterator[Fault]:
         return
     for dim in source.cut.lengths:
         if dim in OWN_NAMES:
-            message = f"the data's dimension '{dim}' is a name of ours in the store; rename it"
-            yield Fault("data.store", message)
+            yield Fault("data.store", f"the data's dimension '{dim}' {NAME_OF_OURS}")
         elif dataset.sizes.get(dim) == 0:
             yield Fault("data.store", f"the dimension '{dim}' has no elements")
     if data.sample_dims is not None:

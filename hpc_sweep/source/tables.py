@@ -31,6 +31,11 @@ ROW = "row"
 MOST_PIECES = 3
 """Labels lie together if as many rows as a piece has are in so many pieces on average."""
 
+_TEXTS = (
+    *(pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view),
+    *(pa.types.is_binary, pa.types.is_large_binary),  # of writers that don't mark texts as such
+)
+
 Piece = Callable[[Sequence[str]], Iterator[pa.RecordBatch]]
 """Yields some columns of a piece, rows in order."""
 
@@ -147,7 +152,7 @@ def column_values(column: pa.ChunkedArray) -> NDArray[Any]:
     if pa.types.is_dictionary(kind):
         column = column.cast(kind.value_type)
         kind = column.type
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+    if any(is_text(kind) for is_text in _TEXTS):
         return _texts(column)
     if pa.types.is_decimal(kind) or pa.types.is_null(kind):
         column = column.cast(pa.float64())
@@ -162,10 +167,11 @@ def column_values(column: pa.ChunkedArray) -> NDArray[Any]:
 def _texts(column: pa.ChunkedArray) -> NDArray[Any]:
     """Return texts as objects; equal ones are one object."""
     encoded = column.dictionary_encode().unify_dictionaries()
-    texts = encoded.chunk(0).dictionary.to_pylist() if encoded.num_chunks else []
+    known = encoded.chunk(0).dictionary.to_pylist() if encoded.num_chunks else []
+    texts = [text if isinstance(text, str) else text.decode("utf-8", "replace") for text in known]
     codes = [chunk.indices.fill_null(len(texts)).to_numpy() for chunk in encoded.chunks]
-    known = np.array([*texts, None], dtype=object)
-    return known[np.concatenate(codes)] if codes else known[:0]
+    values = np.array([*texts, None], dtype=object)
+    return values[np.concatenate(codes)] if codes else values[:0]
 
 
 @dataclass(frozen=True)

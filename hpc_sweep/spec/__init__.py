@@ -21,6 +21,7 @@ from hpc_sweep.spec.search import (
     SearchSpec,
 )
 from hpc_sweep.spec.sections import (
+    NAME_OF_OURS,
     OWN_NAMES,
     DataSpec,
     ModelSpec,
@@ -31,6 +32,7 @@ from hpc_sweep.spec.words import WORD
 from hpc_sweep.spec.yaml import json_like, parse_yaml, yaml_text
 
 __all__ = [
+    "NAME_OF_OURS",
     "OWN_NAMES",
     "WORD",
     "ApartSpec",

@@ -15,7 +15,7 @@ from hpc_sweep.spec.cluster import ClusterSpec
 from hpc_sweep.spec.partitions import wanted_axes
 from hpc_sweep.spec.search import OF_SAMPLES, ONE_GROUP_OUT
 from hpc_sweep.spec.section import Section
-from hpc_sweep.spec.sections import OWN_NAMES, DataSpec, ModelSpec, SweepSpec
+from hpc_sweep.spec.sections import NAME_OF_OURS, OWN_NAMES, DataSpec, ModelSpec, SweepSpec
 
 
 def cross_faults(spec: SweepSpec) -> Iterable[Fault]:
@@ -26,11 +26,11 @@ def cross_faults(spec: SweepSpec) -> Iterable[Fault]:
         yield Fault("data.features", f"'{name}' is also the target; take it out of one of them")
     if data.outputs == "separate" and not spec.targets:
         yield Fault("data.outputs", "'separate' needs data.target")
-    names = [("partition_by", wanted.name) for wanted in wanted_axes(data.partition_by)]
-    names += [("sample_dims", name) for name in data.sample_dims or ()]
-    for place, name in names:
+    names = [(wanted.path, wanted.name) for wanted in wanted_axes(data.partition_by)]
+    names += [("data.sample_dims", name) for name in data.sample_dims or ()]
+    for path, name in names:
         if name in OWN_NAMES:
-            yield Fault(f"data.{place}", f"'{name}' is a name of ours in the store; rename it")
+            yield Fault(path, f"'{name}' {NAME_OF_OURS}")
     yield from _split_faults(search.cv)
     if data.holdout is not None and search.refit is False:
         message = (

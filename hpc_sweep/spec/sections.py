@@ -39,6 +39,8 @@ OWN_NAMES = frozenset(
 )
 """Names in the store that a data set's dimension must not have."""
 
+NAME_OF_OURS = "is a name of ours in the store; rename it in the data, or in a data.loader"
+
 LATER_KEYS = frozenset(
     {"group", "open_options", "loader", "loader_args", "where", "holdout", "sample_weight"}
 )
