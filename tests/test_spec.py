@@ -138,7 +138,7 @@ def test_faults_across_keys_are_reported_at_once() -> None:
     found = faults(raw)
     assert set(found) == {
         "data.features",
-        "data.partition_by",
+        "data.partition_by.0",
         "data.sample_dims",
         "models.0",
         "models.1.param_grid.svr__C",
