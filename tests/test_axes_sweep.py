@@ -77,7 +77,7 @@ def spec(store: str, out: Path, partition_by: Any, **keys: Any) -> dict[str, Any
         },
         "models": [model for model, _, _ in MODELS],
         "search": {"cv": 3, "scoring": "r2"},
-        "cluster": {"kind": "local", "workers": 2, "memory": "1GB"},
+        "cluster": {"kind": "local", "workers": 2, "memory": "1GB", "performance_report": False},
         "output": {"store": str(out)},
     }
 

@@ -40,7 +40,7 @@ from hpc_sweep.spec import load_spec
 from hpc_sweep.work import open_bench
 
 EXAMPLES = REPOSITORY / "examples"
-ONE_WORKER = ("cluster.workers=1", "cluster.memory=1GB")
+ONE_WORKER = ("cluster.workers=1", "cluster.memory=1GB", "cluster.performance_report=false")
 RECIPES = sorted(path.name for path in EXAMPLES.iterdir() if path.is_dir())
 
 Copied = Callable[[str], Path]

@@ -320,7 +320,7 @@ FULL: Json = {
         },
     ],
     "search": {"strategy": "grid", "cv": 3, "scoring": ["r2", "max_error"], "refit": "r2"},
-    "cluster": {"kind": "local", "workers": 2, "memory": "1GB"},
+    "cluster": {"kind": "local", "workers": 2, "memory": "1GB", "performance_report": False},
     "output": {"store": "", "max_files": 500},
 }
 SEARCHES: list[Json] = [
@@ -488,7 +488,7 @@ def test_plans_of_any_data(
         },
         "models": [{"estimator": "sklearn.linear_model.Ridge"}],
         "search": {"cv": 3},
-        "cluster": {"kind": "local", "workers": 1, "memory": "1GB"},
+        "cluster": {"kind": "local", "workers": 1, "memory": "1GB", "performance_report": False},
         "output": {"store": str(here / "results.zarr")},
     }
     file = here / "sweep.yaml"

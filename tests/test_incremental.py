@@ -88,7 +88,7 @@ def spec(long: Path, tmp_path: Path) -> Spec:
             "max_iter": 12,
             "block_samples": 100,
         },
-        "cluster": {"kind": "local", "workers": 2, "memory": "1GB"},
+        "cluster": {"kind": "local", "workers": 2, "memory": "1GB", "performance_report": False},
         "output": {"store": str(tmp_path / "results.zarr")},
     }
 

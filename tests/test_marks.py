@@ -91,7 +91,7 @@ def test_a_store_that_changes_under_a_running_sweep(
         "data": {"store": paths["path"], "features": ["a"], "target": "b", "partition_by": ["y"]},
         "models": [{"estimator": {"faulty.Renaming": paths}}],
         "search": {"cv": 3, "scoring": "r2"},
-        "cluster": {"kind": "local", "workers": 1, "memory": "1GB"},
+        "cluster": {"kind": "local", "workers": 1, "memory": "1GB", "performance_report": False},
         "output": {"store": str(tmp_path / "results.zarr")},
     }
     with pytest.raises(StoreError, match="changed while the sweep read it"):

@@ -61,7 +61,7 @@ def spec(few: Path, tmp_path: Path) -> Spec:
             }
         ],
         "search": {"cv": 2},
-        "cluster": {"kind": "local", "workers": 2, "memory": "1GB"},
+        "cluster": {"kind": "local", "workers": 2, "memory": "1GB", "performance_report": False},
         "output": {"store": str(tmp_path / "results.zarr")},
     }
 

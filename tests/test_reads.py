@@ -72,7 +72,13 @@ def prepared(
         },
         "models": [{"estimator": "sklearn.linear_model.Ridge"}],
         "search": {"cv": 2},
-        "cluster": {"kind": "local", "workers": 1, "memory": "1GB", **cluster},
+        "cluster": {
+            "kind": "local",
+            "workers": 1,
+            "memory": "1GB",
+            "performance_report": False,
+            **cluster,
+        },
         "output": {"store": str(folder / "out.zarr")},
     }
     return prepare(load_spec(spec))

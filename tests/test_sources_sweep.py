@@ -20,7 +20,7 @@ from hpc_sweep.prepare import prepare
 from hpc_sweep.source import open_source
 from hpc_sweep.spec import load_spec
 
-ONE_WORKER = {"kind": "local", "workers": 1, "memory": "1GB"}
+ONE_WORKER = {"kind": "local", "workers": 1, "memory": "1GB", "performance_report": False}
 TREES = {"estimator": "sklearn.tree.DecisionTreeClassifier", "param_grid": {"max_depth": [1, 3]}}
 
 

@@ -755,7 +755,7 @@ def test_the_same_in_any_unit_and_batch(
     searched: Spec, swept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hpc_sweep.sweep.execution.UNIT_SECONDS", 0.0)  # one partition a part
-    searched["cluster"] = {"kind": "local", "workers": 1, "memory": "1GB"}
+    searched["cluster"] = {**searched["cluster"], "workers": 1}
     outcome = execute(load_spec(searched))
     assert outcome.progress is not None
     assert outcome.progress.units == 48

@@ -143,7 +143,7 @@ def test_granularity_and_workers_do_not_change_scores(
     execute(load_spec(spec))
     monkeypatch.setattr("hpc_sweep.sweep.execution.UNIT_SECONDS", 0.0)  # one partition a part
     other = {**spec, "output": {"store": str(tmp_path / "other.zarr")}}
-    other["cluster"] = {"kind": "local", "workers": 1, "memory": "1GB"}
+    other["cluster"] = {"kind": "local", "workers": 1, "memory": "1GB", "performance_report": False}
     outcome = execute(load_spec(other))
     assert outcome.progress is not None
     assert outcome.progress.units == 48

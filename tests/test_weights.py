@@ -42,7 +42,7 @@ from hpc_sweep.search import Evaluation, Task, weighs, weight_parameter
 from hpc_sweep.store import Store
 from hpc_sweep.work import open_bench
 
-ONE_WORKER = {"kind": "local", "workers": 1, "memory": "1GB"}
+ONE_WORKER = {"kind": "local", "workers": 1, "memory": "1GB", "performance_report": False}
 
 
 def n_heavy(estimator: Any, X: Array, y: Array, sample_weight: Array | None = None) -> float:

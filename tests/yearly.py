@@ -108,7 +108,7 @@ def yearly_spec(store: str, results: Path) -> Spec:
             {"estimator": TREE, "param_grid": {"max_depth": [2, 4], "random_state": [0]}},
         ],
         "search": {"cv": {"leave_one_group_out": "time.year"}, "scoring": "r2"},
-        "cluster": {"kind": "local", "workers": 1, "memory": "1GB"},
+        "cluster": {"kind": "local", "workers": 1, "memory": "1GB", "performance_report": False},
         "output": {"store": str(results)},
     }
 
