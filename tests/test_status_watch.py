@@ -242,6 +242,8 @@ def test_a_stopped_sweep_ends_the_watch(finished_half: Path) -> None:
     (line,) = result.output.splitlines()
     facts = json.loads(line)
     assert (facts["state"], facts["fits_done"], facts["fits"]) == ("stopped", 0, 48 * 3 * 3)
+    told = CliRunner().invoke(main, ["status", str(finished_half)]).output
+    assert "driver:     none; run or submit the spec again to go on" in told
 
 
 @pytest.fixture

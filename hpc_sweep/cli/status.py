@@ -72,7 +72,9 @@ def status_text(facts: dict[str, Any]) -> str:
     else:
         lines |= _progress(facts)
     waiting = "\n".join(map(str, facts["not_begun"]))
-    lines["driver"] = facts["driver"] or waiting or "none"
+    stopped = _state(facts) == "stopped"
+    nobody = "none; run or submit the spec again to go on" if stopped else "none"
+    lines["driver"] = facts["driver"] or waiting or nobody
     lines["core-hours"] = core_hours_text(facts)
     if facts["runs"]:
         lines["last run"] = _last_run(facts["runs"][-1])
@@ -107,11 +109,13 @@ def _state(facts: dict[str, Any]) -> str:
 
 
 def _progress(facts: dict[str, Any]) -> dict[str, str]:
+    from hpc_sweep.cli.facts import counted
+
     share = facts["fits_done"] / facts["fits"]
     states = (f"{count:,} {state}" for state, count in facts["partitions"].items() if count)
     return {
         "partitions": ", ".join(states),
         "fits": f"{facts['fits_done']:,} of {facts['fits']:,} ({share:.1%})",
         "chunks": f"{facts['result_chunks_folded']:,} of {facts['result_chunks']:,} in the store, "
-        f"{facts['parts']:,} parts beside it",
+        f"{counted(facts['parts'], 'part')} beside it",
     }
