@@ -11,12 +11,15 @@ from typing import Any
 import xarray as xr
 
 from hpc_sweep.budget import forecast
+from hpc_sweep.clusters import has_ended
 from hpc_sweep.driverjobs import not_begun
 from hpc_sweep.errors import StoreError
 from hpc_sweep.store import (
+    Holder,
     Ledger,
     RunFolder,
     Store,
+    is_known_alive,
     is_known_dead,
     read_events,
     read_holder,
@@ -104,18 +107,18 @@ def first_reasons(results: xr.Dataset, most: int = 3) -> list[str]:
 def sweep_status(store: str | Path) -> dict[str, Any]:
     """Return how far a sweep is, from its files.
 
-    Where a driver was submitted that has not begun, the queue is asked for its words too, if it
-    answers from here.
+    Where a driver was submitted that has not begun, or began in a job on another host, the queue is
+    asked too, if it answers from here.
 
     Returns
     -------
     dict
         ``store, name, complete, partitions`` (by state), ``fits, fits_done, result_chunks,
         result_chunks_folded, parts, driver`` (who holds the lease, or None; the dead do not
-        count where this host can tell), ``not_begun`` (driver jobs), ``core_hours`` used,
-        ``core_hours_left`` as predicted, ``charges`` by unit, ``runs`` (what was predicted of
-        each, and what came), ``last_event``. Of a sweep whose
-        first driver has not begun, ``fits`` and ``result_chunks`` are None.
+        count where this host or the queue can tell), ``not_begun`` (driver jobs), ``core_hours``
+        used, ``core_hours_left`` as predicted, ``charges`` by unit, ``runs`` (what was predicted
+        of each, and what came), ``last_event``. Of a sweep whose first driver has not begun,
+        ``fits`` and ``result_chunks`` are None.
 
     Raises
     ------
@@ -129,7 +132,7 @@ def sweep_status(store: str | Path) -> dict[str, Any]:
     ledger = Ledger.read(opened)
     run = opened.run
     holders = [read_holder(lease) for lease in (run.lease, *run.rivals())]
-    drivers = [str(holder) for holder in holders if holder and not is_known_dead(holder)]
+    drivers = [str(holder) for holder in holders if holder and _may_be_at_work(holder)]
     strategy, n_splits = opened.strategy, opened.header.n_splits
     fits = strategy.n_fits(n_splits)
     known = forecast(opened)
@@ -151,6 +154,13 @@ def sweep_status(store: str | Path) -> dict[str, Any]:
         "runs": list(opened.header.runs),
         "last_event": _last_event(run),
     }
+
+
+def _may_be_at_work(holder: Holder) -> bool:
+    """Return whether neither its machine nor its queue knows of a driver's end."""
+    if is_known_alive(holder):
+        return True
+    return not (is_known_dead(holder) or (holder.job and has_ended(holder.queue, holder.job)))
 
 
 def _unmade(place: Path, run: RunFolder) -> dict[str, Any]:

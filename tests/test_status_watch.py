@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from hpc_sweep.cli import main
+from hpc_sweep.driverjobs import NotBegun
 from hpc_sweep.errors import EXIT_INTERRUPTED, StoreError
 from hpc_sweep.prepare import create, prepare
 from hpc_sweep.spec import load_spec
@@ -182,21 +183,39 @@ def test_a_driver_whose_heartbeat_stands_still_is_gone(
     facts = {"name": "small", "complete": False, "fits": 3000, "fits_done": 300, "not_begun": []}
     facts |= {"driver": "process 1 on elsewhere", "result_chunks": 9, "result_chunks_folded": 0}
     monkeypatch.setattr("hpc_sweep.watching.following.sweep_status", lambda store: facts)
+    follows: list[NotBegun] = []
+    monkeypatch.setattr("hpc_sweep.watching.following.not_begun", lambda run: follows)
     clock = Clock()
     watching = Watching(store, clock)
     assert watching.look().state == "running"
     clock.now += SILENT_S - 1
     assert watching.look().state == "running"
     clock.now += 2
-    assert watching.look().state == "stopped"
-    assert watching.look().facts()["share_done"] == 0.1
+    seen = watching.look()
+    assert (seen.state, seen.facts()["share_done"]) == ("stopped", 0.1)
+    assert seen.status is not None
+    assert seen.status["driver"] is None  # as what is shown at the end
+    follows.append(NotBegun("12", (), "PENDING (Priority)", False, ""))
+    clock.now += ASK_EVERY_S
+    assert watching.look().state == "queued"
+
+
+def test_a_driver_whose_job_has_ended_is_gone(
+    finished_half: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the queue says; of one that it does not know nobody can tell."""
+    lease, states = run_folder(finished_half).lease, {"7": True, "8": False}
+    monkeypatch.setattr("hpc_sweep.results.has_ended", lambda queue, job: states[job])
+    for job, shown in (("7", "none; run"), ("8", "process 1 on elsewhere (job 8)")):
+        holder = {"nonce": "x", "host": "elsewhere", "pid": 1, "pids": "another", "job": job}
+        lease.write_text(json.dumps({**holder, "queue": "slurm:test"}))
+        told = CliRunner().invoke(main, ["status", str(finished_half)]).output
+        assert f"driver:     {shown}" in told
 
 
 def test_the_queue_is_not_asked_at_every_look(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hpc_sweep.driverjobs import NotBegun
-
     store = tmp_path / "results.zarr"
     run = run_folder(store).make()
     run.spec.write_text('{"name": "small"}')

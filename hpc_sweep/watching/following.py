@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hpc_sweep.drive import Progress
+from hpc_sweep.driverjobs import not_begun
 from hpc_sweep.results import sweep_status
 from hpc_sweep.store import (
     Holder,
@@ -153,10 +154,14 @@ class Watching:
         status = self._status
         if status is None:
             return Seen("absent", Progress(0, 0, phase=f"waiting for {self.store}"))
-        waiting = [job for job in status["not_begun"] if not job.ended]
+        run = run_folder(self.store)
         lease_is_held = status["driver"] and any(
-            self._beats_still(lease) for lease in run_folder(self.store).path.glob("lease*.json")
+            self._beats_still(lease) for lease in run.path.glob("lease*.json")
         )
+        if status["driver"] and not lease_is_held:  # so others may follow it
+            left = [] if status["complete"] else not_begun(run)
+            status = self._status = {**status, "driver": None, "not_begun": left}
+        waiting = [job for job in status["not_begun"] if not job.ended]
         progress = self._last_progress(status)
         if status["complete"]:
             progress.phase = "complete"
