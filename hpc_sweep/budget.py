@@ -1,17 +1,21 @@
-"""What a sweep has used of its core-hours, and what it is going to need."""
+"""What a sweep and its predictions have used of its core-hours, and what it is going to need."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from hpc_sweep.charge import Spent, spent
 from hpc_sweep.clusters import seconds, with_margin
 from hpc_sweep.errors import BudgetError, PlanError
-from hpc_sweep.spec import SweepSpec
+from hpc_sweep.spec import ClusterSpec, SweepSpec
 from hpc_sweep.store import Change, Journal, Ledger, RunFolder, Store, read_events
+
+SEARCHES, PREDICTIONS = "events*.jsonl", "charged-*.jsonl"
+LOGS = (SEARCHES, PREDICTIONS)
+"""Logs of a run folder that say what was used, and of what."""
 
 TELL_EVERY_S = 60.0
 """How often the number of workers is written down though it did not change."""
@@ -30,7 +34,7 @@ class Forecast:
     Attributes
     ----------
     spent : Spent
-        In all runs.
+        In all runs, and in predictions.
     remaining_core_hours : float or None
         For the rest, at the pace so far; None before anything is done.
     """
@@ -39,9 +43,14 @@ class Forecast:
     remaining_core_hours: float | None
 
 
-def total_spent(run: Path) -> Spent:
-    """Return what all runs of a sweep have used, by the event logs of its run folder."""
-    return sum((spent(read_events(log)) for log in _logs(run)), Spent())
+def account_of(run: RunFolder, prediction: str) -> Journal:
+    """Return the log in a sweep's run folder of what one of its predictions uses."""
+    return Journal(run.path / f"charged-{prediction}.jsonl")
+
+
+def total_spent(run: Path, logs: Sequence[str] = LOGS) -> Spent:
+    """Return what runs of a sweep, and its predictions, have used, by logs of its run folder."""
+    return sum((spent(read_events(log)) for log in _logs(run, logs)), Spent())
 
 
 def forecast(store: Store | None, change: Change | None = None) -> Forecast:
@@ -65,8 +74,9 @@ def forecast(store: Store | None, change: Change | None = None) -> Forecast:
         left += change.new * ledger.n_partitions
     if not left:
         return Forecast(used, 0.0)
-    known = done and used.core_hours
-    return Forecast(used, used.core_hours * left / done if known else None)
+    searched = total_spent(store.run.path, [SEARCHES]).core_hours
+    known = done and searched
+    return Forecast(used, searched * left / done if known else None)
 
 
 def shorter_walltime_s(spec: SweepSpec, cores: int) -> float | None:
@@ -110,15 +120,48 @@ def check_budget(spec: SweepSpec, store: Store | None, change: Change | None = N
         )
 
 
+def check_room(spec: SweepSpec, run: RunFolder) -> None:
+    """Refuse to predict where a sweep and its predictions have used its core-hours.
+
+    Raises
+    ------
+    PlanError
+        With what was used against the limit.
+    """
+    limit, used = spec.cluster.max_core_hours, total_spent(run.path).core_hours
+    if limit is not None and used >= limit:
+        raise PlanError(
+            f"{used:.3g} core-hours were used, in the sweep and its predictions, and "
+            f"cluster.max_core_hours is {limit:g}; raise it (--set cluster.max_core_hours=…)"
+        )
+
+
+def drivers_cores(section: ClusterSpec, cores: int, job: str) -> tuple[int, bool]:
+    """Return the cores of a driver's own job, and whether its workers have others.
+
+    Parameters
+    ----------
+    section : ClusterSpec
+        Which cluster.
+    cores : int
+        Of all workers.
+    job : str
+        Of the driver, or ``""``.
+    """
+    # the cores of one job for all are charged whether workers are there or not
+    if job and (section.kind == "local" or section.place == "one_job"):
+        return cores, False
+    return int(bool(job)), True
+
+
 class Budget:
     """Counts the core-hours of a run while it goes on, and ends it at the limit.
 
     Parameters
     ----------
     journal : Journal
-        Told of the number of workers.
-    run : RunFolder
-        Whose logs say what was used before, and what other drivers use meanwhile.
+        Told of the number of workers; it says what was used before, and the logs beside it what
+        other drivers use meanwhile.
     limit : float or None
         ``cluster.max_core_hours``.
     own_cores : int
@@ -130,19 +173,17 @@ class Budget:
     def __init__(
         self,
         journal: Journal,
-        run: RunFolder,
         limit: float | None,
         own_cores: int,
         apart: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._journal = journal
-        self._run = run
         self._limit = limit
         self._own = own_cores
         self._apart = apart
         self._clock = clock
-        self._before = spent(read_events(run.events)).core_hours
+        self._before = spent(read_events(journal.path)).core_hours
         self._others = self._others_spent()
         self._mine = 0.0
         self._workers = 0
@@ -158,15 +199,17 @@ class Budget:
     def _cores(self) -> int:
         return self._own + (self._workers if self._apart else 0)
 
-    def update(self, workers: int) -> None:
-        """Take note of how many workers there are."""
+    def update(self, workers: int) -> bool:
+        """Take note of how many workers there are; return whether it was written down."""
         now = self._clock()
         self._mine += self._cores * (now - self._since) / 3600
         self._since = now
-        if workers != self._workers or now - self._told >= TELL_EVERY_S:
+        telling = workers != self._workers or now - self._told >= TELL_EVERY_S
+        if telling:
             self._workers, self._told = workers, now
             self._journal.write("workers", workers=workers)
             self._others = self._others_spent()
+        return telling
 
     def is_used_up(self) -> bool:
         """Return whether to hand out nothing more: what is in hand is going to use the rest.
@@ -187,9 +230,10 @@ class Budget:
         )
 
     def _others_spent(self) -> float:
-        logs = [log for log in _logs(self._run.path) if log != self._run.events]
+        own = self._journal.path
+        logs = [log for log in _logs(own.parent) if log != own]
         return sum(spent(read_events(log)).core_hours for log in logs)
 
 
-def _logs(run: Path) -> list[Path]:
-    return sorted(run.glob("events*.jsonl"))
+def _logs(run: Path, patterns: Sequence[str] = LOGS) -> list[Path]:
+    return sorted(log for pattern in patterns for log in run.glob(pattern))

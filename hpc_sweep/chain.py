@@ -48,9 +48,32 @@ KILLED_LINKS = 3
 """So many links that were killed, had workers and added nothing end the chain."""
 
 
+@dataclass(frozen=True)
+class Aim:
+    """What the links of a chain work at.
+
+    Attributes
+    ----------
+    what : str
+        In a word.
+    done : callable
+        Returns two counts of what is done, as the event log has them at the start of a run:
+        ``cells_done`` and ``chunks_folded``.
+    rest_s : callable
+        Given a number of cores, returns what the rest needs where that is less than is asked for.
+    """
+
+    what: str
+    done: Callable[[], tuple[int, int]]
+    rest_s: Callable[[int], float | None] = lambda cores: None
+
+
 @contextlib.contextmanager
 def chain_link(
-    spec: SweepSpec, say: Callable[[str], None], now: Callable[[], float] = time.time
+    spec: SweepSpec,
+    say: Callable[[str], None],
+    now: Callable[[], float] = time.time,
+    aim: Aim | None = None,
 ) -> Iterator[None]:
     """Run a driver as one link of a chain: keep a successor queued, or end the chain.
 
@@ -68,34 +91,38 @@ def chain_link(
         Told what becomes of the chain.
     now : callable
         Seconds since 1970, as in the event log.
+    aim : Aim, optional
+        In place of the sweep.
     """
     run = run_folder(spec.output.store)
+    if aim is None:
+        aim = Aim("sweep", lambda: _done(spec), lambda cores: shorter_walltime_s(spec, cores))
     queue = make_queue(spec.cluster.kind)
     mine = queue.current_job()
     began, total_s = now(), _time_of_link(spec, queue if mine else None)
     try:
         _wait_for_disk(run, spec.cluster.disk_patience, say)
-        before = _done(spec)
+        before = aim.done()
         _look_at_killed_links(run, before, say)
-        again = _queue_successor(spec, queue, mine, say)
+        again = _queue_successor(spec, aim, queue, mine, say)
         try:
             yield
         except (Interrupted, NoWorkersError) as error:
-            if _done(spec) == before and _worked_s(run, began) >= WORKED_SHARE * total_s:
+            if aim.done() == before and _worked_s(run, began) >= WORKED_SHARE * total_s:
                 raise NoProgressError(
                     f"{error}; a link that had workers and added nothing ends the chain: a fit may "
                     "need more time than a link has; raise cluster.driver.walltime and "
                     "cluster.walltime"
                 ) from error
             if again:
-                _queue_successor(spec, queue, mine, say)
+                _queue_successor(spec, aim, queue, mine, say)
             raise
     except (Interrupted, NoWorkersError):
         raise
     except Exception as error:
         _end_chain(queue, run, mine, say, type(error).__name__, str(error))
         raise
-    _end_chain(queue, run, mine, say, "the sweep is complete", "")
+    _end_chain(queue, run, mine, say, f"the {aim.what} is complete", "")
 
 
 @dataclass
@@ -163,14 +190,16 @@ def _wait_for_disk(run: RunFolder, patience_s: float, say: Callable[[str], None]
             time.sleep(1.0)
 
 
-def _queue_successor(spec: SweepSpec, queue: Queue, mine: str, say: Callable[[str], None]) -> bool:
+def _queue_successor(
+    spec: SweepSpec, aim: Aim, queue: Queue, mine: str, say: Callable[[str], None]
+) -> bool:
     """Queue one more link unless `MAX_SUCCESSORS` wait already; return whether to ask again."""
     run = run_folder(spec.output.store)
     try:
         waiting = other_drivers(queue, run, mine)
         if len(waiting) < MAX_SUCCESSORS:
             after = waiting[-1] if waiting else mine
-            walltime_s = shorter_walltime_s(spec, job_queue(spec.cluster, run).workers)
+            walltime_s = aim.rest_s(job_queue(spec.cluster, run).workers)
             job = submit_driver(queue, run, after, walltime_s)
             say(f"queued job {job} to go on after this one")
     except (ClusterError, QueueSilentError) as error:

@@ -46,10 +46,13 @@ class Scripts:
     worker : str
         Script of the worker jobs that it submits, or of what it starts on each node of its own;
         ``""`` where each driver has a local cluster.
+    together : bool
+        Whether workers are in the driver's job.
     """
 
     driver: str
     worker: str
+    together: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,8 @@ def make_scripts(spec: SweepSpec, origin: str = "the spec", way: Way = Way()) ->
         As `hpc_sweep.prepare` does, and where there is no queue to submit to.
     """
     _checked(spec, origin, way)
-    return _scripts(spec, way, f"array/{way.drivers}")
+    share = f"array/{way.drivers}"
+    return driver_scripts(spec, way, _words(spec, way, share), share)
 
 
 def machine_scripts(name: str, folder: Path) -> tuple[SweepSpec, Scripts]:
@@ -132,10 +136,18 @@ def machine_scripts(name: str, folder: Path) -> tuple[SweepSpec, Scripts]:
         }
     )
     has_queue = spec.cluster.kind in QUEUES
-    return spec, _scripts(spec, Way(), "") if has_queue else Scripts("", "")
+    words = _words(spec, Way(), "")
+    return spec, driver_scripts(spec, Way(), words) if has_queue else Scripts("", "")
 
 
-def _checked(spec: SweepSpec, origin: str, way: Way) -> Prepared:
+def check_way(spec: SweepSpec, origin: str, way: Way) -> None:
+    """Refuse a way that the cluster does not have.
+
+    Raises
+    ------
+    SpecError
+        With all that is wrong.
+    """
     cluster = job_queue(spec.cluster, run_folder(spec.output.store))
     faults = cluster.faults() if way.drivers else []
     if way.chain and way.drivers:
@@ -145,6 +157,10 @@ def _checked(spec: SweepSpec, origin: str, way: Way) -> Prepared:
         faults.append(Fault("cluster.chain", message))
     if faults:
         raise SpecError(faults, origin)
+
+
+def _checked(spec: SweepSpec, origin: str, way: Way) -> Prepared:
+    check_way(spec, origin, way)
     prepared = prepare(driver_spec(spec, way), origin, drivers=max(1, way.drivers))
     if prepared.store is not None:
         check_versions(prepared.store, mixed=way.mixed_versions)
@@ -152,16 +168,33 @@ def _checked(spec: SweepSpec, origin: str, way: Way) -> Prepared:
     return prepared
 
 
-def _scripts(spec: SweepSpec, way: Way, share: str) -> Scripts:
-    run = run_folder(spec.output.store)
-    cluster = job_queue(spec.cluster, run)
-    command = [
-        *(sys.executable, "-m", "hpc_sweep", "run", str(run.spec)),
+def _words(spec: SweepSpec, way: Way, share: str) -> list[str]:
+    """Return the command of a sweep's driver."""
+    return [
+        *("run", str(run_folder(spec.output.store).spec)),
         *(["--chain"] if way.chain else []),
         *(["--mixed-versions"] if way.mixed_versions else []),
         *(["--share", share] if way.drivers else []),
     ]
-    job = driver_job(spec.cluster, command, str(run.logs))
+
+
+def driver_scripts(spec: SweepSpec, way: Way, words: Sequence[str], share: str = "") -> Scripts:
+    """Return the scripts of a driver's job and its workers' jobs.
+
+    Parameters
+    ----------
+    spec : SweepSpec
+        Its cluster, and in whose run folder the jobs leave their logs.
+    way : Way
+        How it is submitted.
+    words : sequence of str
+        What the driver does, after ``hpc-sweep``.
+    share : str
+        Which of several drivers it is.
+    """
+    run = run_folder(spec.output.store)
+    cluster = job_queue(spec.cluster, run)
+    job = driver_job(spec.cluster, [sys.executable, "-m", "hpc_sweep", *words], str(run.logs))
     walltime = seconds(job.walltime or "")
     job = replace(
         job,
@@ -170,16 +203,17 @@ def _scripts(spec: SweepSpec, way: Way, share: str) -> Scripts:
         # without a successor nobody would go on with what a shortened job leaves
         time_min=cluster.queue.time_min(walltime, spec.cluster.time_min) if way.chain else None,
     )
-    if way.drivers or spec.cluster.place == "one_job":
+    together = spec.cluster.place == "one_job"
+    if way.drivers or together:
         nodes, cores = 1 if way.drivers else cluster.jobs, cluster.workers_per_job
         memory_bytes = cores * (cluster.worker_memory_bytes() or 0)
         job = with_workers(job, spec.cluster, nodes, cores, memory_bytes)
         job = replace(job, array=way.drivers if share.startswith("array") else 1)
     worker = "" if way.drivers else cluster.job_script()
-    if spec.cluster.place == "one_job":  # which is no job, so that its directives say nothing
+    if together:  # which is no job, so that its directives say nothing
         lines = worker.splitlines(keepends=True)
         worker = "".join(line for line in lines if not line.startswith(PREFIX[spec.cluster.kind]))
-    return Scripts(driver_script(spec.cluster.kind, job), worker)
+    return Scripts(driver_script(spec.cluster.kind, job), worker, together)
 
 
 def warnings_of(spec: SweepSpec) -> list[str]:
@@ -219,24 +253,61 @@ def submit(
         With the queue's own words when it refuses.
     """
     prepared = _checked(spec, origin, way)
-    scripts = _scripts(spec, way, f"array/{way.drivers}")
-    run = run_folder(spec.output.store)
+    share = f"array/{way.drivers}"
+    scripts = driver_scripts(spec, way, _words(spec, way, share), share)
+    run = leave_for_driver(spec, way, scripts)
+    has_more = prepared.store is not None and (way.retry or prepared.change is not None)
+    if way.drivers or has_more:  # once, before the first of several drivers or links comes
+        with (
+            group_access(group_of(spec) is not None),
+            hold(run.lease, rivals=run.rivals, has_ended=has_ended, say=say),
+        ):
+            begin(prepared, retry=way.retry, say=say)
+    if not way.drivers:
+        cores = job_queue(spec.cluster, run).workers
+        return submit_drivers_job(spec, way, shorter_walltime_s(spec, cores))
+    jobs: list[str] = []
     queue = make_queue(spec.cluster.kind)
-    group = group_of(spec)
+    with _all_or_none(queue, jobs):
+        _submit_drivers(spec, queue, run, way, jobs)
+    return jobs
+
+
+def leave_for_driver(spec: SweepSpec, way: Way, scripts: Scripts) -> RunFolder:
+    """Leave in the run folder what a driver's job reads, and its script."""
+    run, group = run_folder(spec.output.store), group_of(spec)
     with group_access(group is not None):
         run.make(group)
         write_durably(run.spec, driver_spec(spec, way).model_dump_json(indent=2).encode())
         write_durably(run.script, scripts.driver.encode())
-        has_more = prepared.store is not None and (way.retry or prepared.change is not None)
-        if way.drivers or has_more:  # once, before the first of several drivers or links comes
-            with hold(run.lease, rivals=run.rivals, has_ended=has_ended, say=say):
-                begin(prepared, retry=way.retry, say=say)
+    return run
+
+
+def submit_drivers_job(spec: SweepSpec, way: Way, walltime_s: float | None = None) -> list[str]:
+    """Submit one driver's job, whose script is in the run folder, and with a chain the next.
+
+    Parameters
+    ----------
+    spec : SweepSpec
+        Its cluster and run folder.
+    way : Way
+        Whether there is a chain.
+    walltime_s : float, optional
+        In place of the script's.
+
+    Returns
+    -------
+    list of str
+        Ids of the jobs.
+
+    Raises
+    ------
+    ClusterError
+        With the queue's own words when it refuses.
+    """
+    queue, run = make_queue(spec.cluster.kind), run_folder(spec.output.store)
     jobs: list[str] = []
     with _all_or_none(queue, jobs):
-        if way.drivers:
-            _submit_drivers(spec, queue, run, way, jobs)
-            return jobs
-        walltime_s = shorter_walltime_s(spec, job_queue(spec.cluster, run).workers)
         jobs.append(submit_driver(queue, run, None, walltime_s))
         if way.chain:
             with contextlib.suppress(NotNowError):  # the first link queues it
@@ -275,7 +346,8 @@ def _submit_drivers(
             raise
     for index in range(1, way.drivers + 1):
         share = f"{index}/{way.drivers}"
-        write_durably(run.script, _scripts(spec, way, share).driver.encode())
+        script = driver_scripts(spec, way, _words(spec, way, share), share).driver
+        write_durably(run.script, script.encode())
         jobs.append(submit_driver(queue, run, None, walltime_s, share))
 
 

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 from conftest import Spec, hpc_sweep, make_data, start_run, wait_for_units
 
-from hpc_sweep.budget import Budget, forecast, total_spent
+from hpc_sweep.budget import Budget, account_of, forecast, total_spent
 from hpc_sweep.charge import charge_rate, spent
 from hpc_sweep.cli import main
 from hpc_sweep.clusters import make_cluster
@@ -106,12 +106,13 @@ class Clock:
 
 
 def test_a_budget_counts_while_it_runs(tmp_path: Path) -> None:
-    """Changes are journaled, and the count once a minute; other drivers' logs count too."""
+    """Changes are journaled, and the count once a minute; logs of others count too."""
     clock, folder = Clock(), run_folder(tmp_path / "x.zarr")
     folder.make()
     other = [at(0, "run_started"), at(0, "workers", workers=3), at(1200, "run_ended")]
-    (folder.path / "events-1-of-2.jsonl").write_text("\n".join(map(json.dumps, other)))
-    budget = Budget(Journal(folder.events), folder, 4.0, 1, clock=clock)
+    (folder.path / "events-1-of-2.jsonl").write_text("\n".join(map(json.dumps, other[:2])))
+    account_of(folder, "predicted").path.write_text("\n".join(map(json.dumps, other)))
+    budget = Budget(Journal(folder.events), 4.0, 1, clock=clock)
     budget.update(2)
     assert not budget.is_used_up()
     for minute in range(1, 61):

@@ -19,13 +19,14 @@ from hpc_sweep.cli.options import (
 from hpc_sweep.errors import EXIT_OK, EXIT_PARTITIONS
 
 if TYPE_CHECKING:
-    from hpc_sweep.prediction import Prediction, PredictionOutcome
+    from hpc_sweep.prediction import Asked, Prediction, PredictionOutcome
 
 EPILOG = """\b
 Examples:
   hpc-sweep predict results.zarr next_year.zarr predicted.zarr
   hpc-sweep predict results.zarr data.zarr held_out.zarr --split test
   hpc-sweep predict results.zarr data.zarr odds.zarr --proba --set cluster.workers=64
+  hpc-sweep predict results.zarr data.zarr out.zarr --submit --chain
 """
 
 
@@ -68,6 +69,21 @@ Examples:
 @dashboard_option
 @performance_report_option
 @mixed_versions_option
+@click.option(
+    "--submit", is_flag=True, help="As jobs of the queue: the driver gets a job of its own."
+)
+@click.option(
+    "--chain", is_flag=True, help="With --submit: queue successors until all is predicted."
+)
+@click.option(
+    "--one-job",
+    is_flag=True,
+    help="With --submit: driver and workers together in one job, in place of jobs for the workers.",
+)
+@click.option("--nodes", type=click.IntRange(min=1), help="Nodes of that job, or worker jobs.")
+@click.option("--dry-run", is_flag=True, help="Print the scripts of --submit; nothing is written.")
+@click.option("--spec", hidden=True, help="What --submit leaves for its job.")
+@click.option("--link", is_flag=True, hidden=True, help="Be a link of --chain.")
 @click.option("--json", "as_json", is_flag=True, help="Print what came of it as JSON.")
 @click.pass_context
 def predict(
@@ -78,6 +94,12 @@ def predict(
     settings: tuple[str, ...],
     dashboard: bool,
     performance_report: bool | None,
+    submit: bool,
+    chain: bool,
+    one_job: bool,
+    nodes: int | None,
+    dry_run: bool,
+    link: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -87,27 +109,40 @@ def predict(
     no target. OUT is a zarr store with DATA's dimensions and coordinates. Run the same command
     again to go on after a stop.
     """
+    from hpc_sweep.chain import chain_link
     from hpc_sweep.cli.progress import show_progress
-    from hpc_sweep.prediction import Asked, execute_prediction
+    from hpc_sweep.prediction import Asked, chain_of, execute_prediction
 
     if not ctx.find_root().params["debug"]:
         # told at the very end of futures that Dask drops when its connections close by intent
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     settings += ("cluster.dashboard=true",) * dashboard
     settings += performance_report_settings(performance_report)
+    settings += ("cluster.place=one_job",) * one_job
     if cluster is not None:
         settings += (f"cluster.kind={json.dumps(cluster)}",)
     if workers is not None:
         settings += (f"cluster.workers={workers}", "cluster.nodes=null")
+    if nodes is not None:
+        settings += (f"cluster.nodes={nodes}", "cluster.workers=null")
+    asked = Asked(settings=settings, **options)
+    if submit or dry_run:
+        _submit(asked, chain, dry_run, as_json)
+        return
+    if chain or one_job:
+        raise click.UsageError("--chain and --one-job go with --submit")
 
     def announce(prediction: Prediction, left: int) -> None:
         if not as_json:
             click.echo(_plan(prediction, left))
 
     with ExitStack() as last:
-        with show_progress() as shown:
+        with show_progress() as shown, ExitStack() as stack:
+            if link:
+                spec, aim = chain_of(asked)
+                stack.enter_context(chain_link(spec, shown.say, aim=aim))
             outcome = execute_prediction(
-                Asked(settings=settings, **options),
+                asked,
                 on_start=announce,
                 on_progress=shown.update,
                 say=shown.say,
@@ -115,6 +150,24 @@ def predict(
             )
         click.echo(json.dumps(_facts(outcome), indent=2) if as_json else _summary(outcome))
     ctx.exit(EXIT_PARTITIONS if outcome.n_failed else EXIT_OK)
+
+
+def _submit(asked: Asked, chain: bool, dry_run: bool, as_json: bool) -> None:
+    from hpc_sweep.cli.submit import show_scripts, submitted_text
+    from hpc_sweep.prediction import submit_prediction
+
+    def say(text: str) -> None:
+        click.echo(text, err=True)
+
+    scripts, jobs = submit_prediction(asked, chain=chain, dry_run=dry_run, say=say)
+    if dry_run:
+        show_scripts(scripts, as_json)
+    elif as_json:
+        logs = f"{asked.out}.run/logs"
+        click.echo(json.dumps({"out": asked.out, "jobs": jobs, "logs": logs}, indent=2))
+    else:
+        click.echo("\n".join(submitted_text(jobs, asked.out, 0, chain)))
+        click.echo(f"cancel: hpc-sweep cancel {asked.out}")
 
 
 def _plan(prediction: Prediction, left: int) -> str:

@@ -88,7 +88,7 @@ def submit(
     loaded = loaded_spec(spec, settings, cluster, workers, store, memory)
     way = Way(chain, drivers or 0, mixed_versions, retry)
     if dry_run:
-        _show_scripts(make_scripts(loaded, spec, way), loaded.cluster.place, json_)
+        show_scripts(make_scripts(loaded, spec, way), json_)
         return
     jobs = submit_driver(loaded, spec, way, partial(click.echo, err=json_))
     for text in warnings_of(loaded):
@@ -97,24 +97,25 @@ def submit(
     if json_:
         click.echo(as_json({"store": place, "jobs": jobs, "logs": f"{place}.run/logs"}))
         return
-    click.echo("\n".join(_submitted(jobs, place, drivers or 0, chain)))
+    click.echo("\n".join(submitted_text(jobs, place, drivers or 0, chain)))
     if loaded.cluster.dashboard:
         click.echo("the log says how to reach the dashboard once the driver runs")
     click.echo(f"watch:  hpc-sweep status {place} --watch")
     click.echo(f"cancel: hpc-sweep cancel {place}")
 
 
-def _show_scripts(scripts: Scripts, place: str, json_: bool) -> None:
+def show_scripts(scripts: Scripts, json_: bool) -> None:
+    """Print the scripts of jobs."""
     if json_:
         click.echo(as_json({"driver": scripts.driver, "worker": scripts.worker}))
         return
     click.echo(f"# --- the driver's job ---\n{scripts.driver}", nl=bool(scripts.worker))
-    each = "on each of its nodes" if place == "one_job" else "each worker job"
+    each = "on each of its nodes" if scripts.together else "each worker job"
     if scripts.worker:
         click.echo(f"# --- {each} ---\n{scripts.worker}", nl=False)
 
 
-def _submitted(jobs: list[str], place: str, drivers: int, chain: bool) -> list[str]:
+def submitted_text(jobs: list[str], place: str, drivers: int, chain: bool) -> list[str]:
     """Return lines that say what was submitted."""
     if drivers:
         named = ", ".join(jobs)

@@ -10,7 +10,7 @@ from pathlib import Path
 from hpc_sweep.errors import StoreError
 from hpc_sweep.store import Store
 
-BESIDE = {".run": ("events*.jsonl", "spec.json", "*.html"), ".models": ("*",)}
+BESIDE = {".run": ("events*.jsonl", "charged-*.jsonl", "spec.json", "*.html"), ".models": ("*",)}
 """What is kept of the folders beside a store, by their endings: never keys, logs and parts."""
 PIECE_BYTES = 1 << 20
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from hpc_sweep.choices import Portion
 from hpc_sweep.errors import Fault, SpecError, listed
+from hpc_sweep.source import is_url
 from hpc_sweep.spec import SweepSpec, load_spec
-from hpc_sweep.store import Store
+from hpc_sweep.store import Store, real_place
+
+_LOADER = re.compile(r"[\w./-]+:[A-Za-z_]\w*")
 
 SETTABLE = ("cluster.", "output.max_files", "output.group", "data.group", "data.open_options")
 """What a prediction may set; all else is the sweep's."""
@@ -53,6 +58,40 @@ class Asked:
     take_over: bool = False
     mixed_versions: bool = False
     spec: str | None = None
+
+    @property
+    def is_loader(self) -> bool:
+        """Whether a function gives the data, not a place."""
+        return bool(_LOADER.fullmatch(self.data)) and not Path(self.data).exists()
+
+    def absolute(self) -> Asked:
+        """Return the same with absolute paths: jobs may begin elsewhere."""
+        data = self.data
+        if self.is_loader:
+            module, _, function = data.rpartition(":")
+            if module.endswith(".py"):
+                data = f"{Path(module).absolute()}:{function}"
+        elif not is_url(data):
+            data = str(Path(data).absolute())
+        store, out = (str(real_place(place)) for place in (self.store, self.out))
+        return replace(self, store=store, data=data, out=out)
+
+    def words(self) -> list[str]:
+        """Return the command that asks for it, after ``hpc-sweep``."""
+        flags = {
+            "--proba": self.proba,
+            "--partial": self.partial,
+            "--ignore-units": self.ignore_units,
+            "--take-over": self.take_over,
+            "--mixed-versions": self.mixed_versions,
+        }
+        return [
+            *("predict", self.store, self.data, self.out, "--split", self.split),
+            *(flag for flag, given in flags.items() if given),
+            *(word for name in self.trust for word in ("--trust", name)),
+            *(word for setting in self.settings for word in ("--set", setting)),
+            *(("--spec", self.spec) if self.spec is not None else ()),
+        ]
 
     def spec_for(self, store: Store) -> SweepSpec:
         """Return the spec of the store, with the cluster of this run.

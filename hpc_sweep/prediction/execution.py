@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,10 +13,11 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from hpc_sweep.budget import check_room
 from hpc_sweep.choices import PORTIONS, Portion
 from hpc_sweep.clusters import Ending, current_queue, has_ended
 from hpc_sweep.drive import Progress
-from hpc_sweep.errors import StoreError, SweepError, listed
+from hpc_sweep.errors import StoreError, listed
 from hpc_sweep.prediction.asked import Asked
 from hpc_sweep.prediction.boxes import Boxes
 from hpc_sweep.prediction.destination import (
@@ -26,20 +26,19 @@ from hpc_sweep.prediction.destination import (
     Destination,
     create_destination,
 )
+from hpc_sweep.prediction.driving import account_for, drive
 from hpc_sweep.prediction.prepared import Prediction, counts_of, prepare
 from hpc_sweep.prediction.tasks import BoxTasks, Task
 from hpc_sweep.prepare import group_of
 from hpc_sweep.stops import Stops
 from hpc_sweep.store import (
-    Journal,
-    Lease,
     RunFolder,
     give_all,
     group_access,
     hold,
     run_folder,
 )
-from hpc_sweep.sweep import UNIT_SECONDS, DaskReport, look_where_this_runs, loop_on_cluster
+from hpc_sweep.sweep import UNIT_SECONDS, DaskReport, look_where_this_runs
 from hpc_sweep.versions import installed, versions
 from hpc_sweep.work import Context
 
@@ -103,6 +102,7 @@ def execute_prediction(
         outcome, status = _outcome(prediction, found, run, None)
         if found.has_status(status):
             return outcome
+    check_room(spec, opened.run)
     look_where_this_runs(spec, f"the spec of {opened.path}", say)
     group = group_of(spec)
     stops = Stops(Ending(current_queue()))
@@ -146,9 +146,12 @@ def execute_prediction(
         )
         progress = None
         if boxes.open:
-            progress = _drive(
+            with group_access(group is not None):
+                account = account_for(prediction, destination, run)
+            progress = drive(
                 prediction,
                 run,
+                account,
                 lease,
                 stops,
                 boxes,
@@ -190,76 +193,6 @@ def _begin(prediction: Prediction, group: int | None) -> Destination:
     if group is not None:
         give_all(made.path, group)
     return made
-
-
-def _drive(
-    prediction: Prediction,
-    run: RunFolder,
-    lease: Lease,
-    stops: Stops,
-    boxes: Boxes,
-    tasks: BoxTasks,
-    report: DaskReport,
-    on_progress: Callable[[Progress], None],
-    say: Callable[[str], None],
-) -> Progress:
-    """Have all boxes predicted that are left."""
-    journal, total = Journal(run.events), len(prediction.cutting)
-    cutting = prediction.cutting
-    progress = Progress(
-        total,
-        total - len(boxes.open),
-        name=prediction.store.spec.name,
-        fits_per_cell=-(-math.prod(cutting.lengths) // total),
-        counts="samples",
-        workers_asked=prediction.cluster.workers,
-    )
-    holder = lease.holder
-    journal.write(
-        "run_started",
-        host=holder.host,
-        pid=holder.pid,
-        job=holder.job,
-        cluster=prediction.spec.cluster.kind,
-        workers=prediction.cluster.workers,
-        cells=total,
-        cells_done=progress.cells_done,
-    )
-    result, section = "failed", prediction.spec.cluster
-
-    def enter(phase: str) -> None:
-        progress.phase = phase
-        journal.write("phase", phase=phase)
-        on_progress(progress)
-
-    looping = loop_on_cluster(
-        section, run, journal, stops, lease, say, enter, stops.draining, report
-    )
-    try:
-        with looping as loop:
-            enter("predicting")
-            loop(
-                ledger=boxes,
-                tasks=tasks,
-                journal=journal,
-                progress=progress,
-                on_progress=on_progress,
-            ).run(boxes.units(prediction.cluster.workers))
-        if not boxes.is_complete:
-            raise SweepError(f"all units are done, but {len(boxes.open)} chunks are not there")
-        result = "complete"
-    except BaseException as error:
-        result = type(error).__name__
-        raise
-    finally:
-        journal.write(
-            "run_ended",
-            result=result,
-            units=progress.units,
-            failed=progress.failed,
-            seconds=round(progress.seconds, 3),
-        )
-    return progress
 
 
 def _outcome(

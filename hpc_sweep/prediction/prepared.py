@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from hpc_sweep.prediction.learned import Learned, data_error, open_data
 from hpc_sweep.prediction.matching import Matching
 from hpc_sweep.prediction.opening import sweep_source
 from hpc_sweep.prediction.outputs import Outputs, make_outputs
-from hpc_sweep.source import PairSource, Source, loaded
+from hpc_sweep.source import PairSource, Source, is_url, loaded
 from hpc_sweep.spec import DataSpec, SweepSpec
 from hpc_sweep.store import Ledger, Store, real_place, run_folder
 
@@ -228,7 +227,7 @@ def _free_place(out: str | Path, store: Store, data: str) -> Path:
     StoreError
         When it is a URL, the store, or the data.
     """
-    if "://" in str(out):
+    if is_url(str(out)):
         raise StoreError(f"'{out}' is a URL; predictions need a file system with renames")
     place = real_place(out)
     folder = next(each for each in place.parents if each.exists())
@@ -236,11 +235,11 @@ def _free_place(out: str | Path, store: Store, data: str) -> Path:
         raise StoreError(f"{place} is a file; name another place for the predictions")
     if not folder.is_dir():
         raise StoreError(f"{folder} is a file, so nothing can be made below it")
-    if "://" not in data and real_place(data) == store.path:
+    if not is_url(data) and real_place(data) == store.path:
         message = f"is the sweep's store of results; name data such as {store.spec.data.origin}"
         raise SpecError([Fault("", message)], f"the data {data}")
     same = {"the sweep's store": store.path}
-    if "://" not in data:
+    if not is_url(data):
         same["the data itself"] = real_place(data)
     for words, other in same.items():
         if place == other or other in place.parents:
@@ -248,27 +247,20 @@ def _free_place(out: str | Path, store: Store, data: str) -> Path:
     return place
 
 
-_LOADER = re.compile(r"[\w./-]+:[A-Za-z_]\w*")
-
-
 def _data_spec(spec: SweepSpec, asked: Asked) -> DataSpec:
     """Return what the sweep says of its data, said of another data set, without a target."""
-    data = asked.data
+    data = asked.absolute().data
     changes: dict[str, Any] = {"target": None, "sample_weight": None, "outputs": "joint"}
-    if _LOADER.fullmatch(data) and not Path(data).exists():
+    if asked.is_loader:
         changes |= {"loader": data, "store": None}
     else:
-        changes |= {"loader": None, "loader_args": {}, "store": _absolute(data)}
+        changes |= {"loader": None, "loader_args": {}, "store": data}
     if asked.split == "all":
         changes["holdout"] = None
     elif spec.data.holdout is None:
         message = f"the sweep holds nothing out, so there is no {asked.split} part; leave it out"
         raise SpecError([Fault("--split", message)], "the command")
     return spec.data.model_copy(update=changes)
-
-
-def _absolute(place: str) -> str:
-    return place if "://" in place or "::" in place else str(Path(place).absolute())
 
 
 def _data_status(

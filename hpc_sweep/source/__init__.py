@@ -16,6 +16,7 @@ from hpc_sweep.source.pairs import PairSource
 from hpc_sweep.source.reading import Reading, as_estimators_take
 from hpc_sweep.source.samples import Samples
 from hpc_sweep.source.source import Source
+from hpc_sweep.source.stores import is_url
 from hpc_sweep.source.tiling import (
     SLAB_BYTES,
     Slab,
@@ -55,6 +56,7 @@ __all__ = [
     "has_whole_copy",
     "in_words",
     "index_bytes",
+    "is_url",
     "largest_window",
     "loaded",
     "open_source",

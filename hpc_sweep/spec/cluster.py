@@ -157,7 +157,9 @@ class ClusterSpec(Section):
         "warn", description="what run does on a queue from outside a job, such as a login node"
     )
     charge: ChargeSpec | None = Field(None, description="what the machine charges for")
-    max_core_hours: Amount | None = Field(None, description="of all runs of a sweep together")
+    max_core_hours: Amount | None = Field(
+        None, description="of all runs of a sweep and its predictions together"
+    )
     quota_command: Command | None = Field(None, description="prints your quota, for doctor")
     address: Line | None = Field(None, description="external: tcp://… or tls://…")
     scheduler_file: PlaceLine | None = Field(None, description="external: in place of address")

@@ -1,7 +1,7 @@
 """A sweep from spec to results: prepare, create, drive."""
 
 from hpc_sweep.sweep.execution import UNIT_SECONDS, Outcome, execute, look_where_this_runs, run
-from hpc_sweep.sweep.looping import loop_on_cluster
+from hpc_sweep.sweep.looping import loop_on_cluster, told_of_its_end
 from hpc_sweep.sweep.performance import DaskReport
 
 __all__ = [
@@ -12,4 +12,5 @@ __all__ = [
     "look_where_this_runs",
     "loop_on_cluster",
     "run",
+    "told_of_its_end",
 ]

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from hpc_sweep.budget import Budget
+from hpc_sweep.budget import Budget, drivers_cores
 from hpc_sweep.drive import Drive, Progress, Record, Tasks
-from hpc_sweep.errors import BudgetError, DiskError, Interrupted, SweepError
+from hpc_sweep.errors import DiskError, Interrupted, SweepError
 from hpc_sweep.plan import Pace, Plan, Unit, format_bytes
 from hpc_sweep.prepare import PeersWay, Prepared, Rechunked
 from hpc_sweep.source import CopiedSource
@@ -23,7 +23,7 @@ from hpc_sweep.store import (
     count_answers,
     group_access,
 )
-from hpc_sweep.sweep.looping import loop_on_cluster
+from hpc_sweep.sweep.looping import loop_on_cluster, told_of_its_end
 from hpc_sweep.sweep.performance import DaskReport
 from hpc_sweep.work import (
     CollectionTasks,
@@ -86,13 +86,10 @@ class Driving:
         self._on_progress = on_progress
         self._say = say
         spec, cores = prepared.spec, prepared.cluster.workers
-        # the cores of one job for all are charged whether workers are there or not
-        within = spec.cluster.kind == "local" or spec.cluster.place == "one_job"
-        self._apart = not (lease.holder.job and within)
-        self._own_cores = cores if not self._apart else int(bool(lease.holder.job))
+        self._own_cores, self._apart = drivers_cores(spec.cluster, cores, lease.holder.job)
         self._journal = Journal(run.events)
         limit = spec.cluster.max_core_hours
-        self._budget = Budget(self._journal, run, limit, self._own_cores, self._apart)
+        self._budget = Budget(self._journal, limit, self._own_cores, self._apart)
         workload, strategy = prepared.plan.workload, ledger.store.strategy
         self._progress = progress = Progress(
             ledger.n_cells,
@@ -123,20 +120,8 @@ class Driving:
         """
         progress = self._progress
         self._write_start()
-        result = "failed"
-        try:
-            self._do_units()
-            result = "complete"
-        except Interrupted as error:
-            result = type(error).__name__
-            if self._budget.is_used_up() and not self._stops.draining():
-                result = BudgetError.__name__
-                raise self._budget.error() from None
-            raise
-        except BaseException as error:
-            result = type(error).__name__
-            raise
-        finally:
+
+        def end(result: str) -> None:
             self._record.end(result)
             self._journal.write(
                 "run_ended",
@@ -146,6 +131,9 @@ class Driving:
                 failed=progress.failed,
                 seconds=round(progress.seconds, 3),
             )
+
+        with told_of_its_end(self._budget, self._stops, end):
+            self._do_units()
         return progress
 
     def _write_start(self) -> None:

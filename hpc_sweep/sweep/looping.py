@@ -6,12 +6,44 @@ import contextlib
 import functools
 from collections.abc import Callable, Iterator
 
+from hpc_sweep.budget import Budget
 from hpc_sweep.clusters import current_queue, dashboard_lines, make_cluster, settings
 from hpc_sweep.drive import Drive, Roster
+from hpc_sweep.errors import BudgetError, Interrupted
 from hpc_sweep.spec import ClusterSpec
 from hpc_sweep.stops import Stops
 from hpc_sweep.store import Journal, Lease, Outage, RunFolder, probe
 from hpc_sweep.sweep.performance import DaskReport
+
+
+@contextlib.contextmanager
+def told_of_its_end(budget: Budget, stops: Stops, end: Callable[[str], None]) -> Iterator[None]:
+    """Context of a run whose end is written down: ``complete``, or the kind of error.
+
+    Parameters
+    ----------
+    budget : Budget
+        What it may use; a run that drained because of it says so.
+    stops : Stops
+        Why else it may have drained.
+    end : callable
+        Writes it down.
+    """
+    result = "failed"
+    try:
+        yield
+        result = "complete"
+    except Interrupted as error:
+        result = type(error).__name__
+        if budget.is_used_up() and not stops.draining():
+            result = BudgetError.__name__
+            raise budget.error() from None
+        raise
+    except BaseException as error:
+        result = type(error).__name__
+        raise
+    finally:
+        end(result)
 
 
 @contextlib.contextmanager

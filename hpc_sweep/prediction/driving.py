@@ -1,0 +1,110 @@
+"""The driving of one run of a prediction, and what it uses."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+
+from hpc_sweep.budget import Budget, account_of, drivers_cores
+from hpc_sweep.drive import Progress
+from hpc_sweep.errors import SweepError
+from hpc_sweep.prediction.boxes import Boxes
+from hpc_sweep.prediction.destination import Destination
+from hpc_sweep.prediction.prepared import Prediction
+from hpc_sweep.prediction.tasks import BoxTasks
+from hpc_sweep.stops import Stops
+from hpc_sweep.store import Journal, Lease, RunFolder
+from hpc_sweep.sweep import DaskReport, loop_on_cluster, told_of_its_end
+
+
+def account_for(prediction: Prediction, destination: Destination, run: RunFolder) -> Journal:
+    """Return the log of what it uses: beside those of the sweep, where that may be written."""
+    sweep = prediction.store.run
+    account = account_of(sweep if os.access(sweep.path, os.W_OK) else run, destination.header.id)
+    account.path.touch()
+    return account
+
+
+def drive(
+    prediction: Prediction,
+    run: RunFolder,
+    account: Journal,
+    lease: Lease,
+    stops: Stops,
+    boxes: Boxes,
+    tasks: BoxTasks,
+    report: DaskReport,
+    on_progress: Callable[[Progress], None],
+    say: Callable[[str], None],
+) -> Progress:
+    """Have all boxes predicted that are left."""
+    journal, total = Journal(run.events), len(prediction.cutting)
+    cutting, section, workers = prediction.cutting, prediction.spec.cluster, prediction.cluster
+    progress = Progress(
+        total,
+        total - len(boxes.open),
+        name=prediction.store.spec.name,
+        fits_per_cell=-(-math.prod(cutting.lengths) // total),
+        counts="samples",
+        workers_asked=workers.workers,
+    )
+    holder = lease.holder
+    own_cores, apart = drivers_cores(section, workers.workers, holder.job)
+    budget = Budget(account, section.max_core_hours, own_cores, apart)
+    journal.write(
+        "run_started",
+        host=holder.host,
+        pid=holder.pid,
+        job=holder.job,
+        cluster=section.kind,
+        workers=workers.workers,
+        cells=total,
+        cells_done=progress.cells_done,
+        chunks_folded=0,
+    )
+    account.write(
+        "run_started",
+        out=str(prediction.asked.out),
+        own_cores=own_cores,
+        workers_apart=apart,
+        **workers.charge_facts(),
+    )
+
+    def enter(phase: str) -> None:
+        progress.phase = phase
+        journal.write("phase", phase=phase)
+        on_progress(progress)
+
+    def tick(progress: Progress) -> None:
+        if budget.update(progress.workers):
+            journal.write("workers", workers=progress.workers)
+        on_progress(progress)
+
+    def end(result: str) -> None:
+        account.write("run_ended")
+        journal.write(
+            "run_ended",
+            result=result,
+            units=progress.units,
+            failed=progress.failed,
+            seconds=round(progress.seconds, 3),
+        )
+
+    def draining() -> bool:
+        return stops.draining() or budget.is_used_up()
+
+    looping = loop_on_cluster(section, run, journal, stops, lease, say, enter, draining, report)
+    with told_of_its_end(budget, stops, end):
+        with looping as loop:
+            enter("predicting")
+            loop(
+                ledger=boxes,
+                tasks=tasks,
+                journal=journal,
+                progress=progress,
+                on_progress=tick,
+            ).run(boxes.units(workers.workers))
+        if not boxes.is_complete:
+            raise SweepError(f"all units are done, but {len(boxes.open)} chunks are not there")
+    return progress
