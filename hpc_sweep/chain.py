@@ -57,14 +57,14 @@ class Aim:
     what : str
         In a word.
     done : callable
-        Returns two counts of what is done, as the event log has them at the start of a run:
-        ``cells_done`` and ``chunks_folded``.
+        Returns counts of what is done, as the event log has them at the start of a run:
+        ``cells_done``, ``chunks_folded`` and ``answers``.
     rest_s : callable
         Given a number of cores, returns what the rest needs where that is less than is asked for.
     """
 
     what: str
-    done: Callable[[], tuple[int, int]]
+    done: Callable[[], tuple[int, ...]]
     rest_s: Callable[[int], float | None] = lambda cores: None
 
 

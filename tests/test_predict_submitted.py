@@ -123,11 +123,11 @@ def test_what_a_chain_aims_at(
     asked = Asked(str(store), str(data), str(tmp_path / "out.zarr"))
     spec, aim = chain_of(asked)
     assert run_folder(spec.output.store) == run_folder(asked.out)
-    assert aim.done() == (0, 0)
+    assert aim.done() == (0, 0, 0)
     execute_prediction(Asked(asked.store, asked.data, asked.out, tuple(here)))
-    assert aim.done() == (4, 0)
+    assert aim.done() == (4, 0, 0)
     next((tmp_path / "out.zarr" / "slope").glob("c.0*")).unlink()
-    assert aim.done() == (3, 0)
+    assert aim.done() == (3, 0, 0)
     execute_prediction(Asked(asked.store, asked.data, asked.out, tuple(here)))
     started = [e for e in read_events(run_folder(asked.out).events) if e["event"] == "run_started"]
     assert [(e["cells_done"], e["chunks_folded"]) for e in started] == [(0, 0), (3, 0)]

@@ -73,14 +73,14 @@ def chain_of(asked: Asked) -> tuple[SweepSpec, Aim]:
     """Return what a link of a chain needs: whose run folder it is, and what is aimed at."""
     known: list[Prediction] = []
 
-    def done() -> tuple[int, int]:
+    def done() -> tuple[int, ...]:
         destination = Destination.find(asked.out)
         if destination is None:
-            return 0, 0
+            return 0, 0, 0
         if not known or known[0].destination is None:
             known[:] = [prepare(asked)]
         cutting = known[0].cutting
-        return len(cutting) - len(destination.open_boxes(cutting, known[0].outputs)), 0
+        return len(cutting) - len(destination.open_boxes(cutting, known[0].outputs)), 0, 0
 
     spec = asked.spec_for(Store.open(asked.store))
     return _at(spec, asked.out), Aim("prediction", done)
