@@ -41,6 +41,9 @@ OTHERS_BYTES = 300_000_000
 USABLE = 0.95
 """Of a node's memory; the rest is the operating system's."""
 
+SILENT = logging.CRITICAL + 1
+"""Above all levels: a scheduler whose client has gone logs a traceback a task as critical."""
+
 Say = Callable[..., None]
 """Takes an event's name and its facts, as the journal does."""
 
@@ -212,7 +215,7 @@ def settings(dashboard: bool = False) -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in ("distributed", "distributed.client")]
     levels = [logger.level for logger in loggers]  # Dask gives the client's one of its own
     for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
+        logger.setLevel(SILENT)
     try:
         with dask.config.set({**SETTINGS, **({} if dashboard else NO_PAGES)}):
             yield
