@@ -246,9 +246,9 @@ def test_hyperband(copied: Copied) -> None:
 def test_blobs(copied: Copied) -> None:
     folder = copied("blobs")
     size = ["data.loader_args.blocks=8", "data.loader_args.points=250"]
-    model = "{dask_ml.cluster.KMeans: {random_state: 0, init_max_iter: 2}}"
-    models = f"models=[{{estimator: {model}, param_grid: {{n_clusters: [3, 4]}}}}]"
-    results = run(folder, *size, "search.block_samples=250", models)
+    results = run(
+        folder, *size, "search.block_samples=250", "models.0.param_grid.n_clusters=[3, 4]"
+    )
     assert results["n_samples"] == 2000
     assert results["best_param_n_clusters"] == 4
     points = runpy.run_path(str(folder / "points.py"))["blobs"](8, 250)

@@ -135,9 +135,9 @@ class CollectionTasks(ThreadTasks):
         if isinstance(made, Loss):
             return without_fits(bench, unit, made)
         blocks, *counts = made
-        self._step = (
-            f"training {unit.last - unit.first} candidates on {place}, {sum(counts):,} samples"
-        )
+        trained = unit.last - unit.first
+        which = "1 candidate" if trained == 1 else f"{trained} candidates"
+        self._step = f"training {which} on {place}, {sum(counts):,} samples"
         # in place of indices, of which there would be as many as samples
         splits = {0: [cast(Split, tuple(map(range, counts)))]}
         task = Task(blocks, None, splits, bench.seed(index))
