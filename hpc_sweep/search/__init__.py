@@ -5,6 +5,7 @@ from hpc_sweep.search.coefficients import Affine, affine
 from hpc_sweep.search.collective import Collective
 from hpc_sweep.search.daskml import DaskML, unsuited
 from hpc_sweep.search.evaluator import Evaluator
+from hpc_sweep.search.finishing import finish
 from hpc_sweep.search.refit import held_out_scores, refitted, try_refit
 from hpc_sweep.search.results import Evaluation, Evaluations, brief
 from hpc_sweep.search.rules.whole import Problem, coefficients_at_once
@@ -39,6 +40,7 @@ __all__ = [
     "build_models",
     "called",
     "coefficients_at_once",
+    "finish",
     "held_out_scores",
     "left_of",
     "refitted",

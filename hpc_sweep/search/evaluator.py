@@ -117,8 +117,7 @@ class Evaluator:
             touches nothing else. Numbers do not depend on which partitions come together.
         """
         results = self.blank(tasks)
-        self._watch = watch
-        watch.begins(tasks, results)
+        self.begin(tasks, results, watch)
         for rule, rows in self.groups:
             if rule is None:
                 self.all_alone(rows, tasks, results)
@@ -127,22 +126,12 @@ class Evaluator:
                 rule.evaluate(self, rows, tasks, results)
         return results
 
-    def finish(
+    def begin(
         self, tasks: Sequence[Task], results: Sequence[Evaluation], watch: Watch = NOBODY
     ) -> None:
-        """Evaluate what is missing in results, one by one and nothing shared.
-
-        What has a time is not done again, and nothing of a candidate that was ended.
-        """
+        """Begin to tell `watch` of fits, whose scores go to these results."""
         self._watch = watch
         watch.begins(tasks, results)
-        for task, result in zip(tasks, results, strict=True):
-            for row in (row for _, rows in self.groups for row in rows if row not in result.ended):
-                done = np.isfinite(result.fit_time[row, : self.n_splits(row, task)])
-                left = np.flatnonzero(~done).tolist()
-                for column in left:
-                    result.clear(row, column)
-                self.alone(row, task, left, result)
 
     def blank(self, tasks: Sequence[Task]) -> Evaluations:
         """Return results in which nothing has been evaluated."""
@@ -179,7 +168,9 @@ class Evaluator:
                 self.alone(row, task, range(self.n_splits(row, task)), result)
 
     def alone(self, row: int, task: Task, columns: Sequence[int], result: Evaluation) -> None:
-        """Evaluate one candidate on some splits."""
+        """Evaluate one candidate on some splits, if it was not ended."""
+        if row in result.ended:
+            return
         setting = self.settings[row]
         model = self.models[setting.model]
         with self.recorded() as warned:

@@ -128,6 +128,16 @@ class Evaluations(Sequence[Evaluation]):
             for task, own in enumerate(n_splits)
         ]
 
+    @classmethod
+    def around(cls, result: Evaluation) -> Evaluations:
+        """Return one partition's results as those of several: what is written goes into them."""
+        made = cls(0, [], ())
+        made._parts = [result]
+        made.scores = {metric: each[np.newaxis] for metric, each in result.scores.items()}
+        made.train_scores = {name: each[np.newaxis] for name, each in result.train_scores.items()}
+        made.fit_time, made.score_time = result.fit_time[np.newaxis], result.score_time[np.newaxis]
+        return made
+
     def __len__(self) -> int:
         return len(self._parts)
 

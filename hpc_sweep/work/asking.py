@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from hpc_sweep.partitions import describe
 from hpc_sweep.plan import Unit
-from hpc_sweep.search import Evaluation, Evaluator
+from hpc_sweep.search import Evaluation, Evaluator, finish
 from hpc_sweep.strategies import (
     Counts,
     Found,
@@ -52,7 +52,7 @@ class Searching:
     attendant : Attendant
         Told of each step before it begins.
     remains : Remains, optional
-        What is known already; then nothing is shared.
+        What is known already; then as little as possible is shared.
     engine : callable, optional
         Gives what answers a request, in place of the bench.
     request : Request, optional
@@ -142,7 +142,7 @@ class Searching:
         ]
         for each, result in zip(asked, results, strict=True):
             self._remains.give_up(each, candidates, result, self._who)
-        evaluator.finish(tasks, results, self._attendant)
+        finish(evaluator, tasks, results, self._attendant, alone=self._remains.alone)
         return results
 
     def _who(self, position: int) -> str:

@@ -226,7 +226,7 @@ class Guard:
                         remains.found.update(answer.found)
                     else:
                         outcomes += answer.outcomes
-                        remains.one_by_one = 0
+                        remains.one_by_one, remains.alone = 0, False
                         remains.found.clear()
                 return outcomes
             except Death as death:
@@ -236,9 +236,10 @@ class Guard:
     def _blame(self, place: Place, loss: Loss) -> None:
         """Note who is to blame, and that what was at work together is done one by one."""
         remains = self._remains
-        alone = place.kind != SHARES or remains.one_by_one > 0
+        alone = place.kind != SHARES or remains.alone
         if place.kind in (FITS, SHARES) or (place.kind == REFITS and remains.found):
             remains.one_by_one = place.batch
+            remains.alone |= place.kind == SHARES
         what = (place.kind, place.position, place.number, place.candidate)
         self._tries[what] += alone
         tries = self._tries[what]

@@ -156,13 +156,13 @@ def refit_together(
             found.append(Refit(n_held_out))
         elif not isinstance(samples, Samples):
             found.append(Refit(n_held_out, index, message=samples.reason))
-        elif n_held_out or bench.keeps is not None:
+        elif n_held_out or bench.keeps is not None or partition.position in remains.refits:
             found.append(_refit(bench, partition, samples, choice, attendant, remains))
         else:
             if choice.candidate.model in bench.linear:
                 asked[len(found)] = partition, samples, choice
             found.append(Refit(n_held_out, index))
-    solved = _solved(bench, [*asked.values()], remains, sums)
+    solved = _solved(bench, [*asked.values()], sums)
     for (number, each), solution in zip(asked.items(), solved, strict=True):
         if solution is not None:
             found[number] = Refit(0, each[2].index, affine=solution)
@@ -174,12 +174,10 @@ def refit_together(
 def _solved(
     bench: Bench,
     asked: Sequence[tuple[Partition, Samples, Choice]],
-    remains: Remains,
     sums: Mapping[int, Sums],
 ) -> Sequence[Affine | None]:
     """Return the coefficients of best candidates that can be solved for together."""
-    given_up = any(partition.position in remains.refits for partition, _, _ in asked)
-    if bench.source.has_weights or given_up:
+    if bench.source.has_weights:
         return [None] * len(asked)
     candidates = {id(choice.candidate): choice.candidate for _, _, choice in asked}
     unfitted = {key: bench.unfitted(candidate) for key, candidate in candidates.items()}

@@ -44,7 +44,9 @@ class Remains:
     Attributes
     ----------
     one_by_one : int
-        So many partitions come first that are evaluated together and with nothing shared.
+        So many partitions come first that are evaluated together, candidate by candidate.
+    alone : bool
+        Whether nothing at all is shared in them, since shared work was ended.
     found : dict of Asked to Evaluation
         What they have already.
     partitions : dict of int to Loss
@@ -56,6 +58,7 @@ class Remains:
     """
 
     one_by_one: int = 0
+    alone: bool = False
     found: dict[Asked, Evaluation] = field(default_factory=dict)
     partitions: dict[int, Loss] = field(default_factory=dict)
     candidates: dict[tuple[int, int, int], Loss] = field(default_factory=dict)

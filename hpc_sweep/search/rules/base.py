@@ -113,9 +113,12 @@ class Rule(abc.ABC):
     ----------
     least : int
         How many candidates it takes to be worth it.
+    is_exact : bool
+        Whether its numbers are those of candidates fitted alone to the last bit.
     """
 
     least: int = 2
+    is_exact: bool = True
 
     @abc.abstractmethod
     def matches(self, estimator: Any) -> Hashable | None:

@@ -38,6 +38,7 @@ class Linear(Rule):
     """
 
     least = 1
+    is_exact = False
 
     def __init__(self, otherwise: Rule) -> None:
         self._otherwise = otherwise
