@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from hpc_sweep import processes
+from hpc_sweep import jobend, processes
 from hpc_sweep.errors import ClusterError
 
 
@@ -20,6 +20,7 @@ def main(arguments: list[str] | None = None) -> None:
         processes.raise_open_files(_count(arguments))
     except ClusterError as error:
         sys.exit(f"error: {error}")
+    jobend.fix()
     # it imports the libraries while this process imports Dask
     processes.start_fork_server()
     os.environ["DASK_DISTRIBUTED__WORKER__MULTIPROCESSING_METHOD"] = "forkserver"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Breaks running sweeps until time is up, on this machine and on a throwaway Slurm (root):
 #
-#   bash scripts/drill.sh SECONDS [SEED] [WHERE]     WHERE: local,outside,slurm,job
+#   bash scripts/drill.sh SECONDS [SEED] [WHERE]     WHERE: local,outside,slurm,job,chain,one-job,drivers
 #
 # What was done and seen goes into drill-SEED.jsonl, a line for each round, and a table into
 # drill-SEED.md. The same seed draws the same rounds. More options go to pytest through DRILL_OPTIONS.
@@ -17,7 +17,7 @@ cd -- "$CHECKOUT"
 code=0
 # shellcheck disable=SC2086
 .venv/bin/python -m pytest -q tests/drill -k until_time_is_up --drill-seconds "$seconds" \
-    --drill-seed "$seed" --drill-on "${3:-local,outside,slurm,job}" --drill-report "$report" \
+    --drill-seed "$seed" --drill-on "${3:-local,outside,slurm,job,chain,one-job,drivers}" --drill-report "$report" \
     ${DRILL_OPTIONS:-} || code=$?
 cat -- "${report%.jsonl}.md"
 exit "$code"

@@ -22,6 +22,8 @@ class OutsideCluster:
     ----------
     file : Path
         The scheduler file.
+    environment : mapping of str to str, or None
+        Of its processes; this one's.
     scheduler, nannies : subprocess.Popen
         The two processes; the second one looks after the workers.
     """
@@ -30,7 +32,7 @@ class OutsideCluster:
         folder.mkdir(exist_ok=True)
         self.file = folder / "scheduler.json"
         self._folder = folder
-        self._environment = environment
+        self.environment = environment
 
     @property
     def section(self) -> dict[str, object]:
@@ -53,7 +55,7 @@ class OutsideCluster:
             [sys.executable, "-m", "dask", *words, "--scheduler-file", str(self.file)],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env=self._environment,
+            env=self.environment,
         )
 
     def is_whole(self) -> bool:

@@ -1,8 +1,8 @@
 """When the job that a process is in ends: asked, not computed, since queues change limits.
 
-The driver asks the queue. A worker gets the time from its job's script through `VARIABLE`,
-and loads this module as a Dask preload: it takes no new task shortly before that time, ends
-what it does, and closes.
+The driver asks the queue. A worker gets the time from its job's script (`hpc_sweep.jobend`), and
+loads this module as a Dask preload: it takes no new task shortly before that time, ends what it
+does, and closes. A time of day that is set meanwhile changes nothing.
 """
 
 from __future__ import annotations
@@ -10,18 +10,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import os
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from hpc_sweep import jobend
 from hpc_sweep.clusters.queue import Queue, QueueSilentError
 
 if TYPE_CHECKING:
     from distributed import Worker
-
-VARIABLE = "HPC_SWEEP_JOB_END"
-"""Environment variable of worker jobs: seconds since 1970, or empty."""
 
 RESERVE_S = 120.0
 """How long before the end nothing new is begun, in jobs that are long enough."""
@@ -76,17 +73,16 @@ _work_until = math.inf
 
 def seconds_to_work() -> float:
     """Return how long a task of this worker may still go on."""
-    return _work_until - time.time()
+    return _work_until - time.monotonic()
 
 
 async def dask_setup(worker: Worker) -> None:
     """Plan the worker's end; Dask calls this when the worker starts."""
     global _work_until
-    try:
-        end = float(os.environ.get(VARIABLE, ""))
-    except ValueError:
+    left = jobend.seconds_left()
+    if left == math.inf:
         return
-    left = end - time.time()
+    end = time.monotonic() + left
     _work_until = end - reserve(left)
     asyncio.get_running_loop().call_later(
         max(0.0, left - reserve(left)),
@@ -96,7 +92,7 @@ async def dask_setup(worker: Worker) -> None:
 
 async def _retire(worker: Worker, until: float) -> None:
     """Take no more tasks, wait for those at work, and close, with the nanny."""
-    while time.time() < until:
+    while time.monotonic() < until:
         # repeated: the scheduler gives up where nobody else could take a result that nobody
         # has fetched yet
         with contextlib.suppress(OSError):

@@ -20,7 +20,7 @@ from typing import Any
 from dask.utils import parse_bytes
 from distributed import Client, Security
 
-from hpc_sweep import placeholders
+from hpc_sweep import jobend, placeholders
 from hpc_sweep.clusters import ending
 from hpc_sweep.clusters.base import OTHERS_BYTES, WORKER_ENVIRONMENT, Cluster, Record, Say
 from hpc_sweep.clusters.certificates import (
@@ -307,7 +307,7 @@ class JobQueue(Cluster):
             "job_script_prologue": [
                 *(self._configured("job-script-prologue") or ()),
                 *exports,
-                f'export {ending.VARIABLE}="{end}"',
+                f'export {jobend.VARIABLE}="{end}"',
                 *spec.prologue,
             ],
         }

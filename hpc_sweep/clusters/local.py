@@ -15,6 +15,7 @@ from distributed.system import MEMORY_LIMIT
 from distributed.utils import get_mp_context
 
 from hpc_sweep.clusters.base import WORKER_ENVIRONMENT, Cluster
+from hpc_sweep.clusters.certificates import temporary
 from hpc_sweep.clusters.security import security_faults
 from hpc_sweep.errors import ClusterError, Fault
 from hpc_sweep.processes import (
@@ -89,7 +90,7 @@ class Local(Cluster):
     def _security(self) -> dict[str, Any]:
         if self.spec.security == "none":
             return {"protocol": "tcp://", "security": Security()}
-        return {"protocol": "tls://", "security": Security.temporary()}
+        return {"protocol": "tls://", "security": temporary()}
 
     def close(self) -> None:
         """End the processes."""

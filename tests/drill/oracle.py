@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import datetime
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from conftest import equal_stores, repeated_units, wait_until_queue_is_empty
-from running import half_written, kinds
-from sweeps import ON_QUEUE, Ended, Sweep
+from running import half_written
+from sweeps import LONGEST_S, ON_QUEUE, Ended, Sweep
 
 from hpc_sweep.keeping import verify
 
@@ -17,6 +18,7 @@ WINDOW = 3
 """Units in flight for each worker."""
 
 KEPT = {"parts", "logs", "keys", "events.jsonl", "spec.json", "driver.sh"}
+KEPT |= {"events-1-of-2.jsonl", "events-2-of-2.jsonl"}
 """What stays in a run folder."""
 
 REMEDIES = (
@@ -67,18 +69,32 @@ def look(sweep: Sweep, whole: Path) -> Seen:
     again, twice = repeated_units(sweep.store)
     most = WINDOW * len_workers(sweep) * (sweep.kills + len(sweep.ended))
     assert len(again) <= most, f"{len(again)} units again, {most} were in flight"
+    steady_times(sweep)
     leftover_files(sweep)
     if sweep.outside is not None:  # it is not ours
         sweep.outside.stop()
     leftover_processes(sweep)
     if sweep.where in ON_QUEUE:
         wait_until_queue_is_empty(150)
-    return Seen(len(again), len(twice), kinds(sweep.store).count("unit_lost"))
+    return Seen(len(again), len(twice), len(sweep.events("unit_lost")))
 
 
 def len_workers(sweep: Sweep) -> int:
     """Return how many workers the sweep has."""
     return int(sweep.spec["cluster"]["workers"])
+
+
+def steady_times(sweep: Sweep) -> None:
+    """Fail where the times of a run's events do not go on evenly, whatever clocks did."""
+    last, run = "", ("", 0.0)
+    for event in sweep.events():
+        moment = datetime.datetime.fromisoformat(event["time"]).timestamp()
+        if event["event"] == "run_started":
+            last, run = "", (event["event"], moment)
+        elif run[0] and event["event"] in ("unit_started", "unit_done", "chunk_folded"):
+            passed = moment - run[1]
+            assert -1 < passed < LONGEST_S, f"{passed:.0f} s between {last} and {event}"
+            last, run = str(event), (run[0], moment)
 
 
 def leftover_files(sweep: Sweep) -> None:

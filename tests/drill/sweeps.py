@@ -6,7 +6,6 @@ import contextlib
 import copy
 import os
 import shutil
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -19,30 +18,26 @@ import xarray as xr
 import zarr
 from builders import small_disk
 from conftest import Spec, forked, hpc_sweep, make_data, small_spec
+from disks import FileServer
 from outside import OutsideCluster
 from ruamel.yaml import YAML
-from running import (
-    UNFINISHED,
-    Run,
-    driver_of,
-    exit_code,
-    job_states,
-    nannies_of,
-    workers_of,
-)
+from running import UNFINISHED, Run, job_states, nannies_of, workers_of
+from submitted import CHAIN, DRIVERS, JOB, ONE_JOB, OPTIONS, Submitted
 
 from hpc_sweep.store import RunFolder, read_events, run_folder
 
-LOCAL, OUTSIDE, SLURM, JOB = "local", "outside", "slurm", "job"
+LOCAL, OUTSIDE, SLURM = "local", "outside", "slurm"
 """Where a sweep is at work: on this machine; on a Dask cluster that somebody else has started
-there; with workers in jobs; with its driver in a job too."""
+there; with workers in jobs. With its driver in a job too: `SUBMITTED`."""
 
-ON_QUEUE = (SLURM, JOB)
+SUBMITTED = (JOB, CHAIN, ONE_JOB, DRIVERS)
+ON_QUEUE = (SLURM, *SUBMITTED)
+PLACES = (LOCAL, OUTSIDE, *ON_QUEUE)
 
 MARK = "TEST_DRILL"
 """Environment variable of all that a sweep starts: the folder of its round."""
 
-SLOW_FIT_S = {LOCAL: 0.02, OUTSIDE: 0.02, SLURM: 0.04, JOB: 0.04}
+SLOW_FIT_S = {LOCAL: 0.02, OUTSIDE: 0.02} | dict.fromkeys(ON_QUEUE, 0.04)
 BLAMING = {
     "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0",
     "DASK_DISTRIBUTED__SCHEDULER__WORKER_SATURATION": "1.0",
@@ -70,9 +65,11 @@ class Sweep:
     Attributes
     ----------
     where : str
-        `LOCAL`, `OUTSIDE`, `SLURM` or `JOB`.
+        One of `PLACES`.
     folder : Path
         Its spec, a copy of its data, and its store.
+    disk : Path
+        Where its store is; mounted, of `LOCAL`.
     spec : dict
         What its spec file is made of.
     slurm : ThrowawaySlurm or None
@@ -87,12 +84,19 @@ class Sweep:
         Whether partitions may fail before the last run, which then does those again.
     undo : ExitStack
         What ends an act that lasts.
+    mounts : ExitStack
+        What unmounts its disks.
+    has_quota : bool
+        Whether its store is on a disk with a quota.
+    server : FileServer or None
+        By which its disk is seen.
     ended : list of Ended
         Commands so far.
     """
 
     where: str
     folder: Path
+    disk: Path
     spec: Spec
     slurm: Any = None
     outside: OutsideCluster | None = None
@@ -100,9 +104,12 @@ class Sweep:
     kills: int = 0
     fails: bool = False
     undo: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    mounts: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    has_quota: bool = False
+    server: FileServer | None = None
     ended: list[Ended] = field(default_factory=list)
     _run: Run | None = None
-    _job: str = ""
+    _submitted: Submitted | None = None
     _refused: Ended | None = None
 
     @property
@@ -130,10 +137,10 @@ class Sweep:
         """What says how openings of files below stores are hindered, as `faulty` has it."""
         return self.folder / "hindered"
 
-    @property
-    def job(self) -> str:
-        """The driver's job, or ``""``."""
-        return self._job
+    def move_to(self, disk: Path) -> None:
+        """Have its store and its copy of the data elsewhere; before it begins."""
+        self.spec["data"]["store"] = str(shutil.move(self.data, disk / "data.zarr"))
+        self.spec["output"]["store"] = str(disk / "results.zarr")
 
     def write_spec(self, spec: Spec | None = None) -> None:
         """Write the spec file."""
@@ -149,21 +156,24 @@ class Sweep:
         environment = self.all_environment()
         if self.outside is not None and not self.outside.is_whole():
             self.outside.stop()
+            self.outside.environment = environment | BLAMING
             self.outside.start()
-        if self.where != JOB:
+        if self.where not in SUBMITTED:
             self._run = Run(self.spec_file, self.store, *options, env=environment)
             return
-        done = hpc_sweep("submit", self.spec_file, *options, env=environment)
+        way = OPTIONS[self.where]
+        done = hpc_sweep("submit", self.spec_file, *way, *options, env=environment)
         if "as job " in done.stdout:
-            self._job = done.stdout.split("as job ")[1].split(";")[0]
+            job = done.stdout.split("as job ")[1].split(";")[0].split()[0]
+            self._submitted = Submitted(self.where, job, self.run_folder)
         else:  # it is refused, or complete
             self._refused = Ended(done.returncode, done.stdout + done.stderr)
 
     def is_running(self) -> bool:
         """Return whether the command is still at work."""
-        if self.where != JOB:
-            return self._run is not None and self._run.process.poll() is None
-        return bool(self._job) and job_states().get(self._job, "") in UNFINISHED
+        if self._submitted is not None:
+            return bool(self._submitted.unfinished())
+        return self._run is not None and self._run.process.poll() is None
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -174,47 +184,50 @@ class Sweep:
 
     def text(self) -> str:
         """Return what the command has printed so far."""
-        if self.where != JOB:
-            return self._run.text if self._run else ""
-        log = self.run_folder.logs / f"driver-{self._job}.log"
-        return log.read_text(errors="replace") if log.exists() else ""
+        if self._submitted is not None:
+            return "\n".join(map(self._submitted.text, self._submitted.jobs()))
+        return self._run.text if self._run else ""
 
     def plain_environment(self) -> dict[str, str]:
         """Return the environment of a command that nothing is done to."""
         return {**os.environ, "PYTHONPATH": self.environment["PYTHONPATH"]}
 
-    def collect(self) -> Ended | None:
-        """Wait for the end of the command, if one was given that was not collected yet."""
+    def collect(self) -> list[Ended]:
+        """Wait for the end of the command, if one was given that was not collected yet.
+
+        Of several drivers and of the links of a chain, each has an end.
+        """
+        before = len(self.ended)
         if self._run is not None:
             code = self._run.end(LONGEST_S)
             self.ended.append(Ended(code, self._run.text))
             self._run.close()
             self._run = None
-        elif self._job:
-            self.ended.append(self._end_of_job())
-            self._job = ""
+        elif self._submitted is not None:
+            self.ended += self._ends_of_jobs(self._submitted)
+            self._submitted = None
         elif self._refused is not None:
             self.ended.append(self._refused)
             self._refused = None
-        else:
-            return None
-        return self.ended[-1]
+        return self.ended[before:]
 
-    def _end_of_job(self) -> Ended:
+    def succeeded(self, ended: list[Ended]) -> bool:
+        """Return whether a command has brought the sweep to its end: all drivers, or a link."""
+        enough = any if self.where == CHAIN else all
+        return enough(each.code == 0 for each in ended)
+
+    def _ends_of_jobs(self, submitted: Submitted) -> list[Ended]:
         end = time.monotonic() + LONGEST_S
-        while self.is_running():
-            assert time.monotonic() < end, f"job {self._job} does not end\n{self.text()}"
+        while left := submitted.unfinished():
+            assert time.monotonic() < end, f"jobs {left} do not end\n{self.text()}"
             time.sleep(0.5)
-        number, _, by = exit_code(self._job).removeprefix("ExitCode=").partition(":")
-        code = int(number) or -int(by)
-        if job_states()[self._job] in ("CANCELLED", "NODE_FAIL", "TIMEOUT"):
-            code = code or -signal.SIGTERM
-        return Ended(code, self.text())
+        return [Ended(code, submitted.text(job)) for job, code in submitted.codes().items()]
 
-    def events(self, kind: str) -> list[dict[str, Any]]:
-        """Return its events of a kind."""
-        found = read_events(self.run_folder.events)
-        return [event for event in found if event["event"] == kind]
+    def events(self, kind: str = "") -> list[dict[str, Any]]:
+        """Return its events, all or those of a kind, one driver's after the other's."""
+        logs = sorted(self.run_folder.path.glob("events*.jsonl"))
+        found = [event for log in logs for event in read_events(log)]
+        return [event for event in found if kind in ("", event["event"])]
 
     def reach(self, kind: str, count: int) -> bool:
         """Wait for so many more events of a kind; return whether they came before the end."""
@@ -224,16 +237,19 @@ class Sweep:
             if not self.is_running():
                 return False
             assert time.monotonic() < end, f"no {kind}\n{self.text()}"
-            time.sleep(0.03 if self.where != JOB else 0.3)
+            time.sleep(0.3 if self.where in SUBMITTED else 0.03)
         return True
 
-    def driver(self) -> psutil.Process | None:
-        """Return the driver's process, if it is there."""
-        with contextlib.suppress(psutil.Error, ValueError):
+    def running_jobs(self) -> list[str]:
+        """Return the drivers' jobs that run."""
+        return [] if self._submitted is None else self._submitted.running()
+
+    def drivers(self) -> list[psutil.Process]:
+        """Return the drivers' processes that are there."""
+        with contextlib.suppress(psutil.Error):
             if self._run is not None:
-                return psutil.Process(self._run.process.pid)
-            return driver_of(self._job) if self._job else None
-        return None
+                return [psutil.Process(self._run.process.pid)]
+        return [] if self._submitted is None else self._submitted.drivers()
 
     def workers(self) -> list[psutil.Process]:
         """Return its worker processes."""
@@ -244,9 +260,8 @@ class Sweep:
                     for child in psutil.Process(self.outside.nannies.pid).children()
                     if "multiprocessing.spawn" in " ".join(child.cmdline())
                 ]
-            if self.where == LOCAL:
-                driver = self.driver()
-                return forked(driver) if driver else []
+            if self.where in (LOCAL, DRIVERS):
+                return [worker for driver in self.drivers() for worker in forked(driver)]
             return workers_of(self.store)
         return []
 
@@ -277,8 +292,7 @@ class Sweep:
                 marked = process.environ().get(MARK) == str(self.folder)
                 if marked and process.status() != "zombie":
                     found.append(process)
-        driver = self.driver()
-        return [driver, *found] if driver and driver not in found else found
+        return [*(driver for driver in self.drivers() if driver not in found), *found]
 
 
 @contextlib.contextmanager
@@ -288,7 +302,7 @@ def sweep(where: str, folder: Path, data: Path, cluster: Spec, slurm: Any) -> It
     Parameters
     ----------
     where : str
-        `LOCAL`, `OUTSIDE`, `SLURM` or `JOB`.
+        One of `PLACES`.
     folder : Path
         A new one, for the sweep alone.
     data : Path
@@ -304,14 +318,14 @@ def sweep(where: str, folder: Path, data: Path, cluster: Spec, slurm: Any) -> It
         if where == LOCAL:
             disk = stack.enter_context(small_disk(folder, DISK_KILOBYTES))
         spec = drill_spec(shutil.copytree(data, folder / "data.zarr"), disk / "results.zarr")
-        made = Sweep(where, folder, spec, slurm)
+        made = Sweep(where, folder, disk, spec, slurm)
         if where in ON_QUEUE:
             spec["cluster"] = copy.deepcopy(cluster)
         made.environment["TEST_SLOW_FIT"] = str(SLOW_FIT_S[where])
         made.environment["TEST_HINDERED"] = str(made.hindered)
         made.environment["PYTHONPATH"] = str(Path(__file__).resolve().parent.parent)
         if where == OUTSIDE:
-            made.outside = OutsideCluster(folder / "dask", made.all_environment() | BLAMING)
+            made.outside = OutsideCluster(folder / "dask")
             spec["cluster"] = made.outside.section
         try:
             yield made
@@ -327,6 +341,7 @@ def sweep(where: str, folder: Path, data: Path, cluster: Spec, slurm: Any) -> It
                 with contextlib.suppress(psutil.Error):
                     process.kill()
             psutil.wait_procs(made.processes(), timeout=20)
+            made.mounts.close()
 
 
 def drill_spec(data: Path, store: Path) -> Spec:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from acts import TABLE
 from rounds import Ground, Whole, draw, drill, line, named, table
-from sweeps import JOB, LOCAL, ON_QUEUE, OUTSIDE, SLURM, make_drill_data
+from sweeps import LOCAL, ON_QUEUE, PLACES, SLURM, make_drill_data
+from table import TABLE
 
 
 @pytest.fixture(scope="session")
@@ -31,10 +31,9 @@ def slurm_ground(drill_ground: Ground, slurm: Any, slurm_cluster: dict[str, Any]
 
 
 def test_a_seed_draws_the_same_round() -> None:
-    places = (LOCAL, OUTSIDE, SLURM, JOB)
-    drawn = [draw(1, number, places) for number in range(200)]
-    assert drawn == [draw(1, number, places) for number in range(200)]
-    assert drawn != [draw(2, number, places) for number in range(200)]
+    drawn = [draw(1, number, PLACES) for number in range(400)]
+    assert drawn == [draw(1, number, PLACES) for number in range(400)]
+    assert drawn != [draw(2, number, PLACES) for number in range(400)]
     names = {act.name for each in drawn for act, _ in each.acts}
     assert names == {act.name for act in TABLE.values() if act.is_possible()}
 
