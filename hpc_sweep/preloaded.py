@@ -27,6 +27,9 @@ import sklearn.svm
 import sklearn.tree  # noqa: F401
 
 import hpc_sweep.work  # noqa: F401
+from hpc_sweep.clusters.timing import keep_time
+
+keep_time()
 
 # the collector would write into the objects that are here, and so copy their pages
 gc.collect()

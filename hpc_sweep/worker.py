@@ -27,6 +27,9 @@ def main(arguments: list[str] | None = None) -> None:
     from distributed.cli.dask_worker import main as dask_worker
     from distributed.utils import get_mp_context
 
+    from hpc_sweep.clusters.timing import keep_time
+
+    keep_time()
     get_mp_context()  # names its own libraries to the fork server, once
     processes.start_fork_server()
     dask_worker(arguments)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import datetime
 import json
 import logging
 import os
@@ -21,7 +23,10 @@ from conftest import (
     small_spec,
     wait_until_queue_is_empty,
 )
+from cryptography import x509
+from distributed.batched import BatchedSend
 from outside import OutsideCluster
+from tornado.ioloop import IOLoop
 
 from hpc_sweep.clusters import KINDS, make_cluster, make_queue
 from hpc_sweep.clusters.base import settings
@@ -31,6 +36,7 @@ from hpc_sweep.clusters.pbs import Pbs, parse_qstat
 from hpc_sweep.clusters.queue import JobState, QueueSilentError, is_temporary
 from hpc_sweep.clusters.recording import queue_words
 from hpc_sweep.clusters.slurm import Slurm, parse_squeue
+from hpc_sweep.clusters.timing import keep_time
 from hpc_sweep.errors import ClusterError, SpecError
 from hpc_sweep.spec import ClusterSpec, load_spec
 from hpc_sweep.sweep import execute
@@ -110,6 +116,37 @@ def test_dask_says_nothing_itself(name: str) -> None:
     assert logger.getEffectiveLevel() == before
 
 
+def test_dask_goes_on_when_the_clock_is_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message waited until the clock had caught up, and with it the whole run."""
+    keep_time()
+    now = time.time()
+
+    async def send() -> None:
+        sender = BatchedSend(interval="10ms", loop=IOLoop.current())
+        written = asyncio.Event()
+
+        class Comm:
+            def closed(self) -> bool:
+                return False
+
+            async def close(self) -> None: ...
+
+            async def write(self, payload: list[str], **options: Any) -> int:
+                monkeypatch.setattr("time.time", lambda: now - 3600)
+                if "second" in payload:
+                    written.set()
+                else:
+                    sender.send("second")
+                return 1
+
+        sender.start(Comm())
+        sender.send("first")
+        await asyncio.wait_for(written.wait(), 30)
+        await sender.close()
+
+    asyncio.run(send())
+
+
 def test_no_external_scheduler(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hpc_sweep.clusters.external.CONNECT_S", 1)
     spec["cluster"] = {"kind": "external", "address": "tcp://127.0.0.1:9"}
@@ -137,6 +174,17 @@ def test_a_class_that_does_not_start(spec: Spec) -> None:
         execute(load_spec(spec))
 
 
+def test_a_worker_is_killed_while_the_cluster_starts(spec: Spec, tmp_path: Path) -> None:
+    deadly = tmp_path / "deadly.py"
+    deadly.write_text("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
+    spec["cluster"] = {"kind": "local", "workers": 1, "options": {"preload": [str(deadly)]}}
+    before = {*psutil.Process().children(recursive=True)}
+    with pytest.raises(ClusterError, match=r"did not start: .*; run the same command again"):
+        execute(load_spec(spec))
+    left = {*psutil.Process().children(recursive=True)} - before
+    assert not [child for child in left if "spawn_main" in str(child.cmdline())]
+
+
 def test_no_workers_come(spec: Spec) -> None:
     """A cluster without workers ends at the deadline with one message."""
     options = {"n_workers": 0, "dashboard_address": "127.0.0.1:0"}
@@ -152,6 +200,9 @@ def test_certificates_are_private_and_replaced(tmp_path: Path) -> None:
     second = make_certificates(tmp_path)
     assert (tmp_path / "key.pem").read_text() != text
     assert first.tls_worker_key == second.tls_worker_key == str(tmp_path / "key.pem")
+    made = x509.load_pem_x509_certificate((tmp_path / "cert.pem").read_bytes())
+    age = datetime.datetime.now(datetime.UTC) - made.not_valid_before_utc
+    assert age > datetime.timedelta(days=2)  # a node's clock may be behind
     remove_certificates(tmp_path)
     assert not list(tmp_path.iterdir())
 

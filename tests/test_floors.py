@@ -14,7 +14,16 @@ import hpc_sweep
 PACKAGE = Path(hpc_sweep.__file__).parent
 FLOORS = {
     0: {"errors", "choices", "machines", "placeholders", "redaction"},
-    1: {"spec", "partitions", "candidates", "estimators", "versions", "processes", "jobend"},
+    1: {
+        "spec",
+        "partitions",
+        "candidates",
+        "estimators",
+        "versions",
+        "processes",
+        "jobend",
+        "steady",
+    },
     2: {"plan", "directives", "charge", "linear", "strategies"},
     3: {"source", "search", "store", "clusters", "jobscripts", "serialization"},
     4: {"drive", "work", "prepare", "stops", "budget", "driverjobs", "tables"},

@@ -35,6 +35,20 @@ def test_events_are_read_in_order(path: Path) -> None:
     assert len(path.read_text().splitlines()) == 2
 
 
+def test_times_go_on_evenly_when_the_clock_jumps(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(path)
+    journal.write("before")
+    now = time.time()
+    for jump in (3600, -3600):
+        monkeypatch.setattr("time.time", lambda jump=jump: now + jump)
+        journal.write("after")
+    moments = [datetime.fromisoformat(event["time"]).timestamp() for event in read_events(path)]
+    assert sorted(moments) == moments
+    assert moments[-1] - moments[0] < 60
+
+
 def test_times_are_in_utc(path: Path) -> None:
     Journal(path).write("x")
     (event,) = read_events(path)

@@ -16,6 +16,7 @@ from distributed import Client
 from hpc_sweep.charge import charge_rate
 from hpc_sweep.clusters.queue import Queue
 from hpc_sweep.clusters.security import OPEN
+from hpc_sweep.clusters.timing import keep_time
 from hpc_sweep.errors import Fault
 from hpc_sweep.processes import THREADS
 from hpc_sweep.spec import ClusterSpec
@@ -212,6 +213,7 @@ def settings(dashboard: bool = False) -> Iterator[None]:
 
     Clusters silence it too, but only until they close, when connections break by intent.
     """
+    keep_time()
     loggers = [logging.getLogger(name) for name in ("distributed", "distributed.client")]
     levels = [logger.level for logger in loggers]  # Dask gives the client's one of its own
     for logger in loggers:

@@ -14,18 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from hpc_sweep import steady
 from hpc_sweep.errors import disk_errors
 
 MOST_KEPT_BYTES = 1_000_000
 """Lines that a disk refused are kept up to here; later ones are lost."""
-
-
-STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-"""A clock that nobody sets; a machine that sleeps is counted where the system can."""
-
-
-EPOCH_S = time.time() - time.clock_gettime(STEADY)
-"""The time of day when that clock was 0, as this process knew it at its start."""
 
 
 class Journal:
@@ -49,7 +42,7 @@ class Journal:
 
         A disk that refuses never ends the run: the line is kept until the next one.
         """
-        moment = EPOCH_S + time.clock_gettime(STEADY)
+        moment = steady.now()
         clock = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(moment))
         line = {"time": f"{clock}.{int(moment % 1 * 1000):03d}Z", "event": event, **facts}
         with self._lock:

@@ -16,7 +16,7 @@ from typing import Any
 import acts  # noqa: F401, which fills the table
 import oracle
 from conftest import Spec, hpc_sweep
-from sweeps import LOCAL, Sweep, drill_spec, sweep
+from sweeps import LOCAL, Ended, Sweep, drill_spec, sweep
 from table import AFTER, BEFORE, MIDDLE, TABLE, Act
 
 MOST_COMMANDS = 6
@@ -182,9 +182,10 @@ def _break(made: Sweep, drawn: Drawn, rng: Random, report: Report, whole: Whole)
         else:
             made.reach(kind, int(amount))
         do(act, f"{amount:g} {kind}")
-    _collect(made)
+    ended = _collect(made)
     made.undo.close()
-    _complete(made)
+    if made.fails or not (ended and made.succeeded(ended)):
+        _complete(made)
     seen = oracle.look(made, whole.store(made.spec, made.plain_environment()))
     for act, _ in drawn.of(AFTER):
         do(act, "after")
@@ -192,10 +193,12 @@ def _break(made: Sweep, drawn: Drawn, rng: Random, report: Report, whole: Whole)
     return seen
 
 
-def _collect(made: Sweep) -> None:
+def _collect(made: Sweep) -> list[Ended]:
     """Wait for the command that is at work, if one is, and look at its end."""
-    for ended in made.collect():
-        oracle.check_end(ended)
+    ended = made.collect()
+    for each in ended:
+        oracle.check_end(each)
+    return ended
 
 
 def _complete(made: Sweep) -> None:
@@ -203,9 +206,7 @@ def _complete(made: Sweep) -> None:
     options = ["--retry", "failed"] if made.fails else []
     for _ in range(MOST_COMMANDS):
         made.start(*options)
-        ended = made.collect()
-        for each in ended:
-            oracle.check_end(each)
+        ended = _collect(made)
         if made.succeeded(ended):
             return
     raise AssertionError(f"not complete after {MOST_COMMANDS} more commands\n{ended}")
