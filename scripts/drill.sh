@@ -11,6 +11,11 @@ set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
 
 make_environment "[test]"
+# a disk with a quota, one behind a process, clocks that are set
+if ! { command -v gcc && command -v bindfs && PATH="$PATH:/usr/sbin" command -v mkfs.btrfs; } >/dev/null; then
+    install_packages --no-install-recommends gcc libc6-dev bindfs btrfs-progs ||
+        say "NOTE: without gcc, bindfs and btrfs-progs clocks are not set, and disks hindered by a hook"
+fi
 seconds="${1:?usage: scripts/drill.sh SECONDS [SEED] [WHERE]}" seed="${2:-0}"
 report="$PWD/drill-$seed.jsonl"
 cd -- "$CHECKOUT"
