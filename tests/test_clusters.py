@@ -87,13 +87,21 @@ def test_conformance(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Every kind gives the store of a local run, and ends what it started."""
+    """Every kind gives the store of a local run, and ends what it started.
+
+    Of somebody else's scheduler there is no report, and nothing is said of that.
+    """
+    monkeypatch.setattr("hpc_sweep.sweep.performance.LEAST_S", 0.0)
     monkeypatch.chdir(tmp_path)  # Slurm's qsub leaves its logs there
     before = set(psutil.Process().children(recursive=True))
     spec["cluster"] = cluster_section
-    outcome = execute(load_spec(spec))
+    texts: list[str] = []
+    outcome = execute(load_spec(spec), say=texts.append)
     assert outcome.counts == {**outcome.counts, "done": 46, "empty": 2}
     equal_stores(outcome.store.path, reference)
+    reports = outcome.store.run.performance_reports()
+    assert len(reports) == (cluster_section["kind"] == "local")
+    assert "no performance report" not in str(texts)
     assert not list(outcome.store.run.keys.iterdir())
     assert not outcome.store.run.lease.exists()
     if cluster_section["kind"] in ("slurm", "pbs"):

@@ -17,7 +17,7 @@ from distributed import profile as profiles
 from distributed.diagnostics.task_stream import TaskStreamPlugin
 
 MOST_TASKS = 10_000
-"""The last ones that a page shows: 1.5 kB each in the scheduler's memory, 250 bytes in the page."""
+"""The last ones that a page shows: 1.5 kB each in the scheduler's memory, 350 bytes in the page."""
 
 MOST_PROFILED = 32
 """Workers that are asked for their profiles: each costs a connection of its own."""
