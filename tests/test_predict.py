@@ -401,10 +401,11 @@ OTHER_UNITS = "variable 'wet': is in mm here, and models have learned it in m; c
             r"none of the 48 partitions.*latitude: 6 of 6 are unknown, 30\.0, .*store has 60\.0",
         ),
         (
-            lambda d: d.rename(latitude="lat", wet="damp"),
+            lambda d: d.rename(latitude="lat", wet="damp").drop_vars("green"),
             {},
             SpecError,
-            r"2 faults:\n  feature 'wet': .*in m\b|units m: give the data the same.\n"
+            r"3 faults:\n  feature 'wet': .*, units m: give the data the same.\n"
+            r"  feature 'green': .*\n"
             r"  partitions by 'latitude': 'latitude' is no dimension.*run along latitude, long",
         ),
         (
