@@ -94,6 +94,10 @@ class StoreError(SweepError, ValueError):
     exit_code = EXIT_USER
 
 
+class DamagedError(StoreError):
+    """Something of the store cannot be read; which file that is nobody has looked yet."""
+
+
 class UntrustedError(StoreError):
     """A stored model has types that nobody trusts; whoever loads it names them if they do."""
 

@@ -19,6 +19,7 @@ from hpc_sweep.store import (
     Ledger,
     RunFolder,
     Store,
+    check_files,
     is_known_alive,
     is_known_dead,
     read_events,
@@ -50,7 +51,7 @@ def open_results(store: str | Path) -> xr.Dataset:
     if place.is_file():
         return _open_archive(place)
     opened = Store.open(store)
-    Ledger.read(opened)
+    check_files(opened)
     return opened.dataset()
 
 

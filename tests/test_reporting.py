@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from hpc_sweep.choices import EMPTY, FAILED
 from hpc_sweep.cli import main
+from hpc_sweep.errors import StoreError
 from hpc_sweep.redaction import redacted
 from hpc_sweep.reporting import report, write_figures
 from hpc_sweep.reporting.drawing import is_logarithmic, rendered
@@ -311,8 +312,11 @@ def test_a_damaged_chunk_is_an_error(tmp_path: Path) -> None:
     chunk = next((store.path / "best_score").glob("c.*"))
     chunk.write_bytes(chunk.read_bytes()[:-1] + b"?")
     done = CliRunner().invoke(main, ["report", str(store.path), "-o", str(tmp_path / "page.html")])
-    assert (done.exit_code, "best_score is damaged" in done.output) == (2, True)
+    told = f"error: {chunk} is damaged: its checksum is wrong; delete "
+    assert (done.exit_code, told in done.output) == (2, True), done.output
     assert not (tmp_path / "page.html").exists()
+    with pytest.raises(StoreError, match=r"best_score is damaged; hpc-sweep verify .* names"):
+        report(store.path, tmp_path / "page.html")
 
 
 def test_numbers_are_written_as_people_do() -> None:

@@ -111,6 +111,7 @@ def predict(
     """
     from hpc_sweep.chain import chain_link
     from hpc_sweep.cli.progress import show_progress
+    from hpc_sweep.keeping import explained
     from hpc_sweep.prediction import Asked, chain_of, execute_prediction
 
     if not ctx.find_root().params["debug"]:
@@ -137,7 +138,7 @@ def predict(
             click.echo(_plan(prediction, left))
 
     with ExitStack() as last:
-        with show_progress() as shown, ExitStack() as stack:
+        with explained(asked.store), show_progress() as shown, ExitStack() as stack:
             if link:
                 spec, aim = chain_of(asked)
                 stack.enter_context(chain_link(spec, shown.say, aim=aim))

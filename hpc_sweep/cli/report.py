@@ -48,10 +48,12 @@ def report(store: str, output: str | None, figures: str | None, formats: str, js
     if figures is not None and output is not None:
         raise click.UsageError("--figures writes no page, so -o names nothing; call it twice")
     from hpc_sweep import reporting
+    from hpc_sweep.keeping import explained
 
-    if figures is None:
-        written = [reporting.report(store, output)]
-    else:
-        written = reporting.write_figures(store, figures, kinds)
+    with explained(store):
+        if figures is None:
+            written = [reporting.report(store, output)]
+        else:
+            written = reporting.write_figures(store, figures, kinds)
     names = [str(path) for path in written]
     click.echo(as_json({"written": names}) if json_ else "\n".join(names))

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from hpc_sweep.errors import StoreError, SweepError, disk_cause
+from hpc_sweep.errors import DamagedError, StoreError, SweepError, disk_cause
 from hpc_sweep.keeping.verify import verify
 
 
@@ -26,10 +26,9 @@ def explained(store: str | Path) -> Iterator[None]:
     """
     try:
         yield
-    except SweepError:
-        raise
     except Exception as error:
-        findings = [] if disk_cause(error) else verify(store).findings
+        known = isinstance(error, SweepError) and not isinstance(error, DamagedError)
+        findings = [] if known or disk_cause(error) else verify(store).findings
         if not findings:
             raise
         first, more = findings[0], len(findings) - 1

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from hpc_sweep.candidates import plain_text, value_text
 from hpc_sweep.choices import DONE, STATUS_MEANINGS
-from hpc_sweep.errors import DiskError, StoreError, disk_errors
+from hpc_sweep.errors import DamagedError, DiskError, disk_errors
 from hpc_sweep.plan import Chunk
 from hpc_sweep.store import Store
 
@@ -139,7 +139,7 @@ def gather(store: Store) -> Gathered:
 
     Raises
     ------
-    StoreError
+    DamagedError
         When a chunk is damaged.
     """
     return _Gathering(store).result()
@@ -296,9 +296,9 @@ class _Gathering:
         except DiskError:
             raise
         except (ValueError, OSError, RuntimeError) as error:
-            raise StoreError(
-                f"{place} is damaged ({error}); `hpc-sweep status {self._store.path}` names the "
-                "file and the remedy"
+            raise DamagedError(
+                f"{place} is damaged; hpc-sweep verify {self._store.path} names the file and what "
+                "mends it"
             ) from error
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from hpc_sweep import __version__
-from hpc_sweep.budget import forecast
+from hpc_sweep.budget import total_spent
 from hpc_sweep.choices import FIGURE_FORMATS, STATUS_MEANINGS
 from hpc_sweep.errors import StoreError, disk_errors, listed
 from hpc_sweep.redaction import redacted, without_secrets
@@ -22,7 +22,7 @@ from hpc_sweep.reporting.units import target_units
 from hpc_sweep.reporting.words import clean, duration, number, share, value
 from hpc_sweep.reporting.working import Working, working
 from hpc_sweep.spec.yaml import yaml_text
-from hpc_sweep.store import Ledger, Store
+from hpc_sweep.store import Store, check_files
 from hpc_sweep.store.durable import write_durably
 
 
@@ -113,7 +113,7 @@ def _folder(place: Path) -> None:
 def _opened(store: str | Path) -> Store:
     """Return a store after checking that nothing is missing."""
     opened = Store.open(store)
-    Ledger.read(opened)
+    check_files(opened)
     return opened
 
 
@@ -149,7 +149,7 @@ def _facts(found: Findings, worked: Working | None) -> Iterator[tuple[str, str]]
     if samples.size:
         low, high = int(samples.min()), int(samples.max())
         yield "samples each", f"{low:,}" if low == high else f"{low:,} to {high:,}"
-    used = forecast(store).spent
+    used = total_spent(store.run.path)
     if worked is not None:
         yield "running time", duration(worked.seconds)
     if used.core_hours:

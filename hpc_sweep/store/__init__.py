@@ -26,6 +26,7 @@ from hpc_sweep.store.lease import (
     read_holder,
 )
 from hpc_sweep.store.ledger import Ledger
+from hpc_sweep.store.lostfiles import check_files
 from hpc_sweep.store.modelfile import ModelFile
 from hpc_sweep.store.modelfiles import ModelFiles, all_chunks, models_folder, remove_other_models
 from hpc_sweep.store.openchunk import Derivation, OpenChunk
@@ -73,6 +74,7 @@ __all__ = [
     "beats",
     "best",
     "change_store",
+    "check_files",
     "check_nonce",
     "choices",
     "chunk_name",

@@ -15,7 +15,7 @@ from hpc_sweep.choices import DONE, PENDING, STATUS_MEANINGS
 from hpc_sweep.errors import StoreError
 from hpc_sweep.plan import WHOLE, Chunk, Share, Unit
 from hpc_sweep.store.fold import Folded
-from hpc_sweep.store.lostfiles import check_fixed_files, check_result_files
+from hpc_sweep.store.lostfiles import blocks_begun, check_fixed_files, check_result_files
 from hpc_sweep.store.modelfiles import has_models
 from hpc_sweep.store.parts import PartName, delete_parts, is_whole, list_parts, read_part
 from hpc_sweep.store.ranks import partition_status
@@ -66,7 +66,7 @@ class Ledger:
         for index in sorted(chunks):
             status = store.read_status(index)
             if status is not None:
-                there[index] = [n for n, rows in enumerate(store.blocks) if status[:, rows].any()]
+                there[index] = blocks_begun(store, status)
                 ledger._note(index, status)
         check_result_files(store, there)
         for name in list_parts(store.run.parts, store.header.id):

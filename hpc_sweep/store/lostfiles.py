@@ -7,6 +7,9 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hpc_sweep.errors import StoreError, disk_errors
 from hpc_sweep.plan import Chunk
 from hpc_sweep.store.files import fixed_files
@@ -36,6 +39,28 @@ def _lost_fixed(store: Store) -> list[Path]:
                 chunks = node["chunk_grid"]["configuration"]["chunk_shape"]
                 files += fixed_files(store.path / name, dtype, node["shape"], chunks)
         return [file for file in files if not file.exists()]
+
+
+def check_files(store: Store) -> None:
+    """Raise where a file of the store itself is missing; what lies beside it is not looked at.
+
+    Raises
+    ------
+    StoreError
+        With the first one.
+    """
+    check_fixed_files(store)
+    there = {}
+    for chunk in np.ndindex(*store.grid.chunk_grid(store.header.chunks)):
+        status = store.read_status(chunk)
+        if status is not None:
+            there[chunk] = blocks_begun(store, status)
+    check_result_files(store, there)
+
+
+def blocks_begun(store: Store, status: NDArray[np.int8]) -> list[int]:
+    """Return the blocks of a result chunk's candidates of which something is settled."""
+    return [block for block, rows in enumerate(store.blocks) if status[:, rows].any()]
 
 
 def check_result_files(store: Store, there: Mapping[Chunk, Sequence[int]]) -> None:
