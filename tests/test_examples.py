@@ -38,6 +38,7 @@ from hpc_sweep.machines import own_folder
 from hpc_sweep.prepare import create, prepare
 from hpc_sweep.spec import load_spec
 from hpc_sweep.work import open_bench
+from hpc_sweep.work.collections import CollectionTasks
 
 EXAMPLES = REPOSITORY / "examples"
 ONE_WORKER = ("cluster.workers=1", "cluster.memory=1GB", "cluster.performance_report=false")
@@ -243,7 +244,13 @@ def test_hyperband(copied: Copied) -> None:
     assert results["best_score"] > 0.6
 
 
-def test_blobs(copied: Copied) -> None:
+def test_blobs(copied: Copied, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[object] = []
+    reading = CollectionTasks._read
+    monkeypatch.setattr(
+        CollectionTasks, "_read", lambda *about: (read.append(about), reading(*about))[1]
+    )
+    monkeypatch.setattr("hpc_sweep.sweep.execution.UNIT_SECONDS", 1e-9)  # as if each took long
     folder = copied("blobs")
     size = ["data.loader_args.blocks=8", "data.loader_args.points=250"]
     results = run(
@@ -251,6 +258,7 @@ def test_blobs(copied: Copied) -> None:
     )
     assert results["n_samples"] == 2000
     assert results["best_param_n_clusters"] == 4
+    assert len(read) == 1  # candidates share the blocks
     points = runpy.run_path(str(folder / "points.py"))["blobs"](8, 250)
     X = np.stack([points["x"], points["y"]], axis=1)
     # the index grows with the points, of which an eighth is for testing

@@ -117,10 +117,11 @@ class CollectionTasks(ThreadTasks):
                 yield without_fits(bench, unit, Loss(FAILED, reason))
                 continue
             try:
-                yield self._partition(client, bench, unit, index)
+                outcome = self._partition(client, bench, unit, index)
             except BaseException:  # what lay on a worker that died is gone
                 self._kept = None
                 raise
+            yield outcome
 
     def _partition(
         self, client: Client, bench: Bench, unit: Unit, index: NDArray[np.intp]
