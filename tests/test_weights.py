@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,6 +28,7 @@ from sklearn.ensemble import (
 )
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
+from sklearn.metrics import get_scorer
 from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, KFold
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.neighbors import KNeighborsRegressor
@@ -39,6 +41,7 @@ import hpc_sweep
 from hpc_sweep.errors import SpecError
 from hpc_sweep.prepare import load, prepare
 from hpc_sweep.search import Evaluation, Task, weighs, weight_parameter
+from hpc_sweep.search.weighing import score
 from hpc_sweep.store import Store
 from hpc_sweep.work import open_bench
 
@@ -434,3 +437,26 @@ def test_a_table_and_missing_values_that_are_kept(tmp_path: Path) -> None:
     kept = hpc_sweep.run(raw).load()
     assert "NaN" in kept["message"].values[0, 0]
     assert np.isfinite(kept["best_score"].values).tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    "name", ["accuracy", "balanced_accuracy", "f1_macro", "f1", "neg_log_loss", "matthews_corrcoef"]
+)
+@pytest.mark.parametrize("classes", [["no", "yes"], [0, 1, 2]])
+def test_scores_of_classifiers_are_those_of_their_scorer(name: str, classes: list[Any]) -> None:
+    """Of two strings, too, of which f1 knows no positive one: it raises then."""
+    rng = np.random.default_rng(3)
+    X, y = rng.normal(size=(40, 3)), np.array(classes)[rng.integers(len(classes), size=40)]
+    fitted, scorer = (
+        make_pipeline(StandardScaler(), LogisticRegression()).fit(X, y),
+        get_scorer(name),
+    )
+    try:
+        expected = scorer(fitted, X, y)
+    except ValueError as error:
+        with pytest.raises(ValueError, match=re.escape(str(error))):
+            score(scorer, fitted, X, y, None)
+    else:
+        assert score(scorer, fitted, X, y, None) == expected
+    with pytest.raises(AttributeError, match="classes_"):  # not fitted, says the scorer
+        score(scorer, LogisticRegression(), X, y, None)
