@@ -36,7 +36,11 @@ def cancel_driver_job(sweep: Sweep, rng: Random) -> str:
 def node_at_work(rng: Random) -> str:
     command = ["squeue", "--noheader", "--states=RUNNING", "--format=%N"]
     found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-    return rng.choice(sorted(set(found))) if found else ""
+    if not found:
+        return ""
+    command = ["scontrol", "show", "hostnames", ",".join(found)]
+    nodes = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    return rng.choice(sorted(set(nodes)))
 
 
 @act(*ON_QUEUE, waits=True)
