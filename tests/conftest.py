@@ -341,8 +341,13 @@ def pending_reads_as_missing(store: Path, whole: Path) -> None:
     assert np.isnan(score).any()
 
 
-def equal_stores(first: Path, second: Path, aside: Collection[str] = ()) -> None:
-    """Fail unless all arrays of two stores are bit-equal, times and those that are named aside."""
+def equal_stores(
+    first: Path, second: Path, aside: Collection[str] = (), within: float = 0.0
+) -> None:
+    """Fail unless all arrays of two stores are equal, times and those that are named aside.
+
+    Numbers are bit-equal, or as near as is allowed.
+    """
     left, right = (xr.open_zarr(path, chunks=None).load() for path in (first, second))
     assert set(left.variables) == set(right.variables)
     for name in left.variables:
@@ -350,4 +355,6 @@ def equal_stores(first: Path, second: Path, aside: Collection[str] = ()) -> None
             continue
         a, b = left[name].values, right[name].values
         same = (a == b) | ((a != a) & (b != b))
+        if within and a.dtype.kind == "f":
+            same |= abs(a - b) <= within
         assert same.all(), f"{name} differs in {(~same).sum()} of {same.size} places"
