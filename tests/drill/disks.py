@@ -47,9 +47,10 @@ def with_quota(folder: Path) -> Iterator[Path]:
         image.unlink()
 
 
-def limit(folder: Path, most: str) -> None:
-    """Set the quota of that folder: bytes, as btrfs takes them, or ``none``."""
-    _run("btrfs", "qgroup", "limit", most, folder)
+def limit(disk: Path, most: str) -> None:
+    """Set the quota of a disk's ``store``: bytes, as btrfs takes them, or ``none``."""
+    # by its number, the first one: named by its path it is itself refused when it is full
+    _run("btrfs", "qgroup", "limit", most, "0/256", disk)
 
 
 class FileServer:
@@ -117,7 +118,7 @@ def has_quota() -> bool:
     with tempfile.TemporaryDirectory() as folder:
         try:
             with with_quota(Path(folder)) as disk:
-                limit(disk / "store", "16k")
+                limit(disk, "16k")
                 try:
                     (disk / "store" / "file").write_bytes(bytes(2**20))
                 except OSError:

@@ -75,9 +75,8 @@ def quota(sweep: Sweep, rng: Random) -> str:
         sweep.hindered.write_text("quota")
         heal: Callable[[], object] = sweep.hindered.unlink
     else:
-        folder = sweep.disk / "store"
-        disks.limit(folder, "16k")
-        heal = partial(disks.limit, folder, "none")
+        disks.limit(sweep.disk, "16k")
+        heal = partial(disks.limit, sweep.disk, "none")
     try:
         time.sleep(seconds)
     finally:
