@@ -29,6 +29,17 @@ SET_CHILD_SUBREAPER = 36
 READ_WHEN_ASKED = ("PATH", "XDG_CONFIG_HOME", "SLURM_CONF", "TEST_", "PYTEST_")
 """Variables, or how they begin, that mean the same when they are set after the imports."""
 
+LEFT_BEHIND = {
+    "HDF5_PLUGIN_PATH",
+    "MALLOC_TRIM_THRESHOLD_",
+    "MKL_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "PYTHONHASHSEED",
+    "__DASK_PARENT_PID",
+}
+"""By Dask's nannies and by netCDF4, in a test process that had them: meant for nobody else."""
+
 _lock = threading.Lock()
 _servers: dict[int, tuple[socket.socket, subprocess.Popen[bytes], dict[str, str]]] = {}
 
@@ -63,8 +74,9 @@ def is_alike(environment: dict[str, str] | None) -> bool:
     """Return whether a command with this environment may come from the warm process."""
     there = _server()[2]
     here = dict(os.environ) if environment is None else environment
-    differ = {name for name in {*there, *here} if there.get(name) != here.get(name)}
-    if here.get("PYTHONPATH") == str(Path(__file__).parent):  # modules of ours that none replace
+    differ = {name for name in {*there, *here} if there.get(name) != here.get(name)} - LEFT_BEHIND
+    # with or without this folder: modules of ours that none replace
+    if {there.get("PYTHONPATH"), here.get("PYTHONPATH")} <= {None, str(Path(__file__).parent)}:
         differ.discard("PYTHONPATH")
     return all(name.startswith(READ_WHEN_ASKED) for name in differ)
 
