@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +44,7 @@ from hpc_sweep.errors import LeaseError, StoreError
 from hpc_sweep.keeping import verify
 from hpc_sweep.plan import Unit
 from hpc_sweep.spec import load_spec
-from hpc_sweep.store import Ledger, Store, hold, read_events, run_folder
+from hpc_sweep.store import Holder, Ledger, Store, hold, read_events, run_folder
 from hpc_sweep.sweep import execute
 from hpc_sweep.work.tasks import Context
 
@@ -106,9 +108,16 @@ def test_second_run_finds_it_complete(spec: Spec) -> None:
     assert again.progress is None
     assert again.counts == {**first.counts}
     assert first.store.run.events.read_text() == events
-    leftovers = {path.name for path in first.store.run.path.iterdir()}
-    assert leftovers == {"parts", "logs", "keys", "events.jsonl"}
-    assert not list(first.store.run.parts.iterdir())
+    run, kept = first.store.run, {"parts", "logs", "keys", "events.jsonl"}
+    assert {path.name for path in run.path.iterdir()} == kept
+    assert not list(run.parts.iterdir())
+    with hold(run.lease):  # another driver's, which is about to end
+        assert execute(load_spec(spec)).counts == first.counts
+        assert run.lease.exists()
+    dead = replace(Holder.this_process(), nonce="0", ticks=1)  # killed as it was about to end
+    run.lease.write_text(json.dumps(asdict(dead)))
+    assert execute(load_spec(spec)).counts == first.counts
+    assert {path.name for path in run.path.iterdir()} == kept
 
 
 def test_parts_that_came_late_do_not_stay(spec: Spec) -> None:

@@ -210,7 +210,8 @@ class Ledger:
 
     def is_tidy(self) -> bool:
         """Return whether nothing lies about that the next driver removes."""
-        return not self.superfluous_parts() and not self.store.leftovers()
+        left = self.superfluous_parts() or self.store.leftovers()
+        return not left and not self.store.run.lease.exists()
 
     def cells_done(self) -> int:
         """Return how many of the cells that the spec asks for need no more work."""

@@ -15,7 +15,7 @@ from hpc_sweep.budget import check_budget
 from hpc_sweep.choices import RETRIED
 from hpc_sweep.clusters import QUEUES, Ending, current_queue, has_ended
 from hpc_sweep.drive import Progress
-from hpc_sweep.errors import Fault, SpecError, StoreError, listed
+from hpc_sweep.errors import Fault, LeaseError, SpecError, StoreError, listed
 from hpc_sweep.plan import WHOLE, Share
 from hpc_sweep.prepare import (
     Prepared,
@@ -77,6 +77,23 @@ class Outcome:
         return sum(self.counts[state] for state in ("failed", "timed_out", "out_of_memory"))
 
 
+def _check_share(prepared: Prepared, share: Share, *, changes: bool) -> None:
+    """Refuse a share of a sweep whose store has to be made or changed first.
+
+    Raises
+    ------
+    StoreError
+        With what does it.
+    """
+    if share == WHOLE or not changes:
+        return
+    place, way = prepared.spec.output.store, f"hpc-sweep submit --drivers {share.count}"
+    if prepared.store is None:
+        raise StoreError(f"{place} does not exist; {way} makes it")
+    what = "another output.models" if prepared.change is None else "other candidates"
+    raise StoreError(f"{place} has {what} than the spec; {way} changes it")
+
+
 def execute(
     spec: SweepSpec,
     *,
@@ -117,25 +134,22 @@ def execute(
         Its kinds say what went wrong; see `hpc_sweep.errors`.
     """
     prepared = prepare(spec, origin, drivers=share.count)
+    outcome = None
     if prepared.store is not None:
         ledger = Ledger.read(prepared.store, share)
         other = prepared.change is not None or changes_output(prepared)
         done = ledger.is_complete and not (other or moves_data(prepared) or retry)
         unsigned = lacks_signature(prepared.store, spec.output)
-        if done and (share != WHOLE or (ledger.is_tidy() and not unsigned)):
-            return Outcome(prepared.store, ledger.summary(), None)
-        if share != WHOLE and other:
-            what = "another output.models" if prepared.change is None else "other candidates"
-            raise StoreError(
-                f"{spec.output.store} has {what} than the spec; "
-                f"hpc-sweep submit --drivers {share.count} changes it"
-            )
-        check_versions(prepared.store, mixed=mixed_versions)
-        check_budget(spec, prepared.store, prepared.change)
-    elif share != WHOLE:
-        raise StoreError(
-            f"{spec.output.store} does not exist; hpc-sweep submit --drivers {share.count} makes it"
-        )
+        if done:
+            outcome = Outcome(prepared.store, ledger.summary(), None)
+            if share != WHOLE or (ledger.is_tidy() and not unsigned):
+                return outcome
+        _check_share(prepared, share, changes=other)
+        if outcome is None:
+            check_versions(prepared.store, mixed=mixed_versions)
+            check_budget(spec, prepared.store, prepared.change)
+    else:
+        _check_share(prepared, share, changes=True)
     look_where_this_runs(spec, origin, say)
     run = run_folder(spec.output.store, share)
     group = group_of(spec)
@@ -149,7 +163,12 @@ def execute(
         with group_access(for_group):
             place = run.make(group).lease
             held = hold(place, take_over=take_over, rivals=run.rivals, has_ended=has_ended, say=say)
-            lease = stack.enter_context(held)
+            try:
+                lease = stack.enter_context(held)
+            except LeaseError:
+                if outcome is None:
+                    raise
+                return outcome  # its driver is about to tidy up
             stack.enter_context(stops.signals())
             store = begin(prepared, share, retry, say)
             if group is not None:

@@ -108,7 +108,8 @@ def leftover_files(sweep: Sweep) -> None:
     assert half_written(sweep.store.parent) == []
     assert list(run.parts.iterdir()) == []
     assert list(run.keys.iterdir()) == []
-    assert {path.name for path in run.path.iterdir()} <= KEPT
+    names = {path.name for path in run.path.iterdir()} - KEPT
+    assert not [name for name in names if not name.startswith("performance")], names
     assert not [path for path in sweep.store.iterdir() if path.name.startswith(".")]
 
 
