@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -289,7 +290,12 @@ def start_run(spec_file: Path, *words: object, **options: Any) -> subprocess.Pop
 
 def fork_servers(process: psutil.Process) -> list[psutil.Process]:
     """Return the fork server of a process that looks after workers, if it runs."""
-    return [child for child in process.children() if "forkserver" in " ".join(child.cmdline())]
+    found = []
+    for child in process.children():
+        with contextlib.suppress(psutil.NoSuchProcess):  # it ended just now, or waits to be buried
+            if "forkserver" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
 
 
 def forked(process: psutil.Process) -> list[psutil.Process]:
