@@ -207,6 +207,20 @@ def bare(case: Case) -> Run:
     return _timed(case, lambda pixels: bare_loop(pixels, case.search), LOOP_PIXELS)
 
 
+def bare_at_once(case: Case) -> Run:
+    """Run a bare loop on each core at once, each with every other pixel."""
+
+    def work(pixels: Pixels) -> list[Array]:
+        parts = [pixels[first::WORKERS] for first in range(WORKERS)]
+        found = parallel(delayed(bare_loop)(part, case.search) for part in parts)
+        return [
+            scores for row in itertools.zip_longest(*found) for scores in row if scores is not None
+        ]
+
+    with _joblib_workers() as parallel:
+        return _timed(case, work, case.workload.peer_pixels)
+
+
 OURS = "hpc_sweep"
 TASKS = "hpc_sweep, in its tasks"
 SERIAL = "scikit-learn, serial"
@@ -214,6 +228,7 @@ JOBLIB = "joblib over pixels"
 CLIENT_MAP = "client.map over pixels"
 DASK_ML = "dask-ml, pixel by pixel"
 BARE = "bare loop"
+BARE_AT_ONCE = f"{WORKERS} bare loops at once"
 METHODS: dict[str, Method] = {
     OURS: ours,
     SERIAL: serial,
@@ -221,8 +236,9 @@ METHODS: dict[str, Method] = {
     CLIENT_MAP: client_map,
     DASK_ML: dask_ml,
     BARE: bare,
+    BARE_AT_ONCE: bare_at_once,
 }
-ROUND = ((SERIAL, BARE, OURS, JOBLIB), (CLIENT_MAP, OURS, DASK_ML))
+ROUND = ((SERIAL, BARE, OURS, BARE_AT_ONCE), (CLIENT_MAP, OURS, JOBLIB, DASK_ML))
 """The order of a round: each peer beside one of ours; the two short loops are neighbours."""
 
 

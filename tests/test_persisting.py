@@ -204,10 +204,13 @@ def test_kept_until_the_last_slice_and_read_anew_after_a_death(
     receipts(0, 0, 1)
     assert sorted(noted()) == sorted(chunks(few, "0"))
     until(lambda: len(kept_keys(cluster)) == 1)
-    (holders,) = kept_keys(cluster).values()
+    ((lost, holders),) = kept_keys(cluster).items()
     for holder in holders:
         cluster.run(os._exit, 1, workers=[holder], on_error="ignore")
     until(lambda: not {*holders} & {*cluster.nthreads()})  # else a slice may die there, too
+    until(lambda: len(noted()) == 2 * len(chunks(few, "0")))  # nobody has asked: it was needed
+    until(lambda: cluster.futures[lost].status == "finished")
+    cluster._handle_lost_data(lost)  # so it is called until it has been read anew
     last = receipts(0, 2, 3)
     assert {each.part.unit.first for each in last} == {2, 3}
     assert sorted(noted()) == sorted(2 * chunks(few, "0"))

@@ -100,9 +100,12 @@ class PersistingTasks:
         return self.context.step()
 
     def _known(self, place: Place) -> Future | None:
-        """Return a partition that is on the workers, or is going to be."""
+        """Return a partition that is on the workers, or is going to be.
+
+        One that is lost with its worker is being read again, as long as it is needed.
+        """
         kept = self._kept.get(place)
-        return kept if kept is not None and kept.status in ("pending", "finished") else None
+        return None if kept is None or kept.status in ("error", "cancelled") else kept
 
     def _read(self, client: Client, unit: Unit) -> dict[Place, Future]:
         """Have the partitions read that are read together with that of a unit."""
