@@ -19,6 +19,7 @@ from yearly import write, yearly_spec, years_data
 
 import hpc_sweep as package
 from hpc_sweep import submission
+from hpc_sweep.cli.plan import plan_facts
 from hpc_sweep.errors import PlanError, SpecError, StoreError
 from hpc_sweep.plan import Share, Unit
 from hpc_sweep.prepare import begin, prepare, with_memory
@@ -468,3 +469,13 @@ def test_the_plan_tells_of_a_change(spec: Spec, grown: Spec, write_spec: WriteSp
     assert "change:     3 new candidates for 48 partitions; 5 kept" in planned.stdout
     assert Store.open(store.path).header.revision == 0
     assert "change" not in hpc_sweep("plan", write_spec(spec)).stdout
+
+
+def test_a_run_tells_of_a_change_that_it_has_made(spec: Spec, grown: Spec) -> None:
+    """A parameter becomes text, so that what was known of its files is no longer so."""
+    del spec["models"][1:], grown["models"][2:]
+    without_models(spec, grown)
+    carry_on(spec)
+    prepared = prepare(load_spec(grown))
+    facts = plan_facts(prepared, Ledger.read(begin(prepared)))
+    assert facts["change"] == {"new": 3, "taken_back": 0, "dropped": 0, "kept": 3}

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from hpc_sweep.plan import Plan
     from hpc_sweep.prepare import Prepared
     from hpc_sweep.source import Source
+    from hpc_sweep.store import Ledger
     from hpc_sweep.strategies import Strategy
 
 
@@ -51,10 +52,12 @@ def plan(
     click.echo(as_json(facts) if json_ else plan_text(prepared, facts))
 
 
-def plan_facts(prepared: Prepared, *, calibrate: bool = False) -> dict[str, Any]:
-    """Return the plan as plain facts."""
+def plan_facts(
+    prepared: Prepared, begun: Ledger | None = None, *, calibrate: bool = False
+) -> dict[str, Any]:
+    """Return the plan as plain facts; of a sweep that is begun its candidates may have changed."""
     made, grid = prepared.plan, prepared.plan.grid
-    hours = core_hours(prepared) | (_calibrated(prepared) if calibrate else {})
+    hours = core_hours(prepared, begun) | (_calibrated(prepared) if calibrate else {})
     return {
         "name": prepared.spec.name,
         "partitions": grid.size,
@@ -153,11 +156,14 @@ def _finish_s(core_hours: float | None, workers: int, units: int) -> dict[int, f
     return {count: round(core_hours * 3600 / count, 3) for count in useful}
 
 
-def core_hours(prepared: Prepared) -> dict[str, Any]:
+def core_hours(prepared: Prepared, begun: Ledger | None = None) -> dict[str, Any]:
     """Return what the sweep has used, is going to need, and may use at the most."""
     from hpc_sweep.budget import forecast
 
-    known, cluster = forecast(prepared.store, prepared.change), prepared.cluster
+    store, change = prepared.store, prepared.change
+    if begun is not None and change is not None:
+        store, change = begun.store, None  # it is made: files are no longer as `prepared` knew them
+    known, cluster = forecast(store, change), prepared.cluster
     most, how = cluster.most_core_hours() or (None, "")
     charge = cluster.charge_facts()
     return {

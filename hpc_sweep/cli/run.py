@@ -86,7 +86,7 @@ def run(
         if quiet or json_:
             return
         with shown.aside():
-            click.echo(plan_text(prepared, plan_facts(prepared)))
+            click.echo(plan_text(prepared, plan_facts(prepared, ledger)))
             if ledger.cells_done():
                 click.echo(_left_text(ledger, prepared.n_splits))
 
