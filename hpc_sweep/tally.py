@@ -148,24 +148,26 @@ class Tally:
 
     def _on_phase(self, event: Event) -> None:
         phase = str(event.get("phase", ""))
-        if phase != "copying" and self._shown is not self._main:
-            self._main.workers, self._main.workers_lost = (
-                self._shown.workers,
-                self._shown.workers_lost,
-            )
-            self._shown, self._speed = self._main, Speed()
+        if phase != "copying":
+            self._end_copy()
         self._shown.phase = phase
 
     def _on_rechunking(self, event: Event) -> None:
-        count = int(event.get("of", 0))
-        self._shown = replace(
-            self._main,
-            phase="copying",
-            cells=count,
-            cells_done=count - int(event.get("slabs", 0)),
-            fits_per_cell=1,
-            size_bytes=int(event.get("bytes", 0)),
-        )
+        count, size_bytes = int(event.get("of", 0)), int(event.get("bytes", 0))
+        self._end_copy()
+        self._shown = self._main.of_copy(count, count - int(event.get("slabs", 0)), size_bytes)
+        self._shown.phase, self._speed = "copying", Speed()
+
+    def _end_copy(self) -> None:
+        """Go on with the run itself, if data was copied."""
+        if self._shown is not self._main:
+            self._main.workers = self._shown.workers
+            self._main.workers_lost = self._shown.workers_lost
+            self._shown, self._speed = self._main, Speed()
+
+    def _on_peers_lost(self, event: Event) -> None:
+        self._end_copy()
+        self._main.interrupt()
         self._speed = Speed()
 
     def _on_workers(self, event: Event) -> None:

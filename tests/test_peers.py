@@ -16,8 +16,9 @@ import xarray as xr
 from builders import one_map_a_chunk
 from conftest import Spec, small_spec
 
+from hpc_sweep.cli import facts
 from hpc_sweep.cli.plan import plan_facts, plan_text
-from hpc_sweep.drive import Drive
+from hpc_sweep.drive import Drive, Progress
 from hpc_sweep.errors import PlanError, StoreError
 from hpc_sweep.plan import Unit
 from hpc_sweep.prepare import Prepared, create, prepare
@@ -139,13 +140,25 @@ def test_each_chunk_is_read_once_in_each_of_two_runs(
 
 @pytest.mark.parametrize("at", ["/green/c/20/", ".run/parts/"])
 def test_a_worker_that_dies_costs_no_more_than_a_copy(
-    spec: Spec, well: Path, preload: Callable[[Spec, str], Spec], at: str
+    spec: Spec,
+    well: Path,
+    preload: Callable[[Spec, str], Spec],
+    at: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """In the middle of the rechunk, and while units work at the blocks."""
+
+    def pace(self: Progress, *about: Any) -> None:
+        self.fits_per_second = 300.0 if self.phase == "fitting" else None
+
+    monkeypatch.setattr(Progress, "pace", pace)
+    lines: list[str] = []
     once = "os.open(folder + '/died', os.O_CREAT | os.O_EXCL) and os.kill(os.getpid(), 9)"
     check = f"{at!r} in args[0] and not os.path.exists(folder + '/died') and {once}"
     spec = preload(spec, check)
-    done = execute(load_spec(spec))
+    done = execute(load_spec(spec), on_progress=lambda each: lines.append(facts.line(each)))
+    copying = [line for line in lines if line.startswith("copying")]
+    assert not [line for line in copying if "slabs/s" in line], "that is the pace of fits"
     seen = [event["event"] for event in events(spec)]
     assert seen.count("peers_lost") == 1
     assert seen.count("slab_done") >= 27, "it went on with a copy"

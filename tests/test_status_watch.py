@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from hpc_sweep.cli import main
+from hpc_sweep.cli import facts, main
 from hpc_sweep.driverjobs import NotBegun
 from hpc_sweep.errors import EXIT_INTERRUPTED, StoreError
 from hpc_sweep.prepare import create, prepare
@@ -100,6 +100,34 @@ def test_pace_reasons_and_workers_of_a_log(tmp_path: Path) -> None:
     seen = tally.progress()
     assert seen.note == "workers: 2 job(s) PENDING (Resources)"
     assert seen.left_s is None
+
+
+def test_a_copy_in_the_middle_of_a_log_is_told_apart(tmp_path: Path) -> None:
+    """Where workers lost what they kept: nothing of the fits before is told as of slabs."""
+    log, clock = Log(tmp_path / "events.jsonl"), Clock()
+    log.begin()
+    tally = Tally(log.path, clock)
+    for number in range(40):
+        log.write(10 + number, "unit_started", unit=f"{number}")
+        log.write(12 + number, "unit_done", unit=f"{number}", fits=30, failed=0)
+    log.write(60, "unit_started", unit="lost")
+    log.write(61, "peers_lost", reason="blocks are lost")
+    tally.look()
+    assert facts.line(tally.progress()).endswith("40 units done, 2 workers (2 pending)")
+    log.write(62, "rechunking", slabs=24, of=27, bytes=8000)
+    log.write(62, "phase", phase="copying")
+    tally.look()
+    assert facts.line(tally.progress()).endswith(
+        "3 of 27 slabs, 0 units done, 2 workers (2 pending)"
+    )
+    log.write(63, "workers", workers=1)
+    log.write(64, "slab_started", unit="1")
+    log.write(66, "slab_done", unit="1", fits=1, failed=0)
+    log.write(67, "phase", phase="fitting")
+    tally.look()
+    assert facts.line(tally.progress()).endswith(
+        "1,500 of 3,000 fits, 40 units done, 1 worker (3 pending)"
+    )
 
 
 def test_a_log_is_read_from_where_it_was_left(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 PACE_OVER_S = 120.0
 """Pace is that of so many last seconds, or of `PACE_UNITS` where these take longer."""
@@ -144,6 +144,31 @@ class Progress:
     def share_done(self) -> float:
         """What part of all is done, between 0 and 1."""
         return min(1.0, self.cells_done / self.cells) if self.cells else 1.0
+
+    def of_copy(self, slabs: int, done: int, size_bytes: int) -> Progress:
+        """Return the progress of a copy that this run makes of its data.
+
+        Parameters
+        ----------
+        slabs, done : int
+            How many there are, and how many are there already.
+        size_bytes : int
+            Of all of them.
+        """
+        return replace(
+            self,
+            cells=slabs,
+            cells_done=done,
+            cells_this_run=0,
+            fits_per_cell=1,
+            fits=0,
+            units=0,
+            size_bytes=size_bytes,
+        )
+
+    def interrupt(self) -> None:
+        """Forget what is in hand, and the pace: the run goes on in another way."""
+        self.in_flight, self.fits_per_second, self.left_s = 0, None, None
 
     def unit_done(self, cells: int, failed: int, reasons: Mapping[str, int]) -> None:
         """Count a unit."""

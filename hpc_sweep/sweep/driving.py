@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from hpc_sweep.budget import Budget, drivers_cores
@@ -242,6 +241,7 @@ class Driving:
         except PeersLostError as error:
             if self._stops.draining():
                 raise Interrupted("drained; the same command goes on from here") from error
+            self._progress.interrupt()
             self._journal.write("peers_lost", reason=str(error))
             self._say(f"{error}: going on with a copy")
             return False
@@ -251,11 +251,9 @@ class Driving:
         """Have workers rechunk data among themselves, and keep it."""
         self._say(f"rechunking {format_bytes(way.nbytes)} in the memory of the workers first")
         peers = Peers(made.source.cut, self._ledger.store, way.layouts)
-        progress = replace(
-            self._progress, cells=1, cells_done=0, fits_per_cell=1, size_bytes=way.nbytes
-        )
-        self._enter("copying", progress)
+        progress = self._progress.of_copy(1, 0, way.nbytes)
         self._journal.write("rechunking", slabs=1, of=1, bytes=way.nbytes, way="p2p")
+        self._enter("copying", progress)
         workers = self._prepared.cluster.workers
         seconds = way.seconds / workers
         with Exchange(self._context, peers, workers, way.least_workers, seconds) as exchange:
@@ -306,15 +304,9 @@ class Driving:
         slabs = Slabs(copy)
         direct, count = source.direct.dataset, slabs.n_all
         size_bytes = sum(int(direct[name].nbytes) for name in copy.tiling.names)
-        progress = replace(
-            self._progress,
-            cells=count,
-            cells_done=count - slabs.n_open,
-            fits_per_cell=1,
-            size_bytes=size_bytes,
-        )
-        self._enter("copying", progress)
+        progress = self._progress.of_copy(count, count - slabs.n_open, size_bytes)
         self._journal.write("rechunking", slabs=slabs.n_open, of=count, bytes=size_bytes)
+        self._enter("copying", progress)
         loop(
             ledger=slabs,
             tasks=SlabTasks(self._context, str(copy.folder)),
