@@ -10,7 +10,8 @@ systemd, ``/etc/slurm`` and ``/etc/munge`` are neither used nor touched.
 Every folder of the machine is the nodes' "shared file system", except ``/tmp``,
 which each node has for itself (``RUN_FOLDER/nodes/NAME/tmp``). The run folder is
 shared wherever it is; any other folder below ``/tmp``, pytest's base folder for
-example, is shared only if named at the start (``--share``, ``shared=``).
+example, is shared only if named at the start (``--share``, ``shared=``). What is
+mounted later is seen by the nodes where it is below ``RUN_FOLDER/mounts``.
 
 Beyond the usual partitions ``debug`` and ``short`` there is ``closed``, where
 jobs pend for ever. Job ids start at 100000 times the third number of the
@@ -247,6 +248,8 @@ class ThrowawaySlurm:
         The value for ``SLURM_CONF``.
     bridge : str
         The submit host's interface to the nodes (theirs is ``eth0``).
+    mounts : Path
+        All nodes see what is mounted below it later.
 
     Raises
     ------
@@ -260,6 +263,7 @@ class ThrowawaySlurm:
     ) -> None:
         self.run = Path(run_folder).resolve()
         self.conf = self.run / "etc" / "slurm.conf"
+        self.mounts = self.run / "mounts"
         self.n_nodes = n_nodes
         self._shared = [str(Path(folder).resolve()) for folder in (run_folder, *shared)]
         self._tag = hashlib.sha256(os.fsencode(self.run)).hexdigest()[:6]
@@ -432,6 +436,9 @@ class ThrowawaySlurm:
             (self.run / name).mkdir()
         self._here.mkdir()
         self._here.chmod(0o755)
+        self.mounts.mkdir(exist_ok=True)
+        _mount("--bind", self.mounts, self.mounts)
+        _mount("--make-shared", self.mounts)
 
     def _lay_bridge(self) -> int:
         octet = _free_octet()
@@ -550,6 +557,8 @@ class ThrowawaySlurm:
             _ip(f"netns delete {namespace.name}")
         if self._here.exists():
             shutil.rmtree(self._here)
+        while self.mounts.is_mount():
+            _run(["umount", "--lazy", "--recursive", str(self.mounts)])
         if not any(STATE_ROOT.glob("throwaway-slurm-*")):
             _remove_cgroups(CGROUP_ROOT.glob("*/slurm_node[1-9]"))
 
@@ -563,7 +572,14 @@ class ThrowawaySlurm:
 
 
 def _ip(arguments: str) -> str:
-    command = ["ip", *arguments.split()]
+    return _run(["ip", *arguments.split()])
+
+
+def _mount(*arguments: object) -> None:
+    _run(["mount", *map(str, arguments)])
+
+
+def _run(command: Sequence[str]) -> str:
     environment = {"PATH": SYSTEM_PATH}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:

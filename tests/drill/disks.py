@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 
+SMALL_KILOBYTES = 24_000
+
 IMAGE_BYTES = 160 * 2**20
 """Of a btrfs, which takes at least 114 MB."""
 
@@ -27,6 +29,32 @@ def fill(disk: Path) -> Path:
                 while opened.write(bytes(size)) == size:
                     pass
     return file
+
+
+@contextlib.contextmanager
+def small(folder: Path, run: Path) -> Iterator[Path]:
+    """Mount a small disk while the context lasts, but not for the logs of a run folder on it.
+
+    Parameters
+    ----------
+    folder : Path
+        What it is made in.
+    run : Path
+        Where the run folder is going to be on the disk, relative: a queue keeps the logs of its
+        jobs open, and as long as a file is open no disk can be made read-only.
+    """
+    disk, aside = folder / "disk", folder / "logs"
+    disk.mkdir()
+    aside.mkdir()
+    _run("mount", "-t", "tmpfs", "-o", f"size={SMALL_KILOBYTES}k", "tmpfs", disk)
+    logs = disk / run / "logs"
+    try:
+        logs.mkdir(parents=True)
+        _run("mount", "--bind", aside, logs)
+        yield disk
+        _unmount(logs)
+    finally:
+        _unmount(disk)
 
 
 @contextlib.contextmanager

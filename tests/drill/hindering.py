@@ -6,13 +6,14 @@ import subprocess
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from random import Random
 
 import clocks
 import disks
 from builders import make_read_only
 from cutting import node_at_work
-from sweeps import LOCAL, ON_QUEUE, OUTSIDE, PLACES, Sweep
+from sweeps import LOCAL, ON_QUEUE, PLACES, Sweep
 from table import BEFORE, act
 
 
@@ -28,7 +29,16 @@ def _while_paused(sweep: Sweep, rng: Random, hinder: Callable[[], Callable[[], o
     return seconds
 
 
-@act(LOCAL)
+def _with_disk(sweep: Sweep) -> None:
+    """Put the sweep on a small disk; that of a local one has one already."""
+    if sweep.where == LOCAL:
+        return
+    run = sweep.run_folder.path.name
+    sweep.disk = sweep.mounts.enter_context(disks.small(sweep.mountable, Path(run)))
+    sweep.move_to(sweep.disk)
+
+
+@act(LOCAL, *ON_QUEUE, prepare=_with_disk)
 def fill_disk(sweep: Sweep, rng: Random) -> str:
     def hinder() -> Callable[[], object]:
         return disks.fill(sweep.disk).unlink
@@ -36,7 +46,7 @@ def fill_disk(sweep: Sweep, rng: Random) -> str:
     return f"the disk was full for {_while_paused(sweep, rng, hinder)} s"
 
 
-@act(LOCAL)
+@act(LOCAL, *ON_QUEUE, prepare=_with_disk)
 def make_disk_read_only(sweep: Sweep, rng: Random) -> str:
     disk = str(sweep.disk)
 
@@ -59,10 +69,10 @@ def make_disk_read_only(sweep: Sweep, rng: Random) -> str:
 
 
 def _with_quota(sweep: Sweep) -> None:
-    """Put the sweep on a disk with a quota; nodes of the queue do not see what is mounted here."""
-    if sweep.where in ON_QUEUE or not disks.has_quota():
+    """Put the sweep on a disk with a quota."""
+    if not disks.has_quota():
         return
-    sweep.disk = sweep.mounts.enter_context(disks.with_quota(sweep.folder))
+    sweep.disk = sweep.mounts.enter_context(disks.with_quota(sweep.mountable))
     sweep.move_to(sweep.disk / "store")
     sweep.has_quota = True
 
@@ -85,12 +95,12 @@ def quota(sweep: Sweep, rng: Random) -> str:
 
 
 def _with_server(sweep: Sweep) -> None:
-    """Have the sweep's disk seen through a process; nodes of the queue have their own mounts."""
-    if sweep.where in ON_QUEUE or not disks.has_file_server():
+    """Have the sweep's disk seen through a process."""
+    if not disks.has_file_server():
         return
     served = sweep.store.parent / "served"
     served.mkdir()
-    sweep.server = disks.FileServer(served, sweep.folder / "seen")
+    sweep.server = disks.FileServer(served, sweep.mountable / "seen")
     sweep.mounts.callback(sweep.server.close)
     sweep.move_to(sweep.server.seen)
 
@@ -107,7 +117,7 @@ def slow_files(sweep: Sweep, rng: Random) -> str:
     return f"each opening of a file took {seconds} s longer"
 
 
-@act(LOCAL, OUTSIDE, prepare=_with_server, is_possible=disks.has_file_server, waits=True)
+@act(*PLACES, prepare=_with_server, is_possible=disks.has_file_server, waits=True)
 def hang_files(sweep: Sweep, rng: Random) -> str:
     """Nothing that touches the disk goes on, as when a file server does not answer."""
     assert sweep.server is not None

@@ -113,6 +113,15 @@ class Sweep:
     _refused: Ended | None = None
 
     @property
+    def mountable(self) -> Path:
+        """A folder of its own: all its machines see what is mounted below it."""
+        if self.where not in ON_QUEUE:
+            return self.folder
+        folder = Path(self.slurm.mounts / self.folder.name)
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    @property
     def store(self) -> Path:
         """Its store."""
         return Path(self.spec["output"]["store"])
@@ -177,10 +186,17 @@ class Sweep:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Pause a local driver and its workers."""
-        running = contextlib.nullcontext() if self._run is None else self._run.paused()
-        with contextlib.suppress(ProcessLookupError), running:
+        """Pause its drivers and workers, on all machines."""
+        stopped = self.processes()
+        for process in stopped:
+            with contextlib.suppress(psutil.Error):
+                process.suspend()
+        try:
             yield
+        finally:
+            for process in stopped:
+                with contextlib.suppress(psutil.Error):
+                    process.resume()
 
     def text(self) -> str:
         """Return what the command has printed so far."""
