@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from hpc_sweep.processes import end_with_parent, start_child
 from hpc_sweep.spec import load_spec
 from hpc_sweep.sweep import execute
 from hpc_sweep.work.evaluation import Loss
-from hpc_sweep.work.guard import Death, Guard, Limits
+from hpc_sweep.work.guard import Child, Death, Guard, Limits, Stopwatch
 from hpc_sweep.work.place import FITS, SHARES, STARTS, Place
 
 VICTIM = (2, 2)
@@ -243,7 +244,7 @@ class Scripted:
     def answers(self, request: Any, limits: Limits) -> Iterator[Any]:
         remains = request.remains
         left = (dict(remains.candidates), dict(remains.partitions))
-        self.requests.append((remains.one_by_one, *left))
+        self.requests.append((remains.one_by_one, *left, remains.alone))
         line = self.script.pop(0)
         if isinstance(line, Death):
             raise line
@@ -268,7 +269,7 @@ def test_a_child_that_never_starts() -> None:
 def test_what_was_over_when_it_was_ended_is_not_blamed() -> None:
     watched, child = guard(Death(Place(kind=FITS, batch=2), None), [])
     watched.evaluate("store", "spec", UNIT, math.inf)
-    assert child.requests[1] == (0, {}, {})
+    assert child.requests[1] == (0, {}, {}, False)
 
 
 def test_a_shared_crash_is_nobodys_until_it_comes_alone() -> None:
@@ -286,9 +287,50 @@ def test_a_shared_crash_is_nobodys_until_it_comes_alone() -> None:
 
 def test_crashes_between_fits_end_at_last() -> None:
     place = Place(kind=SHARES, position=0, count=2, batch=2)
-    watched, child = guard(*[Death(place, CRASH)] * 3, [])
+    watched, child = guard(*[Death(place, CRASH)] * 4, [])
     watched.evaluate("store", "spec", UNIT, math.inf)
     assert list(child.requests[-1][2]) == [0, 1]
+    assert [request[3] for request in child.requests] == [False, False, True, True, True]
+
+
+class Stalling(Child):
+    """Ends the first request for the time that work shared by two partitions took."""
+
+    stalls = True
+
+    def answers(self, request: Any, limits: Limits) -> Iterator[Any]:
+        if self.stalls:
+            self.stalls = False
+            raise Death(Place(kind=SHARES, batch=2), Loss(TIMED_OUT, "took longer"))
+        yield from super().answers(request, limits)
+
+
+def test_a_machine_that_was_slow_for_a_moment_leaves_the_same_bits(
+    spec: Spec, deadly_data: Path, raising: Path, faulty_on_workers: None
+) -> None:
+    """Ridge is shared again, then partition by partition: scikit-learn's solver has others."""
+    text = load_spec(faulty(spec, deadly_data, "raise", "raising.zarr", 60)).model_dump_json()
+    child = Stalling()
+    try:
+        watched = Guard(child, Limits(60))
+        outcomes = watched.evaluate(str(raising), text, Unit((0, 0), 0, 12, 0, 2), math.inf)
+    finally:
+        child.end()
+    assert not child.stalls
+    whole = xr.open_zarr(raising, chunks=None)["test_score"].values[:3, :4, 1]
+    for outcome, scores in zip(outcomes, whole.reshape(12, 3), strict=True):
+        own = outcome.found.scores["score"][1]
+        np.testing.assert_array_equal(own, scores[: len(own)])
+
+
+def test_time_in_which_nobody_looks_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A suspended job stops fits and who looks at them alike, also just after a fit has begun."""
+    clock = iter([10.1, 10.2, 70.0, 70.1, 130.0, 130.1])
+    monkeypatch.setattr("hpc_sweep.work.guard.time", SimpleNamespace(monotonic=clock.__next__))
+    watched = Stopwatch()
+    began = [10.0, 10.0, 10.0, 10.0, 70.2, 70.2]
+    seen = [watched.seconds(since, most=1.0) for since in began]
+    assert seen == pytest.approx([0.1, 0.2, 1.2, 1.3, 1.0, 1.1])
 
 
 @pytest.mark.parametrize(

@@ -35,8 +35,11 @@ from hpc_sweep.work.remains import Loss, Remains
 LOOK_S = 0.1
 """How often the process is looked at."""
 
+STANDSTILL_S = 1.0
+"""At most so much counts between two looks: who looks later was stopped, maybe with the fit."""
+
 TRIES = 2
-"""What the process dies of is tried so often; what it was ended for, once."""
+"""What the process dies of is tried so often, and so is shared work; a fit that was ended, once."""
 
 WORDS = {READS: "reading", SPLITS: "splitting", SHARES: "work between fits"}
 
@@ -77,11 +80,40 @@ class Death(Exception):
         self.loss = loss
 
 
+class Stopwatch:
+    """Measures what goes on, without the time in which nobody could look.
+
+    A queue that suspends a job, or a user a run, stops fits as well as who looks at them.
+    """
+
+    def __init__(self) -> None:
+        self._since = math.inf
+        self._looked = self._seconds = 0.0
+
+    def seconds(self, since: float, most: float) -> float:
+        """Return how long something has been going on, as far as it was looked at.
+
+        Parameters
+        ----------
+        since : float
+            When it began, by `time.monotonic`.
+        most : float
+            So much counts between two looks.
+        """
+        now = time.monotonic()
+        if since != self._since:
+            self._since, self._seconds = since, 0.0
+        self._seconds += max(0.0, min(now - max(since, self._looked), most))
+        self._looked = now
+        return self._seconds
+
+
 class Child:
     """The process in which fits are done: started when it is needed, and anew when it is gone."""
 
     def __init__(self) -> None:
         self._process: Any = None
+        self._stopwatch = Stopwatch()
 
     def answers(self, request: Request, limits: Limits) -> Iterator[Batch | Saved]:
         """Have a request answered, and yield the answers.
@@ -151,7 +183,8 @@ class Child:
 
     def _excess(self, place: Place, limits: Limits) -> Loss | None:
         """Return which limit is exceeded, if any."""
-        if time.monotonic() - place.since > limits.seconds:
+        most = min(STANDSTILL_S, limits.seconds / 2)
+        if self._stopwatch.seconds(place.since, most) > limits.seconds:
             reason = f"took longer than search.timeout, {limits.seconds:g} s, and was ended"
             return Loss(TIMED_OUT, reason)
         try:
@@ -236,14 +269,15 @@ class Guard:
     def _blame(self, place: Place, loss: Loss) -> None:
         """Note who is to blame, and that what was at work together is done one by one."""
         remains = self._remains
-        alone = place.kind != SHARES or remains.alone
         if place.kind in (FITS, SHARES) or (place.kind == REFITS and remains.found):
             remains.one_by_one = place.batch
-            remains.alone |= place.kind == SHARES
-        what = (place.kind, place.position, place.number, place.candidate)
-        self._tries[what] += alone
+        what = (place.kind, place.position, place.number, place.candidate, remains.alone)
+        self._tries[what] += 1
         tries = self._tries[what]
-        if not alone or (tries < TRIES and loss.status != TIMED_OUT):
+        if place.kind == SHARES and not remains.alone:
+            remains.alone = tries == TRIES
+            return
+        if tries < TRIES and loss.status != TIMED_OUT:
             return
         times = "" if loss.status == TIMED_OUT else f", {tries} times"
         reason = f"{loss.reason}{times}"

@@ -46,7 +46,7 @@ class Remains:
     one_by_one : int
         So many partitions come first that are evaluated together, candidate by candidate.
     alone : bool
-        Whether nothing at all is shared in them, since shared work was ended.
+        Whether nothing at all is shared in them, since shared work was ended twice.
     found : dict of Asked to Evaluation
         What they have already.
     partitions : dict of int to Loss

@@ -41,6 +41,12 @@ def kill_all_workers(sweep: Sweep, rng: Random) -> str:
     return ", ".join(filter(None, (_kill(sweep, [worker], rng, "worker") for worker in workers)))
 
 
+@act(*PLACES)
+def kill_guarded(sweep: Sweep, rng: Random) -> str:
+    """The process in which a worker has its fits done, if they are guarded."""
+    return _kill(sweep, sweep.guarded(), rng, "a process of guarded fits")
+
+
 @act(OUTSIDE, SLURM, JOB, CHAIN, ONE_JOB)
 def kill_nanny(sweep: Sweep, rng: Random) -> str:
     return _kill(sweep, sweep.wait_for(sweep.nannies), rng, "nanny")
@@ -106,6 +112,24 @@ def stop_worker_for_long(sweep: Sweep, rng: Random) -> str:
     """Longer than a heartbeat may stand still."""
     sweep.kills += 1
     return _stop(sweep.wait_for(sweep.workers), rng, "worker", 60)
+
+
+@act(*PLACES, waits=True)
+def suspend_everything(sweep: Sweep, rng: Random) -> str:
+    """As a queue does to a job that has to wait for another one, and a user with Ctrl-Z."""
+    seconds = round(rng.uniform(1, 60), 1)
+    sweep.kills += 1
+    stopped = sweep.processes()
+    try:
+        for process in stopped:
+            with contextlib.suppress(psutil.Error):
+                process.suspend()
+        time.sleep(seconds)
+    finally:
+        for process in stopped:
+            with contextlib.suppress(psutil.Error):
+                process.resume()
+    return f"SIGSTOP to {len(stopped)} processes for {seconds} s" if stopped else ""
 
 
 @act(*PLACES)

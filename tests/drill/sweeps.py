@@ -268,7 +268,15 @@ class Sweep:
         return [] if self._submitted is None else self._submitted.drivers()
 
     def workers(self) -> list[psutil.Process]:
-        """Return its worker processes."""
+        """Return its worker processes, without those in which they guard fits."""
+        return [process for process in self.forks() if listens(process)]
+
+    def guarded(self) -> list[psutil.Process]:
+        """Return the processes in which its workers have fits done that are guarded."""
+        return [process for process in self.forks() if not listens(process)]
+
+    def forks(self) -> list[psutil.Process]:
+        """Return its worker processes and their children, which come from the same fork server."""
         with contextlib.suppress(psutil.Error):
             if self.outside is not None:
                 return forked(psutil.Process(self.outside.nannies.pid)) or [
@@ -309,6 +317,17 @@ class Sweep:
                 if marked and process.status() != "zombie":
                     found.append(process)
         return [*(driver for driver in self.drivers() if driver not in found), *found]
+
+
+def listens(process: psutil.Process) -> bool:
+    """Return whether others can connect to a process, as to a worker, on whatever node it is."""
+    own = Path(f"/proc/{process.pid}")
+    with contextlib.suppress(OSError):
+        lines = [*(own / "net/tcp").open(), *(own / "net/tcp6").open()]
+        words = [line.split() for line in lines]
+        waiting = {f"socket:[{word[9]}]" for word in words if word[3] == "0A"}
+        return not waiting.isdisjoint(str(file.readlink()) for file in (own / "fd").iterdir())
+    return False
 
 
 @contextlib.contextmanager
