@@ -161,8 +161,7 @@ class Tally:
     def _end_copy(self) -> None:
         """Go on with the run itself, if data was copied."""
         if self._shown is not self._main:
-            self._main.workers = self._shown.workers
-            self._main.workers_lost = self._shown.workers_lost
+            self._main.take_workers(self._shown)
             self._shown, self._speed = self._main, Speed()
 
     def _on_peers_lost(self, event: Event) -> None:

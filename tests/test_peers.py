@@ -159,6 +159,8 @@ def test_a_worker_that_dies_costs_no_more_than_a_copy(
     done = execute(load_spec(spec), on_progress=lambda each: lines.append(facts.line(each)))
     copying = [line for line in lines if line.startswith("copying")]
     assert not [line for line in copying if "slabs/s" in line], "that is the pace of fits"
+    begun = lines.index(copying[-1])
+    assert not [line for line in lines[begun:] if line.startswith("waiting")], "workers are there"
     seen = [event["event"] for event in events(spec)]
     assert seen.count("peers_lost") == 1
     assert seen.count("slab_done") >= 27, "it went on with a copy"

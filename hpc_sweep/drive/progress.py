@@ -166,6 +166,11 @@ class Progress:
             size_bytes=size_bytes,
         )
 
+    def take_workers(self, other: Progress) -> None:
+        """Take over how many workers there are, from a copy that was made meanwhile."""
+        self.workers, self.workers_asked = other.workers, other.workers_asked
+        self.workers_lost = other.workers_lost
+
     def interrupt(self) -> None:
         """Forget what is in hand, and the pace: the run goes on in another way."""
         self.in_flight, self.fits_per_second, self.left_s = 0, None, None

@@ -251,12 +251,12 @@ class Driving:
         """Have workers rechunk data among themselves, and keep it."""
         self._say(f"rechunking {format_bytes(way.nbytes)} in the memory of the workers first")
         peers = Peers(made.source.cut, self._ledger.store, way.layouts)
-        progress = self._progress.of_copy(1, 0, way.nbytes)
-        self._journal.write("rechunking", slabs=1, of=1, bytes=way.nbytes, way="p2p")
-        self._enter("copying", progress)
         workers = self._prepared.cluster.workers
         seconds = way.seconds / workers
-        with Exchange(self._context, peers, workers, way.least_workers, seconds) as exchange:
+        with (
+            self._copying(1, 1, way.nbytes, way="p2p") as progress,
+            Exchange(self._context, peers, workers, way.least_workers, seconds) as exchange,
+        ):
 
             def on_progress(progress: Progress) -> None:
                 self._on_tick(progress)
@@ -271,9 +271,20 @@ class Driving:
                 on_progress=on_progress,
                 on_receipt=self._record.add_pass,
             ).run(exchange.units())
+        return peers
+
+    @contextlib.contextmanager
+    def _copying(self, slabs: int, left: int, size_bytes: int, **facts: str) -> Iterator[Progress]:
+        """Context with the progress of a copy of the data, which is whole at its end."""
+        progress = self._progress.of_copy(slabs, slabs - left, size_bytes)
+        self._journal.write("rechunking", slabs=left, of=slabs, bytes=size_bytes, **facts)
+        self._enter("copying", progress)
+        try:
+            yield progress
+        finally:
+            self._progress.take_workers(progress)
         self._record.rechunk_s += progress.seconds
         self._journal.write("rechunked")
-        return peers
 
     def _peer_tasks(self, peers: Peers) -> contextlib.AbstractContextManager[Tasks]:
         plan = self._prepared.plan
@@ -302,22 +313,18 @@ class Driving:
         with group_access(self._context.for_group):
             copy.begin(source.streams)
         slabs = Slabs(copy)
-        direct, count = source.direct.dataset, slabs.n_all
+        direct = source.direct.dataset
         size_bytes = sum(int(direct[name].nbytes) for name in copy.tiling.names)
-        progress = self._progress.of_copy(count, count - slabs.n_open, size_bytes)
-        self._journal.write("rechunking", slabs=slabs.n_open, of=count, bytes=size_bytes)
-        self._enter("copying", progress)
-        loop(
-            ledger=slabs,
-            tasks=SlabTasks(self._context, str(copy.folder)),
-            journal=SlabJournal(self._journal.path),
-            progress=progress,
-            on_progress=self._on_tick,
-            on_receipt=self._record.add_pass,
-        ).run(slabs.units())
-        copy.end()
-        self._record.rechunk_s += progress.seconds
-        self._journal.write("rechunked")
+        with self._copying(slabs.n_all, slabs.n_open, size_bytes) as progress:
+            loop(
+                ledger=slabs,
+                tasks=SlabTasks(self._context, str(copy.folder)),
+                journal=SlabJournal(self._journal.path),
+                progress=progress,
+                on_progress=self._on_tick,
+                on_receipt=self._record.add_pass,
+            ).run(slabs.units())
+            copy.end()
 
     def _version_recorder(self) -> Callable[[Receipt], None]:
         """Return a function that records versions of scikit-learn that the store does not know."""
