@@ -127,6 +127,19 @@ def test_a_batch_log_does_not_repeat_what_is_waited_for(
     assert "0 workers (4 pending)" in log[0]
 
 
+@pytest.mark.parametrize("phase", ["copying", "fitting"])
+def test_a_batch_log_has_no_line_for_each_step(
+    phase: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = Clock()
+    updates = [(0.0, progress(phase="starting")), (1.0, progress(phase=phase))]
+    steps = [f"{n} of 180 blocks are there" for n in range(180)]
+    updates += [(1 + n / 2, progress(phase=phase, step=step)) for n, step in enumerate(steps)]
+    updates += [(100.0, progress(phase="closing", step=steps[-1]))]
+    said = log_of(Lines(clock), updates, clock, capsys).splitlines()
+    assert [line[20:].split()[0] for line in said[2:]] == ["60", "120", "179"]
+
+
 def test_where_there_is_no_terminal_nothing_is_drawn(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -92,6 +92,7 @@ class Lines(Quiet):
         self._clock = clock
         self._said_at = float("-inf")
         self._said = ""
+        self._phase = ""
         self._line = ""
 
     def update(self, progress: Progress) -> None:
@@ -99,9 +100,10 @@ class Lines(Quiet):
         doing, self._line = facts.doing(progress), facts.line(progress)
         waits = facts.is_waiting(progress) and doing == self._said
         every = WAITING_LINE_EVERY_S if waits else LINE_EVERY_S
-        same = doing == self._said or (progress.phase == "fitting" and bool(progress.step))
-        if not same or self._clock() - self._said_at >= every:
+        steps = bool(progress.step) and progress.phase == self._phase
+        if not (doing == self._said or steps) or self._clock() - self._said_at >= every:
             self._say_line(doing)
+            self._phase = progress.phase
 
     def _say_line(self, doing: str) -> None:
         self._said_at, self._said = self._clock(), doing

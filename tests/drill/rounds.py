@@ -115,13 +115,13 @@ class Whole:
         key = json.dumps([spec["models"], spec["search"], output])
         if key not in self._made:
             folder = self._folder / str(len(self._made))
-            folder.mkdir(parents=True)
+            folder.mkdir(parents=True, exist_ok=True)  # of one that took too long
             plain = drill_spec(self._data, folder / "whole.zarr")
             plain |= {name: spec[name] for name in ("models", "search")}
             plain["output"] = {**spec["output"], **plain["output"]}
             file = folder / "whole.yaml"
             file.write_text(json.dumps(plain))  # which is YAML
-            done = hpc_sweep("run", file, env={**environment, "TEST_SLOW_FIT": "0"}, timeout=400)
+            done = hpc_sweep("run", file, env={**environment, "TEST_SLOW_FIT": "0"}, timeout=1200)
             assert done.returncode == 0, done.stderr
             self._made[key] = folder / "whole.zarr"
         return self._made[key]
