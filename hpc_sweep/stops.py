@@ -38,6 +38,11 @@ class Stops:
         """Return whether to begin nothing more."""
         return self._drain.is_set() or self.ending.left_s() < self.ending.reserve_s
 
+    def out_of_time(self) -> bool:
+        """Return whether it is the end of the job that is near, and no signal came."""
+        told = self._stop.is_set() or self._drain.is_set()
+        return not told and self.ending.left_s() < self.ending.reserve_s
+
     def unit_seconds(self, most: float) -> float:
         """Return how long a unit may take so that it ends while the driver drains."""
         return min(most, self.ending.reserve_s / 2)

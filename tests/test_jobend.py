@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import math
 import time
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from hpc_sweep import jobend
+from hpc_sweep.drive import Progress
+from hpc_sweep.errors import Interrupted
+from hpc_sweep.stops import Stops
+from hpc_sweep.sweep import told_of_its_end
 
 
 @pytest.fixture(autouse=True)
@@ -31,3 +37,22 @@ def test_an_end_that_is_not_known(monkeypatch: pytest.MonkeyPatch, told: str) ->
     monkeypatch.setenv(jobend.VARIABLE, told)
     jobend.fix()
     assert jobend.seconds_left() == math.inf
+
+
+@pytest.mark.parametrize(
+    ("left_s", "units", "told", "says"),
+    [(20, 0, False, True), (20, 1, False, False), (90, 0, False, False), (20, 0, True, False)],
+)
+def test_a_job_that_was_too_short_for_a_unit_says_so(
+    left_s: float, units: int, told: bool, says: bool
+) -> None:
+    """Else the same command would be given again and again; not if a unit was done, or told to."""
+    ending: Any = SimpleNamespace(left_s=lambda: left_s, reserve_s=60)
+    stops, budget, results = Stops(ending), SimpleNamespace(is_used_up=lambda: False), list[str]()
+    if told:
+        stops._drain.set()
+    known: Any = (Progress(9, 0, units=units), budget, stops, results.append)
+    with pytest.raises(Interrupted, match="drained") as raised, told_of_its_end(*known):
+        raise Interrupted("drained; the same command goes on from here")
+    assert ("cluster.driver.walltime" in str(raised.value)) == says
+    assert results == ["Interrupted"]

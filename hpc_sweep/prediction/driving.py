@@ -95,7 +95,7 @@ def drive(
         return stops.draining() or budget.is_used_up()
 
     looping = loop_on_cluster(section, run, journal, stops, lease, say, enter, draining, report)
-    with told_of_its_end(budget, stops, end):
+    with told_of_its_end(progress, budget, stops, end):
         with looping as loop:
             enter("predicting")
             loop(

@@ -131,7 +131,7 @@ class Driving:
                 seconds=round(progress.seconds, 3),
             )
 
-        with told_of_its_end(self._budget, self._stops, end):
+        with told_of_its_end(progress, self._budget, self._stops, end):
             self._do_units()
         return progress
 

@@ -8,20 +8,29 @@ from collections.abc import Callable, Iterator
 
 from hpc_sweep.budget import Budget
 from hpc_sweep.clusters import current_queue, dashboard_lines, make_cluster, settings
-from hpc_sweep.drive import Drive, Roster
+from hpc_sweep.drive import Drive, Progress, Roster
 from hpc_sweep.errors import BudgetError, Interrupted
 from hpc_sweep.spec import ClusterSpec
 from hpc_sweep.stops import Stops
 from hpc_sweep.store import Journal, Lease, Outage, RunFolder, probe
 from hpc_sweep.sweep.performance import DaskReport
 
+NO_TIME = (
+    "no unit was done before the end of the driver's job: give it more time "
+    "(cluster.driver.walltime, cluster.walltime)"
+)
+
 
 @contextlib.contextmanager
-def told_of_its_end(budget: Budget, stops: Stops, end: Callable[[str], None]) -> Iterator[None]:
+def told_of_its_end(
+    progress: Progress, budget: Budget, stops: Stops, end: Callable[[str], None]
+) -> Iterator[None]:
     """Context of a run whose end is written down: ``complete``, or the kind of error.
 
     Parameters
     ----------
+    progress : Progress
+        Of the run; one that ends with its job before it did anything says so.
     budget : Budget
         What it may use; a run that drained because of it says so.
     stops : Stops
@@ -35,6 +44,8 @@ def told_of_its_end(budget: Budget, stops: Stops, end: Callable[[str], None]) ->
         result = "complete"
     except Interrupted as error:
         result = type(error).__name__
+        if stops.out_of_time() and not progress.units:
+            raise Interrupted(f"{error}; {NO_TIME}") from error
         if budget.is_used_up() and not stops.draining():
             result = BudgetError.__name__
             raise budget.error() from None
