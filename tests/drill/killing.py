@@ -44,7 +44,9 @@ def kill_all_workers(sweep: Sweep, rng: Random) -> str:
 @act(*PLACES)
 def kill_guarded(sweep: Sweep, rng: Random) -> str:
     """The process in which a worker has its fits done, if they are guarded."""
-    return _kill(sweep, sweep.guarded(), rng, "a process of guarded fits")
+    guards = "timeout" in sweep.spec["search"]
+    found = sweep.wait_for(sweep.guarded) if guards else sweep.guarded()
+    return _kill(sweep, found, rng, "a process of guarded fits")
 
 
 @act(OUTSIDE, SLURM, JOB, CHAIN, ONE_JOB)
