@@ -6,6 +6,7 @@ NumPy's own generator, which forks have in common, is seeded anew by Dask's nann
 
 from __future__ import annotations
 
+import contextlib
 import gc
 
 import distributed.cli.dask_worker  # noqa: F401
@@ -28,6 +29,9 @@ import sklearn.tree  # noqa: F401
 
 import hpc_sweep.work  # noqa: F401
 from hpc_sweep.clusters.timing import keep_time
+
+with contextlib.suppress(ImportError):
+    import sparse  # noqa: F401, which dask-ml brings, and xarray imports at its first array
 
 keep_time()
 

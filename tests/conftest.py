@@ -293,7 +293,7 @@ def fork_servers(process: psutil.Process) -> list[psutil.Process]:
     found = []
     for child in process.children():
         with contextlib.suppress(psutil.NoSuchProcess):  # it ended just now, or waits to be buried
-            if "forkserver" in " ".join(child.cmdline()):
+            if any(warm.FORK_SERVER in word for word in (child.name(), *child.cmdline())):
                 found.append(child)
     return found
 

@@ -146,7 +146,7 @@ def test_the_limit_ends_a_run_and_a_higher_one_goes_on(
 ) -> None:
     """Exit code 3, all that is done is kept, and what it refuses then it says beforehand."""
     spec = slow_spec
-    spec["cluster"] = {"kind": "local", "workers": 2, "max_core_hours": 0.0015}
+    spec["cluster"]["max_core_hours"] = 0.0015
     file, store = write_spec(spec), Path(spec["output"]["store"])
     ended = hpc_sweep("run", file)
     assert ended.returncode == 3, ended.stderr

@@ -60,8 +60,8 @@ def test_the_fork_server_has_one_thread(client: Client) -> None:
 
 def test_workers_have_the_libraries_and_one_thread(client: Client) -> None:
     def look() -> tuple[bool, list[int]]:
-        loaded = {"sklearn.svm", "xarray", "zarr", "hpc_sweep.work"} <= set(sys.modules)
-        return loaded, [pool["num_threads"] for pool in threadpool_info()]
+        names = {"sklearn.svm", "xarray", "zarr", "hpc_sweep.work", "sparse"}
+        return names <= set(sys.modules), [pool["num_threads"] for pool in threadpool_info()]
 
     for loaded, threads in client.run(look).values():
         assert loaded

@@ -2,7 +2,8 @@
 
 ``python warm.py`` is that process: it reads commands from its standard input, a socket. What it
 forks is a process like any other, with streams, environment and folder of its own, and a child of
-whoever asked; `Warm` is `subprocess.Popen` for it.
+whoever asked; `Warm` is `subprocess.Popen` for it. The first fork server of such a command is its
+own fork, so that its workers take no imports either.
 """
 
 from __future__ import annotations
@@ -13,11 +14,15 @@ import gc
 import inspect
 import json
 import os
+import resource
 import runpy
+import signal
 import socket
 import subprocess
 import sys
 import threading
+import traceback
+from multiprocessing import forkserver, util
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +30,11 @@ MODULE = "hpc_sweep"
 MOST_BYTES = 1 << 20
 SET_CHILD_SUBREAPER = 36
 """Of prctl: orphans among the descendants become children of this process."""
+SET_NAME = 15
+"""Of prctl: what this process is called."""
+FORK_SERVER = "forkserver"
+STARTING_WORKERS = ("run", "predict", "plan")
+"""Commands that may start a fork server."""
 
 READ_WHEN_ASKED = ("PATH", "XDG_CONFIG_HOME", "SLURM_CONF", "TEST_", "PYTEST_")
 """Variables, or how they begin, that mean the same when they are set after the imports."""
@@ -147,6 +157,60 @@ def _become(request: dict[str, Any], fds: list[int]) -> None:
     for name, number in (("stdout", 1), ("stderr", 2)):
         stream = open(number, "w", buffering=1, encoding="utf-8", closefd=False)  # noqa: SIM115
         setattr(sys, name, stream)
+    if request["arguments"] and request["arguments"][0] in STARTING_WORKERS:
+        _keep_a_fork_server()
+
+
+def _keep_a_fork_server() -> None:
+    """Fork now, before there are threads, what will be this process's first fork server."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    child = os.fork()
+    if not child:
+        ours.close()
+        _become_a_fork_server(theirs)
+    theirs.close()
+    cold = util.spawnv_passfds
+
+    def spawnv_passfds(path: Any, arguments: list[str], fds: list[int]) -> int:
+        if FORK_SERVER not in arguments[-1]:
+            return cold(path, arguments, fds)
+        util.spawnv_passfds = cold
+        request = {
+            "environment": dict(os.environ),
+            "folder": str(Path.cwd()),
+            "blocked": list(map(int, signal.pthread_sigmask(signal.SIG_BLOCK, ()))),
+            "open_files": resource.getrlimit(resource.RLIMIT_NOFILE),
+        }
+        socket.send_fds(ours, [json.dumps(request).encode()], fds)
+        ours.close()
+        return child
+
+    util.spawnv_passfds = spawnv_passfds
+
+
+def _become_a_fork_server(asked: socket.socket) -> None:
+    """Wait until the parent needs this process, or is gone; never return."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # for the parent alone, until it asks
+    code = 1
+    try:
+        message, fds, *_ = socket.recv_fds(asked, MOST_BYTES, 2)
+        if message:
+            asked.close()
+            request = json.loads(message)
+            ctypes.CDLL(None).prctl(SET_NAME, FORK_SERVER.encode())
+            os.environ.clear()
+            os.environ.update(request["environment"])
+            os.chdir(request["folder"])
+            signal.pthread_sigmask(signal.SIG_SETMASK, request["blocked"])
+            resource.setrlimit(resource.RLIMIT_NOFILE, tuple(request["open_files"]))
+            forkserver.main(*fds, [])
+        code = 0
+    except SystemExit:  # the last process that may ask it is gone
+        code = 0
+    except Exception:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
 
 
 def _import_all() -> None:
@@ -164,7 +228,8 @@ def _import_all() -> None:
 
 
 if __name__ == "__main__":
-    os.environ |= {"OPENBLAS_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
+    os.environ |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    os.environ["JE_ARROW_MALLOC_CONF"] = "background_thread:false"
     _import_all()
     gc.freeze()
     serve()
