@@ -2,7 +2,7 @@
 # Everything that CI runs, on a machine where nothing was prepared:
 #
 #   bash scripts/test.sh              all checks and all tests
-#   bash scripts/test.sh -k store     other arguments go to pytest
+#   bash scripts/test.sh -k store     other arguments go to pytest: -n 3 for less at a time
 #
 # Installs Chromium, Slurm, munge and what their nodes need from the distribution's packages where it
 # may (root or sudo), and tests on a throwaway Slurm of three nodes. Where it may not, the Slurm tests
@@ -59,9 +59,9 @@ mypy=$!
 # else each of some hundred interpreters would compile the package anew
 unset PYTHONDONTWRITEBYTECODE
 pytest=(.venv/bin/python -m pytest -o cache_dir="$cache")
-# four at a time, each with a Slurm of its own: these tests wait more than they work
+# six at a time, each with a Slurm of its own: these tests wait more than they work
 code=0
-"${pytest[@]}" -n 4 --dist worksteal "$@" || code=$?
+"${pytest[@]}" -n 6 --dist worksteal "$@" || code=$?
 # up to three that failed are run once more, alone: a machine that is too busy is no fault of the
 # code, but a test that minds is a defect, so each is told by its name
 failed="$cache/v/cache/lastfailed"

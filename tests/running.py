@@ -131,7 +131,7 @@ def wait_for_end(job: str, seconds: float = 150) -> str:
         state = job_states()[job]
         if state not in UNFINISHED:
             return state
-        time.sleep(0.5)
+        time.sleep(1)  # each look is a process
     raise AssertionError(f"job {job} is still {state}")
 
 

@@ -73,6 +73,7 @@ def uninterrupted(larger_data: Path, tmp_path_factory: pytest.TempPathFactory) -
         return execute(load_spec(larger(spec, larger_data))).store.path
 
 
+@pytest.mark.waits
 def test_killed_driver_and_worker(
     spec: Spec,
     slurm_cluster: Spec,
