@@ -231,6 +231,7 @@ def test_rows_without_a_coordinate_stay_within_their_labels(tmp_path: Path) -> N
     [
         ("t2n@-24h", "did you mean 't2m'"),
         ("t2m@-24x", "no unit"),
+        ("t2m@24h", "neither before nor after"),
         ("t2m@-2M", "no unit"),
         ("t2m@-400D", "no sample has another one -400D"),
         ("t2m@-90min", "no sample has another one -90min"),

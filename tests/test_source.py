@@ -625,11 +625,13 @@ def test_a_mask_says_which_samples_there_are(
     write: Write, dims: tuple[str, ...], inverted: bool
 ) -> None:
     data = dataset(valid=array(*dims, seed=9) > 0)
+    if len(dims) == 2:  # netCDF has no truth values
+        data["valid"] = data["valid"].astype("i1")
     source = opened(write(data), where="~valid" if inverted else "valid", dropna=False)
     partitions = everything(source)
     for partition, samples in zip(partitions, source.read(partitions), strict=True):
         here = data.isel(y=int(partition[0]), x=int(partition[1]))
-        mask = here["valid"].broadcast_like(here["a"]).values ^ inverted
+        mask = here["valid"].astype(bool).broadcast_like(here["a"]).values ^ inverted
         expected = np.stack([here["a"].values, here["b"].values], axis=1)[mask]
         np.testing.assert_array_equal(samples.X, expected)
         np.testing.assert_array_equal(samples.y, here["slope"].values[mask])
@@ -656,4 +658,21 @@ def test_texts_in_a_store_are_targets(write: Write) -> None:
     data = dataset(kind=(("y", "x", "time"), texts))
     samples = next(opened(write(data), target="kind", dropna=False).read(np.array([[1, 2]])))
     assert samples.y.tolist() == texts[1, 2].tolist()
+    data["kind"][1, 2, 3:5] = ""
+    here = data.isel(y=1, x=2)
+    samples = next(opened(write(data, "c.zarr"), target="kind").read(np.array([[1, 2]])))
+    whole = np.isfinite(here["a"].values + here["b"].values) & (data["kind"][1, 2] != "")
+    assert samples.y.tolist() == data["kind"].values[1, 2][whole].tolist()
     assert "numbers" in faults(write(data, "b.zarr"), features=["kind"])["data.features.0"]
+
+
+def test_samples_held_out_by_what_formats_have(write: Write) -> None:
+    """No truth values, and decimal numbers of four bytes."""
+    flag, depth = np.arange(12, dtype="i1"), np.arange(12, dtype="f4") / 10
+    path = write(dataset(flag=("time", flag % 2), depth=("time", depth), more=("time", flag % 3)))
+    for holdout, held in (({"mask": "flag"}, flag % 2 == 1), ({"depth": [0.1, 0.7]}, [1, 7])):
+        found = next(opened(path, holdout=holdout, dropna=False).read(np.array([[1, 2]])))
+        assert found.held_out is not None
+        np.testing.assert_array_equal(found.held_out.y, dataset()["slope"].values[1, 2][held])
+    assert "'more' has the value 2" in faults(path, holdout={"mask": "more"})["data.holdout"]
+    assert "'more' has the value 2" in faults(path, where="~more")["data.where"]

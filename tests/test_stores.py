@@ -109,7 +109,11 @@ def test_urls(tmp_path: Path, url: str) -> None:
     data = hours(0, 9)
     data.to_zarr(tmp_path / "in.zarr", zarr_format=3)
     data.to_netcdf(tmp_path / "in.nc")
-    for place in (f"file://{tmp_path}/in.zarr", f"{url}/in.zarr", f"simplecache::{url}/in.nc"):
+    (tmp_path / "plain").symlink_to(tmp_path / "in.zarr")
+    for place in (
+        *(f"file://{tmp_path}/in.zarr", f"local://{tmp_path}/plain"),
+        *(f"{url}/in.zarr", f"{url}/plain", f"simplecache::{url}/in.nc"),
+    ):
         assert_is(opened(place), data)
     assert "absent.zarr" in fault(f"{url}/absent.zarr")
     assert "simplecache::" in fault(f"{url}/absent.nc")
@@ -161,6 +165,20 @@ def test_pieces_are_what_xarray_combines(pieces: list[Path], whole: xr.Dataset) 
         np.testing.assert_array_equal(found[key].values, whole["a"].variable[key].values)
 
 
+def test_pieces_may_have_more_than_is_named_in_any_order(
+    pieces: list[Path], whole: xr.Dataset
+) -> None:
+    other = hours(10, 7).assign(more=("y", [1, 2, 3]), c=("time", np.arange(7)), unit=3.0)
+    other["a"] = other["a"].round().astype("i4")
+    other.transpose("y", "time").to_netcdf(pieces[-1])
+    expected = whole.copy(deep=True)
+    expected["a"][10:17] = other["a"]
+    assert_is(opened(*pieces), expected)
+    found = opened(*pieces).dataset["a"].variable
+    for key in ((12, 1), (slice(9, 12), 0), (slice(16, 8, -3),), (np.array([9, 11, 17]),)):
+        np.testing.assert_array_equal(found[key].values, expected["a"].variable[key].values)
+
+
 @pytest.mark.parametrize("step", [-1, 1])
 def test_pieces_along_numbers(tmp_path: Path, step: int) -> None:
     whole = hours(0, 9).isel(y=slice(None, None, step))
@@ -174,6 +192,7 @@ def test_patterns(pieces: list[Path], whole: xr.Dataset, tmp_path: Path) -> None
     assert_is(opened(tmp_path / "[0-9].*"), whole)
     assert_is(opened(f"file://{tmp_path}/[0-9].*"), whole)
     assert "nothing fits" in fault(tmp_path / "*.grib")
+    assert "it holds 1.zarr, 2.nc, 3.zarr: name one" in fault(tmp_path)
 
 
 def test_only_pieces_in_demand_are_read(pieces: list[Path]) -> None:
@@ -210,8 +229,29 @@ def test_conflicts(pieces: list[Path], tmp_path: Path) -> None:
     assert "units" in message
     assert "kelvin.nc" in message
     assert "pieces differ along one dimension" in fault(pieces[1], shutil_copy(pieces[1]))
+    hours(30, 4).isel(time=0).to_netcdf(tmp_path / "30.nc")
+    hours(31, 4).isel(time=0).to_netcdf(tmp_path / "31.nc")
+    assert "and time is none there" in fault(tmp_path / "30.nc", tmp_path / "31.nc")
+    assert "1.0 and 0.5 at index 0" in with_(
+        "half.nc", hours(0, 20, "c").assign_coords(y=[0.5, 2, 3])
+    )
+    texts = hours(20, 5)
+    texts["a"] = texts["a"].astype(str)
+    assert "the values of 'a' are numbers in" in with_("texts.nc", texts)
     noleap = hours(20, 5).convert_calendar("noleap", use_cftime=True)
     assert "cannot be compared" in with_("noleap.nc", noleap)
+
+
+def test_what_pieces_have_in_common_is_compared_where_it_is_named(tmp_path: Path) -> None:
+    for name, zone in {"1.nc": 1, "2.nc": 2}.items():
+        data = hours(10 * zone, 9, height=("y", [5.0, 6.0, zone]), zone=("y", [1, 1, zone]))
+        data.to_netcdf(tmp_path / name)
+    places = tmp_path / "1.nc", tmp_path / "2.nc"
+    assert opened(*places).dataset.sizes["time"] == 18
+    for keys in ({"features": ["a", "height"], "partition_by": []}, {"partition_by": ["zone"]}):
+        message = fault(*places, **keys)
+        assert "differs between" in message
+        assert "2.nc" in message
 
 
 def shutil_copy(path: Path) -> Path:
@@ -264,6 +304,8 @@ def test_a_loader_beside_the_spec(tmp_path: Path) -> None:
     assert "type int" in refused(loading(tmp_path, LOADER, "other"))
     assert "'size'" in refused(loading(tmp_path, LOADER, loader_args={"size": 1}))
     assert "SyntaxError" in refused(loading(tmp_path, "def load(:"))
+    message = refused(loading(tmp_path, "import xarray\ndef load(): return xarray.Dataset()"))
+    assert "no variables" in message
     assert "returned dict" in refused(loading(tmp_path, "def load(): return {}"))
 
 

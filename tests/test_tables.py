@@ -144,9 +144,17 @@ def test_whole_numbers_with_gaps_are_labels(frame: pd.DataFrame, tmp_path: Path)
 
 
 def test_labels_that_are_made_of_columns(frame: pd.DataFrame, tmp_path: Path) -> None:
+    """Samples stay in the order of the files, whatever their dates are."""
+    frame = frame.sample(frac=1, random_state=0).reset_index(drop=True)
     places = parquet(frame, tmp_path)
-    source = opened(*places, partition_by=["level", {"date": "year"}])
-    assert_reads(source, frame.assign(year=frame.date.dt.year), ["level", "year"])
+    for part in ({"date": "year"}, "date.year"):
+        source = opened(*places, partition_by=["level", part])
+        assert source.cut.joints[0].members.tolist() == list(range(ROWS))
+        assert_reads(source, frame.assign(year=frame.date.dt.year), ["level", "year"])
+    high = {"bins": [-9, 0, 9], "labels": ["low", "high"]}
+    source = opened(*places, partition_by=[{"wind": high}], features=["count"])
+    named = np.where(frame.wind.isna(), None, np.where(frame.wind < 0, "low", "high"))
+    assert_reads(source, frame.assign(wind_bins=named), ["wind_bins"])
     source = opened(*places, partition_by=[], target=None)
     (samples,) = source.read(np.zeros((1, 0), dtype=np.intp))
     np.testing.assert_array_equal(samples.X, frame[["wind", "count"]].dropna())
@@ -300,6 +308,15 @@ def test_columns_may_be_whole_numbers_in_some_files(frame: pd.DataFrame, tmp_pat
     whole.to_parquet(tmp_path / "1.parquet")
     frame[100:].to_parquet(tmp_path / "2.parquet")
     assert_reads(opened(tmp_path / "?.parquet"), frame, ["station"])
+
+
+def test_labels_may_be_numbers_in_some_files(frame: pd.DataFrame, tmp_path: Path) -> None:
+    frame = frame[frame.station.notna()].replace({"station": {"Oslo": "007", "Rome": "12"}})
+    for station, rows in frame.groupby("station"):
+        rows.to_csv(tmp_path / f"{station}.csv", index=False)
+    source = opened(tmp_path)
+    assert source.coordinates["station"].tolist() == ["007", "12", "Ürümqi"]
+    assert_reads(source, frame, ["station"])
 
 
 def test_numbers_may_get_decimals_late_in_a_file(

@@ -25,6 +25,7 @@ from hpc_sweep.source.shifts import Shift, make_shift
 from hpc_sweep.spec import DataSpec
 
 _SHIFTED = re.compile(r"(.+)@([+-]\d+)(\w*)")
+_UNSIGNED = re.compile(r".+@\d+\w*")
 _PART = re.compile(r"(.+)\.(\w+)")
 
 
@@ -229,6 +230,8 @@ def _recipe(name: str, data: DataSpec, dataset: xr.Dataset) -> tuple[Made, Any] 
     if base not in dataset.variables and split and split[2] in DATE_PARTS:
         base = split[1]
     elif not shifted and part is None:
+        if _UNSIGNED.fullmatch(name):
+            raise Refusal(f"'{name}' says neither before nor after: write @- or @+")
         return None
     if base not in dataset.variables:
         known = [str(each) for each in dataset.variables]

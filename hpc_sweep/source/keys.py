@@ -18,6 +18,7 @@ from hpc_sweep.errors import Fault, listed, nearest
 from hpc_sweep.source.axes import Refusal, date_part, first_of, holds_dates
 from hpc_sweep.source.damage import loaded
 from hpc_sweep.source.dates import date_of
+from hpc_sweep.source.masks import mask_fault
 from hpc_sweep.source.samples import Samples
 from hpc_sweep.spec import DataSpec, SearchSpec
 from hpc_sweep.spec.search import ONE_GROUP_OUT
@@ -64,7 +65,7 @@ class Keys:
         if self.values:
             there = np.asarray(pd.Series(_labels(found).ravel()).isin(self.values))
             return there.reshape(found.shape) ^ self.reverse
-        there = found if self.start is None else np.asarray(found >= self.start, dtype=bool)
+        there = np.asarray(found if self.start is None else found >= self.start, dtype=bool)
         return there ^ self.reverse
 
     def applied(self, samples: Samples, values: Values) -> Samples:
@@ -142,6 +143,8 @@ def make_keys(
             held_by = held.name
             try:
                 variable = dataset.variables[held_by]
+                if held.start is None and not held.values:
+                    faults += _mask_faults(dataset[held_by])
                 wanted = tuple(_like(value, held_by, variable) for value in held.values)
                 start = None if wanted else _start(held.start, held_by, variable)
             except ValueError as error:
@@ -200,6 +203,12 @@ def _own_order(dataset: xr.Dataset, sample_dims: Sequence[str]) -> tuple[str | N
     return None, [Fault("search.cv", message)]
 
 
+def _mask_faults(mask: xr.DataArray) -> Iterator[Fault]:
+    words = mask_fault(mask, "samples are held out")
+    if words:
+        yield Fault("data.holdout", words)
+
+
 def _start(start: Any, name: str, variable: xr.Variable) -> Any:
     """Return the first value that is held out in the variable's own type; None of a mask.
 
@@ -208,15 +217,9 @@ def _start(start: Any, name: str, variable: xr.Variable) -> Any:
     ValueError
         When it is of another kind.
     """
-    kind = variable.dtype.kind
     if start is None:
-        if kind != "b":
-            raise ValueError(
-                f"'{name}' is of dtype {variable.dtype}; a mask is boolean: true where samples are "
-                "held out"
-            )
         return None
-    if kind in "iuf" or holds_dates(variable):
+    if variable.dtype.kind in "iuf" or holds_dates(variable):
         return _like(start, name, variable)
     raise ValueError(
         f"'{name}' is of dtype {variable.dtype}; samples are held out by a mask, from a number or "
@@ -230,7 +233,7 @@ def _like(value: Any, name: str, variable: xr.Variable) -> Any:
     if kind in "iuf":
         if isinstance(value, str):
             raise ValueError(f"'{name}' holds numbers, but {value!r} is none")
-        return value
+        return variable.dtype.type(value) if kind == "f" else value
     if holds_dates(variable):
         try:
             return date_of(value, np.datetime64(0, "s") if kind == "M" else first_of(variable))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -17,6 +17,7 @@ from hpc_sweep.source.features import with_made
 from hpc_sweep.source.gathering import copied_source
 from hpc_sweep.source.keys import key_names, make_keys, named_parts
 from hpc_sweep.source.loader import as_stores_have_it, call_loader
+from hpc_sweep.source.masks import mask_fault
 from hpc_sweep.source.pairs import pair_source
 from hpc_sweep.source.reading import PlainReading
 from hpc_sweep.source.source import Source
@@ -61,7 +62,7 @@ def open_source(
     found = None if data.loader is None else call_loader(data)
     if isinstance(found, tuple):
         return pair_source(data, search, found)
-    stored = _opened(data, found, by_label=by_label)
+    stored = _opened(data, search, found, by_label=by_label)
     dataset = named_parts(stored.dataset, key_names(data, search))
     stored = dataclasses.replace(stored, dataset=dataset)
     dataset, reading, faults = with_made(data, dataset, stored)
@@ -81,17 +82,23 @@ def open_source(
     return source if copy is None else copied_source(source, copy)
 
 
-def _opened(data: DataSpec, found: Any, *, by_label: bool) -> PlainReading | TableReading:
+def _opened(
+    data: DataSpec, search: SearchSpec | None, found: Any, *, by_label: bool
+) -> PlainReading | TableReading:
     if data.loader is None:
-        return _stored(data, by_label=by_label)
+        return _stored(data, _named(data, search), by_label=by_label)
     return _loaded(data, found, by_label=by_label)
 
 
-def _stored(data: DataSpec, *, by_label: bool) -> PlainReading | TableReading:
+def _stored(
+    data: DataSpec, named: Collection[str], *, by_label: bool
+) -> PlainReading | TableReading:
     places = expanded_places(data)
+    if not places:
+        raise SpecError([Fault("data.store", "is missing")])
     tables = [place for place in places if is_table(place)]
     if not tables:
-        return PlainReading(open_stores(data, places))
+        return PlainReading(open_stores(data, places, named))
     if len(tables) < len(places):
         (other, *_) = (place for place in places if place not in tables)
         message = f"'{tables[0]}' is a table and '{other}' is not; they cannot be joined"
@@ -101,10 +108,21 @@ def _stored(data: DataSpec, *, by_label: bool) -> PlainReading | TableReading:
     return open_table(data, file_table(data, tables), by_label=by_label)
 
 
+def _named(data: DataSpec, search: SearchSpec | None) -> list[str]:
+    """Return what a spec names of the data: variables, or what is made of them."""
+    more = (data.sample_weight, (data.where or "").removeprefix("~"))
+    axes = (wanted.name for wanted in wanted_axes(data.partition_by))
+    named = (*data.features, *(data.target or ()), *more, *axes, *key_names(data, search))
+    return [name for name in named if name]
+
+
 def _loaded(data: DataSpec, found: Any, *, by_label: bool) -> PlainReading | TableReading:
     if isinstance(found, xr.DataArray) and found.name is not None:
         found = found.to_dataset()
     if isinstance(found, xr.Dataset):
+        if not found.variables:
+            message = f"'{data.loader}' returned a Dataset that has no variables"
+            raise SpecError([Fault("data.loader", message)])
         _check_features(data)
         return PlainReading(as_stores_have_it(found))
     try:
@@ -131,12 +149,17 @@ def _variable_faults(data: DataSpec, dataset: xr.Dataset) -> Iterator[Fault]:
         if name not in dataset.variables:
             hint = nearest(name, known) or f"; it has {listed(known)}"
             yield Fault(path, f"the data set has no variable '{name}'{hint}")
-        elif dataset[name].dtype.kind not in kinds:
+        elif kinds and dataset[name].dtype.kind not in kinds:
             yield Fault(path, f"'{name}' is of dtype {dataset[name].dtype}; {wanted}")
+        elif path == "data.where" and (words := mask_fault(dataset[name], wanted)):
+            yield Fault(path, words)
 
 
 def _wanted(data: DataSpec) -> Iterator[tuple[str, str, str, str]]:
-    """Yield each variable with its key, the kinds of dtype it may have, and these in words."""
+    """Yield each variable with its key, the kinds of dtype it may have, and these in words.
+
+    Of a mask, which has no kinds, the words are what it says.
+    """
     for index, name in enumerate(data.features):
         yield f"data.features.{index}", name, "biuf", "estimators need numbers: make it some"
     for index, name in enumerate(data.target or ()):
@@ -144,8 +167,7 @@ def _wanted(data: DataSpec) -> Iterator[tuple[str, str, str, str]]:
     if data.sample_weight is not None:
         yield "data.sample_weight", data.sample_weight, "biuf", "weights are numbers"
     if data.where is not None:
-        name = data.where.removeprefix("~")
-        yield "data.where", name, "b", "a mask is boolean: true where there are samples"
+        yield "data.where", data.where.removeprefix("~"), "", "there are samples"
 
 
 def _dims(data: DataSpec, dataset: xr.Dataset) -> tuple[str, ...]:

@@ -293,7 +293,8 @@ class Source:
         """Return which samples the mask leaves out, shape (n_partitions, n_samples)."""
         if self.mask is None:
             return np.zeros((pick.shape[0], pick.n_samples), dtype=bool)
-        there = stacked(block, [self.mask], pick, "bool")[:, :, 0]
+        values = stacked(block, [self.mask], pick)
+        there = values[:, :, 0].astype(bool) & ~lacking_value(values)
         return there if str(self.data.where).startswith("~") else ~there
 
 
@@ -312,7 +313,8 @@ def lacking_value(array: NDArray[Any]) -> NDArray[np.bool_]:
     """Return which samples lack a value, shape (n_places, n_samples)."""
     lacking = np.zeros(array.shape[:2], dtype=bool)
     for column in range(array.shape[2]) if array.dtype.kind in "fO" else ():
-        lacking |= pd.isnull(array[:, :, column])
+        values = array[:, :, column]
+        lacking |= pd.isnull(values) | (values == "" if array.dtype.kind == "O" else False)
     return lacking
 
 

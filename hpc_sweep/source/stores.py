@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from hpc_sweep.spec import DataSpec
 if TYPE_CHECKING:
     import zarr
 
+_ZARR = (".zarr", ".zip")
 _LOCAL_COPIES = ("simplecache::", "filecache::", "blockcache::")
 
 
@@ -30,7 +31,8 @@ def expanded_places(data: DataSpec) -> list[str]:
     """
     places: list[str] = []
     for named in data.stores:
-        place = named.removeprefix("file://")  # not all of xarray's engines know it
+        # not all of xarray's engines know it
+        place = named.removeprefix("file://").removeprefix("local://")
         if not any(sign in place for sign in "*?["):
             _check_existence(place)
             places.append(place)
@@ -43,8 +45,17 @@ def expanded_places(data: DataSpec) -> list[str]:
     return places
 
 
-def open_stores(data: DataSpec, places: Sequence[str]) -> xr.Dataset:
+def open_stores(data: DataSpec, places: Sequence[str], named: Collection[str] = ()) -> xr.Dataset:
     """Open one store, or several and join them, lazily.
+
+    Parameters
+    ----------
+    data : DataSpec
+        How they are opened.
+    places : sequence of str
+        Paths and URLs.
+    named : collection of str
+        Variables that matter, or what is made of them.
 
     Raises
     ------
@@ -56,7 +67,7 @@ def open_stores(data: DataSpec, places: Sequence[str]) -> xr.Dataset:
     opened = {place: _open(place, data) for place in places}
     if len(opened) == 1:
         return opened[places[0]]
-    return join_stores(opened)
+    return join_stores(opened, named)
 
 
 def is_url(place: str) -> bool:
@@ -73,7 +84,7 @@ def _check_existence(place: str) -> None:
 
 def _open(place: str, data: DataSpec) -> xr.Dataset:
     options: dict[str, Any] = {"chunks": None, "decode_timedelta": False}
-    if _is_zarr(place):
+    if _is_zarr(place, data):
         options["engine"] = "zarr"
     if data.group is not None:
         options["group"] = data.group
@@ -93,11 +104,22 @@ def _open(place: str, data: DataSpec) -> xr.Dataset:
     return dataset
 
 
-def _is_zarr(place: str) -> bool:
+def _is_zarr(place: str, data: DataSpec) -> bool:
     if is_url(place):
         # zip::file:///a/b.zip: the first names what is opened, unless it holds a path
-        return place.rstrip("/").endswith((".zarr", ".zip"))
+        bare = place.rstrip("/")
+        return bare.endswith(_ZARR) or ("." not in bare[bare.rfind("/") :] and _holds(bare, data))
     return Path(place).is_dir() or place.endswith(".zip")
+
+
+def _holds(folder: str, data: DataSpec) -> bool:
+    """Tell whether a URL whose name does not say it is that of a zarr group."""
+    try:
+        options = data.open_options.get("storage_options") or {}
+        files, root = fsspec.core.url_to_fs(folder, **options)
+        return any(files.exists(f"{root}/{name}") for name in ("zarr.json", ".zgroup"))
+    except Exception:  # what is wrong is told when it is opened
+        return False
 
 
 def _opened_place(place: str) -> Any:
@@ -105,7 +127,7 @@ def _opened_place(place: str) -> Any:
         import zarr
 
         return zarr.storage.ZipStore(place, mode="r")
-    if place.startswith(_LOCAL_COPIES) and not _is_zarr(place):
+    if place.startswith(_LOCAL_COPIES) and not place.rstrip("/").endswith(_ZARR):
         return fsspec.open_local(place)
     return place
 
@@ -136,6 +158,10 @@ def _refusal(place: str, data: DataSpec, error: Exception) -> Exception:
     if data.open_options and isinstance(error, TypeError):
         return SpecError([Fault("data.open_options", text)])
     hint = f"; simplecache::{place} copies a file first" if place.startswith("http") else ""
+    if Path(place).is_dir() and (files := sorted(path.name for path in Path(place).glob("*.*"))):
+        hint = (
+            f"; it holds {listed(files, 3)}: name one, or all by a pattern such as '{place}/*.nc'"
+        )
     message = f"'{place}' is not a data set that xarray can open ({text}){hint}"
     return SpecError([Fault("data.store", message)])
 
@@ -143,7 +169,7 @@ def _refusal(place: str, data: DataSpec, error: Exception) -> Exception:
 def _groups(place: str, data: DataSpec) -> list[str]:
     """Return the paths of all groups in a store, as far as they can be known."""
     try:
-        if _is_zarr(place):
+        if _is_zarr(place, data):
             import zarr
 
             members = _zarr_root(place, data).members(None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -146,7 +147,7 @@ def _csv_table(data: DataSpec, places: Sequence[str]) -> Table:
         return pa.dataset.CsvFileFormat(parse, convert_options=convert, read_options=read)
 
     files = [_dataset(place, form(None)) for place in places]
-    seen = pa.unify_schemas([each.schema for each in files], promote_options="permissive")
+    seen = _unified([each.schema for each in files])
     # what has been whole numbers in the first block may have decimals later
     schema = pa.schema(
         [
@@ -159,6 +160,19 @@ def _csv_table(data: DataSpec, places: Sequence[str]) -> Table:
     fragments = [f for place in places for f in _dataset(place, form(schema)).get_fragments()]
     pieces = tuple(_fragment_piece(fragment, schema) for fragment in fragments)
     return Table(schema, pieces, tuple(fragment.count_rows() for fragment in fragments))
+
+
+def _unified(schemas: Sequence[pa.Schema]) -> pa.Schema:
+    """Return what columns are in all files: those that are texts in one are texts."""
+    kinds: dict[str, set[pa.DataType]] = {}
+    for field in itertools.chain(*schemas):
+        kinds.setdefault(field.name, set()).add(field.type)
+    texts = {name for name, found in kinds.items() if pa.string() in found}
+    plain = [
+        pa.schema([f.with_type(pa.string()) if f.name in texts else f for f in schema])
+        for schema in schemas
+    ]
+    return pa.unify_schemas(plain, promote_options="permissive")
 
 
 def _dataset(place: str, form: Any) -> Any:

@@ -22,8 +22,9 @@ from xarray.backends.common import BackendArray
 from xarray.core import indexing
 
 from hpc_sweep.errors import Fault, SpecError
+from hpc_sweep.source.axes import make_axes
 from hpc_sweep.source.reading import Box, PlainReading
-from hpc_sweep.spec import DataSpec, wanted_axes
+from hpc_sweep.spec import DataSpec, Wanted, wanted_axes
 
 ROW = "row"
 """The dimension of a table."""
@@ -278,21 +279,44 @@ def open_table(data: DataSpec, table: Table, *, by_label: bool = True) -> TableR
     if ROW in table.dtypes:
         message = f"its column '{ROW}' is named like the dimension of a table; rename it"
         raise SpecError([Fault("data.store", message)])
-    asked = [each.name for each in wanted_axes(data.partition_by) if each.name in table.dtypes]
-    asked = list(dict.fromkeys(asked))
-    labels = table.read(asked, np.arange(table.n_rows)) if asked else {}
+    asked = [each for each in wanted_axes(data.partition_by) if _column_of(each, table) is not None]
+    columns = list(dict.fromkeys(str(_column_of(each, table)) for each in asked))
+    labels = table.read(columns, np.arange(table.n_rows)) if columns else {}
     factors = {name: pd.factorize(values, sort=True) for name, values in labels.items()}
-    codes = [code.astype(np.int32) for code, _ in factors.values()]
-    order = np.lexsort(codes[::-1]) if codes and by_label else np.arange(table.n_rows)
+    codes = {name: code.astype(np.int32) for name, (code, _) in factors.items()}
+    keys = [_keys(each, labels, codes, table) for each in asked]
+    order = np.lexsort(keys[::-1]) if keys and by_label else np.arange(table.n_rows)
     encoding = _chunks(table, order)
     arrays: dict[str, Any] = {name: _Column(table, name, order) for name in table.dtypes}
-    for name, code in zip(factors, codes, strict=True):
+    for name, code in codes.items():
         arrays[name] = _Labels(code[order], np.asarray(factors[name][1]), labels[name].dtype)
     variables = {}
     for name, array in arrays.items():
         own = {**encoding, "dtype": table.dtypes[name]}  # gaps make floats of whole numbers
         variables[name] = xr.Variable((ROW,), indexing.LazilyIndexedArray(array), encoding=own)
     return TableReading(xr.Dataset(variables), table, order, frozenset(labels))
+
+
+def _column_of(wanted: Wanted, table: Table) -> str | None:
+    """Return the column that an axis is made of, such as that of ``date.month``."""
+    names = (wanted.name, wanted.name.rpartition(".")[0])
+    return next((name for name in names if name in table.dtypes), None)
+
+
+def _keys(
+    wanted: Wanted,
+    labels: Mapping[str, NDArray[Any]],
+    codes: Mapping[str, NDArray[np.int32]],
+    table: Table,
+) -> NDArray[np.integer[Any]]:
+    """Return by what rows are put in order: those of one label stay as they lie in the files."""
+    column = str(_column_of(wanted, table))
+    if column == wanted.name and wanted.how is None:
+        return codes[column]
+    own = {"dtype": table.dtypes[column]}
+    held = xr.Dataset({column: xr.Variable((ROW,), labels[column], encoding=own)})
+    axes, _ = make_axes([wanted], held, [ROW])  # what is wrong with it is told with all else
+    return axes[0].codes if axes else codes[column]
 
 
 def _chunks(table: Table, order: NDArray[np.intp]) -> Mapping[str, Any]:

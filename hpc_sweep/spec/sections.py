@@ -85,7 +85,7 @@ class DataSpec(Section):
         None, description="dimensions along samples; default: all others of the features"
     )
     where: Name | None = Field(
-        None, description="boolean variable: which samples there are; ~name: those where it is not"
+        None, description="boolean variable or 0 and 1: which samples there are; ~name: where not"
     )
     holdout: HoldoutWords | None = Field(
         None,
