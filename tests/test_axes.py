@@ -493,3 +493,17 @@ def test_dates_of_other_calendars(data: xr.Dataset) -> None:
     assert axis.codes[[0, 29, 30, 59]].tolist() == [0, 0, 1, 1]
     _, faults = make_axes([Wanted("p", "time", "quarter")], other, ["y", "x", "time"])
     assert "'time' has no quarter" in faults[0].message
+
+
+def test_characters_of_netcdf_are_texts(tmp_path: Path, data: xr.Dataset) -> None:
+    """In UTF-8 or not: names that differ in one letter stay two."""
+    names = np.array([*map(str.encode, ["K\xf6ln", "K\xe5ln"], ["latin-1"] * 2), "Zürich".encode()])
+    few = data.drop_vars(["zone", "lat"]).isel(y=slice(3))
+    for by, named in {
+        "y": few.assign_coords(y=names),
+        "net": few.assign(net=("y", names[[1, 0, 1]])),
+    }.items():
+        named.to_netcdf(tmp_path / f"{by}.nc")
+        source = opened(str(tmp_path / f"{by}.nc"), [by])
+        labels = [partition_labels(source.coordinates, source.dims, [i])[by] for i in range(2)]
+        assert sorted(map(str, labels)) == ["Kåln", "Köln"]

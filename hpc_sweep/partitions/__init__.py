@@ -3,7 +3,14 @@
 from hpc_sweep.partitions.axes import Axis
 from hpc_sweep.partitions.cut import Box, Cut, Joint, Pick
 from hpc_sweep.partitions.grid import PartitionGrid
-from hpc_sweep.partitions.labels import Label, describe, partition_labels, plain_label
+from hpc_sweep.partitions.labels import (
+    Label,
+    describe,
+    partition_labels,
+    plain_label,
+    text_of,
+    texts_of,
+)
 from hpc_sweep.partitions.reads import Layout, Reads
 
 __all__ = [
@@ -19,4 +26,6 @@ __all__ = [
     "describe",
     "partition_labels",
     "plain_label",
+    "text_of",
+    "texts_of",
 ]

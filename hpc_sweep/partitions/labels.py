@@ -29,6 +29,21 @@ def describe(labels: Mapping[str, Label]) -> str:
     return ", ".join(f"{dim}={label}" for dim, label in labels.items()) or "the whole data set"
 
 
+def text_of(content: bytes) -> str:
+    """Return the text that some bytes are: UTF-8, or else Latin-1, so that no two become one."""
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
+
+
+def texts_of(values: NDArray[np.bytes_]) -> NDArray[Any]:
+    """Return netCDF's character arrays as texts, shape and all."""
+    known, places = np.unique(values, return_inverse=True)
+    texts = np.array([*map(text_of, known.tolist()), ""], dtype=object)
+    return texts[places].reshape(values.shape)
+
+
 def plain_label(value: Any) -> Label:
     """Return a label as JSON has it; dates as text, no more precise than they are."""
     if isinstance(value, np.datetime64):

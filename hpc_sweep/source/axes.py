@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from xarray.groupers import TimeResampler
 
 from hpc_sweep.errors import Fault, listed, nearest
-from hpc_sweep.partitions import Axis, plain_label
+from hpc_sweep.partitions import Axis, plain_label, texts_of
 from hpc_sweep.source.damage import loaded
 from hpc_sweep.source.dates import SECONDS, date_of, to_seconds
 from hpc_sweep.spec import NAME_OF_OURS, OWN_NAMES, BinsSpec, Wanted
@@ -118,6 +118,8 @@ def _values(name: str, dataset: xr.Dataset) -> xr.DataArray:
 def _dimension(name: str, dataset: xr.Dataset) -> Axis:
     size = int(dataset.sizes[name])
     labels = dataset[name].values if name in dataset.coords else None
+    if labels is not None and labels.dtype.kind == "S":  # netCDF's character arrays
+        labels = texts_of(labels)
     return Axis(name, size, (name,), np.arange(size), labels)
 
 
@@ -232,7 +234,7 @@ def _plain(values: xr.DataArray) -> NDArray[Any]:
     """Return labels, flat, such that pandas knows which are missing."""
     flat = np.asarray(values.values).ravel()
     if flat.dtype.kind == "S":  # netCDF's character arrays
-        flat = np.char.decode(flat, "utf-8", "replace")
+        flat = texts_of(flat)
     if flat.dtype.kind in "OUT":
         flat = flat.astype(object)
         flat[flat == ""] = None

@@ -15,6 +15,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from hpc_sweep.errors import Fault, listed, nearest
+from hpc_sweep.partitions import texts_of
 from hpc_sweep.source.axes import Refusal, date_part, first_of, holds_dates
 from hpc_sweep.source.damage import loaded
 from hpc_sweep.source.dates import date_of
@@ -89,7 +90,7 @@ class Keys:
 def _labels(values: NDArray[Any]) -> NDArray[Any]:
     """Return texts as Python's, all else as it is: NumPy's kinds of text don't compare."""
     if values.dtype.kind == "S":  # netCDF's character arrays
-        return np.char.decode(values, "utf-8", "replace").astype(object)
+        return texts_of(values)
     return values.astype(object) if values.dtype.kind in "UT" else values
 
 

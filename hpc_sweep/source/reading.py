@@ -12,6 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from hpc_sweep.errors import disk_cause
+from hpc_sweep.partitions import texts_of
 from hpc_sweep.source.damage import named_damage
 
 Box = Mapping[str, slice | NDArray[np.intp]]
@@ -84,5 +85,5 @@ def as_estimators_take(values: NDArray[Any], dtype: str) -> NDArray[Any]:
     if values.dtype.kind == "f":
         return values.astype(dtype, copy=False)
     if values.dtype.kind == "S":  # netCDF's character arrays
-        return np.char.decode(values, "utf-8", "replace").astype(object)
+        return texts_of(values)
     return values.astype(object) if values.dtype.kind in "UT" else values

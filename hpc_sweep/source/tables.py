@@ -22,6 +22,7 @@ from xarray.backends.common import BackendArray
 from xarray.core import indexing
 
 from hpc_sweep.errors import Fault, SpecError
+from hpc_sweep.partitions import text_of
 from hpc_sweep.source.axes import make_axes
 from hpc_sweep.source.reading import Box, PlainReading
 from hpc_sweep.spec import DataSpec, Wanted, wanted_axes
@@ -169,7 +170,7 @@ def _texts(column: pa.ChunkedArray) -> NDArray[Any]:
     """Return texts as objects; equal ones are one object."""
     encoded = column.dictionary_encode().unify_dictionaries()
     known = encoded.chunk(0).dictionary.to_pylist() if encoded.num_chunks else []
-    texts = [text if isinstance(text, str) else text.decode("utf-8", "replace") for text in known]
+    texts = [text if isinstance(text, str) else text_of(text) for text in known]
     codes = [chunk.indices.fill_null(len(texts)).to_numpy() for chunk in encoded.chunks]
     values = np.array([*texts, None], dtype=object)
     return values[np.concatenate(codes)] if codes else values[:0]

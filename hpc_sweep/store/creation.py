@@ -25,7 +25,7 @@ from hpc_sweep.candidates import (
     value_text,
 )
 from hpc_sweep.errors import disk_errors
-from hpc_sweep.partitions import PartitionGrid
+from hpc_sweep.partitions import PartitionGrid, texts_of
 from hpc_sweep.store.durable import sync
 from hpc_sweep.store.files import writing
 from hpc_sweep.store.header import ATTRIBUTE, Header
@@ -281,7 +281,7 @@ def coordinate_arrays(coordinates: xr.Dataset) -> Iterator[FixedArray]:
         attrs = {key: _plain(value) for key, value in variable.attrs.items()}
         labels = np.asarray(variable.values)
         if labels.dtype.kind == "S":  # netCDF's character arrays
-            labels = np.char.decode(labels, "utf-8", "replace")
+            labels = texts_of(labels)
         yield str(name), tuple(map(str, variable.dims)), labels, attrs
 
 
