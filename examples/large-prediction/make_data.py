@@ -7,6 +7,7 @@ python make_data.py new.zarr --samples 100000 --first 1000
 from __future__ import annotations
 
 import argparse
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -33,8 +34,13 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=1000)
     parser.add_argument("--first", type=int, default=0, help="leave out those before")
     given = parser.parse_args()
+    if given.out.exists():
+        parser.error(f"{given.out} exists: remove it or choose another name")
     dataset = make(given.samples, given.first).chunk(sample=CHUNK)
-    dataset.to_zarr(given.out, mode="w-", consolidated=False)
+    with tempfile.TemporaryDirectory(prefix=f"{given.out.name}.", dir=given.out.parent) as folder:
+        unfinished = Path(folder) / given.out.name
+        dataset.to_zarr(unfinished, consolidated=False)
+        unfinished.rename(given.out)
     print(f"{given.out}: {given.samples:,} samples × {FEATURES} features")
 
 

@@ -6,6 +6,7 @@ python make_data.py samples.zarr --samples 5000000
 from __future__ import annotations
 
 import argparse
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,12 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=5_000_000)
     parser.add_argument("--block", type=int, default=BLOCK, help="samples of a chunk")
     given = parser.parse_args()
-    make(given.out, given.samples, given.block)
+    if given.out.exists():
+        parser.error(f"{given.out} exists: remove it or choose another name")
+    with tempfile.TemporaryDirectory(prefix=f"{given.out.name}.", dir=given.out.parent) as folder:
+        unfinished = Path(folder) / given.out.name
+        make(unfinished, given.samples, given.block)
+        unfinished.rename(given.out)
     print(f"{given.out}: {given.samples:,} samples × {FEATURES} features")
 
 
