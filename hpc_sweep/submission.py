@@ -194,7 +194,9 @@ def driver_scripts(spec: SweepSpec, way: Way, words: Sequence[str], share: str =
     """
     run = run_folder(spec.output.store)
     cluster = job_queue(spec.cluster, run)
-    job = driver_job(spec.cluster, [sys.executable, "-m", "hpc_sweep", *words], str(run.logs))
+    command = [sys.executable, "-m", "hpc_sweep", *words]
+    asked = cluster.completed()
+    job = driver_job(asked, command, str(run.logs))
     walltime = seconds(job.walltime or "")
     job = replace(
         job,
@@ -207,7 +209,7 @@ def driver_scripts(spec: SweepSpec, way: Way, words: Sequence[str], share: str =
     if way.drivers or together:
         nodes, cores = 1 if way.drivers else cluster.jobs, cluster.workers_per_job
         memory_bytes = cores * (cluster.worker_memory_bytes() or 0)
-        job = with_workers(job, spec.cluster, nodes, cores, memory_bytes)
+        job = with_workers(job, asked, nodes, cores, memory_bytes)
         job = replace(job, array=way.drivers if share.startswith("array") else 1)
     worker = "" if way.drivers else cluster.job_script()
     if together:  # which is no job, so that its directives say nothing

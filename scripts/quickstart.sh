@@ -34,4 +34,8 @@ As a page with maps, comparisons and costs, to look at or mail:
 As a map:
 
   .venv/bin/python -c 'import xarray; $opened.best_score.plot().figure.savefig("best_score.png")'
+
+For commands without .venv/bin/ before them, in this terminal:
+
+  source .venv/bin/activate
 END

@@ -304,20 +304,25 @@ def test_table(copied: Copied) -> None:
 
 def test_table_with_optuna(copied: Copied) -> None:
     folder = copied("table")
-    script(folder / "make_data.py", folder / "table.parquet", "--rows", 30)
+    script(folder / "make_data.py", folder / "table.parquet", "--rows", 40)
     results = run(folder, "search.n_trials=4", spec="optuna.yaml")
     assert results.sizes == {"group": 10, "trial": 4, "split": 4}
     found = runpy.run_path(str(folder / "errors.py"))["errors"](str(folder / "optuna.zarr"))
     best = found.groupby("group")["error"].min()
     np.testing.assert_allclose(best, -results["best_score"].to_series())
-    here = results.sel(group="g3")
-    trials = here.where(here["param_max_depth"].notnull(), drop=True)
     rows = pd.read_parquet(folder / "table.parquet").query("group == 'g3'")
     X, y, splits = rows[["x1", "x2"]], rows["y"], KFold(4, shuffle=True, random_state=0)
-    errors = [
-        cross_val_score(tree, X.to_numpy(), y, cv=splits, scoring="neg_mean_absolute_error")
-        for tree in map(DecisionTreeRegressor, trials["param_max_depth"].values.astype(int))
-    ]
+    weights = json.loads(results["param_weights"].attrs["categories"])
+    trials = results.sel(group="g3").dropna("trial", subset=["param_n_neighbors"])
+    errors = []
+    for number, weight in zip(trials["param_n_neighbors"], trials["param_weights"], strict=True):
+        model = KNeighborsRegressor(int(number), weights=weights[int(weight)])
+        scores = cross_val_score(
+            model, X.to_numpy(), y, cv=splits, scoring="neg_mean_absolute_error"
+        )
+        errors.append(-scores.mean())
+    error = found.query("group == 'g3'").set_index("model")["error"]
+    assert error["kneighborsregressor"] == min(errors)
 
 
 def test_large_prediction(copied: Copied) -> None:

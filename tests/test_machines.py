@@ -15,8 +15,10 @@ from conftest import Spec
 
 from hpc_sweep import machines
 from hpc_sweep.cli import main
+from hpc_sweep.clusters import make_cluster
+from hpc_sweep.clusters.jobqueue import JobQueue
 from hpc_sweep.errors import SpecError
-from hpc_sweep.spec import load_machine, load_spec
+from hpc_sweep.spec import ClusterSpec, load_machine, load_spec
 from hpc_sweep.submission import driver_spec
 
 SHIPPED = ["generic-pbs", "generic-slurm", "pbs-project-storage", "whole-node"]
@@ -332,9 +334,13 @@ def test_the_users_jobqueue_yaml_still_counts(
         "resource-spec": "nodes=1:ppn=2",
         "job-directives-skip": ["-A", "walltime="],
         "job-extra-directives": ["-r y", "-l tag={x}"],
+        "job-script-prologue": ["module load theirs"],
     }
     with dask.config.set({"jobqueue.pbs": {**dask.config.get("jobqueue.pbs"), **theirs}}):
-        _, worker = dry_run(with_machine(spec, "here"), tmp_path, monkeypatch)
+        driver, worker = dry_run(with_machine(spec, "here"), tmp_path, monkeypatch)
+        bare = make_cluster(ClusterSpec(kind="pbs"), tmp_path, print)
+        assert isinstance(bare, JobQueue)
+        assert (bare.completed().queue, bare.completed().account) == ("theirs", "theirs")
     header = [line.removeprefix("#PBS ") for line in worker.splitlines() if line[:5] == "#PBS "]
     assert [text for text in header if text[:2] not in ("-e", "-o", "-N")] == [
         "-q profiles",
@@ -343,3 +349,6 @@ def test_the_users_jobqueue_yaml_still_counts(
         "-l nodes=1:ppn=2",
         "-r n",
     ]
+    lines = driver.splitlines()
+    assert {"#PBS -q profiles", "module load theirs"} <= set(lines)
+    assert not [line for line in lines if line.startswith("#PBS -A")]

@@ -370,7 +370,7 @@ def test_plan_says_which_way_and_why(spec: Spec, monkeypatch: pytest.MonkeyPatch
     def said(way: str) -> str:
         made = prepare(load_spec(by(spec, way)))
         text = plan_text(made, plan_facts(made))
-        return next(line for line in text.splitlines() if line.startswith("rechunk:"))
+        return next((line for line in text.splitlines() if line.startswith("rechunk:")), "")
 
     assert "34.6 kB of 3 variables are copied into the run folder first" in said("copy")
     assert "p2p among the workers would take about" in said("auto")
@@ -380,6 +380,8 @@ def test_plan_says_which_way_and_why(spec: Spec, monkeypatch: pytest.MonkeyPatch
     assert "a copy lacks 5.0 kB on the disk" in said("auto")
     monkeypatch.setattr("hpc_sweep.prepare.rechunking.LEAST_SAVED_S", 1e9)
     assert "are read as they are: directly each chunk is read" in said("auto")
+    monkeypatch.setattr("hpc_sweep.prepare.rechunking._missing_bytes", lambda *_: 0)
+    assert not said("auto")
 
 
 def test_a_copy_that_is_begun_is_gone_on_with(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,18 +7,19 @@ import json
 import shutil
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from click.testing import CliRunner
 
 from hpc_sweep.cli import facts, main
 from hpc_sweep.driverjobs import NotBegun
-from hpc_sweep.errors import EXIT_INTERRUPTED, StoreError
+from hpc_sweep.errors import EXIT_INTERRUPTED, ClusterError, StoreError
 from hpc_sweep.prepare import create, prepare
 from hpc_sweep.spec import load_spec
 from hpc_sweep.store import Journal, Ledger, run_folder
 from hpc_sweep.store.lease import HEARTBEAT_S, hold
-from hpc_sweep.sweep import execute
+from hpc_sweep.sweep import execute, told_of_its_end
 from hpc_sweep.tally import GrowingLog, Tally, together
 from hpc_sweep.watching import ASK_EVERY_S, SILENT_S, Watching
 
@@ -289,8 +290,15 @@ def test_a_stopped_sweep_ends_the_watch(finished_half: Path) -> None:
     (line,) = result.output.splitlines()
     facts = json.loads(line)
     assert (facts["state"], facts["fits_done"], facts["fits"]) == ("stopped", 0, 48 * 3 * 3)
+    journal = Journal(run_folder(finished_half).events)
+    with (
+        pytest.raises(ClusterError),
+        told_of_its_end(Mock(), Mock(), lambda told: journal.write("run_ended", **told)),
+    ):
+        raise ClusterError("no interface ib0")
     told = CliRunner().invoke(main, ["status", str(finished_half)]).output
     assert "driver:     none; run or submit the spec again to go on" in told
+    assert "(result ClusterError)\nreason:     no interface ib0\n" in told
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ python errors.py results.zarr
 
 from __future__ import annotations
 
+import json
 import sys
 
 import pandas as pd
@@ -23,6 +24,8 @@ def errors(store: str) -> pd.DataFrame:
             "error": -scores.values.ravel(),
         }
     )
+    if "categories" in model.attrs:  # a trial's model is a number
+        long["model"] = long["model"].map(dict(enumerate(json.loads(model.attrs["categories"]))))
     return long.groupby(["group", "model"], as_index=False)["error"].min()
 
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from hpc_sweep.store import Ledger
     from hpc_sweep.strategies import Strategy
 
+WORTH_TELLING_S = 5.0
+"""A reading that takes less, and is left as it is, is not talked about."""
+
 
 @click.command()
 @spec_options
@@ -232,6 +235,9 @@ def _rechunk_text(facts: dict[str, Any] | None) -> str:
     what = f"{format_bytes(facts['bytes'])} of {len(facts['variables'])} variables"
     directly = "directly no worker could hold what lies between the samples of a partition"
     if facts["seconds_directly"] is not None:
+        is_short = facts["seconds_directly"] < WORTH_TELLING_S and not facts["missing_bytes"]
+        if facts["way"] == "never" and is_short:
+            return ""
         times, took = facts["read_factor_directly"], duration(facts["seconds_directly"])
         directly = f"directly each chunk would be read {times:,.3g} times, in about {took}"
     copy = f"a copy would take about {duration(facts['seconds_copy'])}"

@@ -81,8 +81,10 @@ def status_text(facts: dict[str, Any]) -> str:
     if facts["last_event"]:
         event = dict(facts["last_event"])
         when, what = event.pop("time"), event.pop("event")
+        reason = event.pop("reason", "") if what == "run_ended" else ""
         more = ", ".join(f"{key} {value}" for key, value in event.items())
         lines["last event"] = f"{what} at {when} ({more})"
+        lines |= {"reason": reason} if reason else {}
     return "\n".join(f"{name + ':':<12}{text}" for name, text in lines.items())
 
 

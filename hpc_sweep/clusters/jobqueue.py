@@ -115,6 +115,16 @@ class JobQueue(Cluster):
         cores = self.workers + (self.spec.place == "worker_jobs")
         return cores * longest / 3600, f"{cores} cores for {clock(longest)}"
 
+    def completed(self) -> ClusterSpec:
+        """Return the section with what ``jobqueue.yaml`` adds that a driver's job needs as well."""
+        added = {
+            "queue": self.spec.queue or self._configured("queue"),
+            "account": self.spec.account or self._configured("account"),
+            "prologue": [*(self._configured("job-script-prologue") or ()), *self.spec.prologue],
+            "skip": [*(self._configured("job-directives-skip") or ()), *self.spec.skip],
+        }
+        return self.spec.model_copy(update=added)
+
     def faults(self) -> list[Fault]:
         """Return what is missing before jobs can be submitted."""
         faults = []

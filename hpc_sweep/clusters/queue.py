@@ -220,8 +220,8 @@ def ask(command: Sequence[str]) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise QueueSilentError(f"{command[0]} does not answer: {error}") from None
     if answer.returncode:
-        words = (answer.stderr or answer.stdout).strip()
-        raise QueueSilentError(f"{command[0]} failed: {words}")
+        words = (answer.stderr or answer.stdout).partition("\nUsage:")[0].strip()
+        raise QueueSilentError(f"{command[0]} failed: {'; '.join(words.splitlines())}")
     return answer.stdout
 
 

@@ -237,7 +237,7 @@ def _submit(
     spec: SweepSpec, cluster: JobQueue, folder: Path, say: Callable[[str], None]
 ) -> SmallJob:
     """Submit the job as a driver's is, but to where workers go."""
-    wanted = spec.cluster
+    wanted = cluster.completed()
     command = [sys.executable, "-m", "hpc_sweep.doctor.node", str(folder)]
     job = replace(driver_job(wanted, command, str(folder)), name="doctor", walltime=WALLTIME)
     if wanted.place == "worker_jobs":

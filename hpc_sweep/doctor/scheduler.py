@@ -210,10 +210,11 @@ def refusal(error: Exception) -> str:
 
 def _driver(cluster: JobQueue, folder: Path) -> str:
     """Return a script as of the driver's job, which does nothing."""
-    job = driver_job(cluster.spec, ["true"], str(folder))
+    asked = cluster.completed()
+    job = driver_job(asked, ["true"], str(folder))
     if cluster.spec.place == "one_job":
         cores, memory_bytes = cluster.workers_per_job, _workers_bytes(cluster)
-        job = with_workers(job, cluster.spec, cluster.jobs, cores, memory_bytes)
+        job = with_workers(job, asked, cluster.jobs, cores, memory_bytes)
     return driver_script(cluster.queue.kind, job)
 
 

@@ -81,11 +81,11 @@ def drive(
             journal.write("workers", workers=progress.workers)
         on_progress(progress)
 
-    def end(result: str) -> None:
+    def end(told: dict[str, str]) -> None:
         account.write("run_ended")
         journal.write(
             "run_ended",
-            result=result,
+            **told,
             units=progress.units,
             failed=progress.failed,
             seconds=round(progress.seconds, 3),

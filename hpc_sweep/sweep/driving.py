@@ -120,11 +120,11 @@ class Driving:
         progress = self._progress
         self._write_start()
 
-        def end(result: str) -> None:
-            self._record.end(result)
+        def end(told: dict[str, str]) -> None:
+            self._record.end(told["result"])
             self._journal.write(
                 "run_ended",
-                result=result,
+                **told,
                 units=progress.units,
                 fits=progress.fits,
                 failed=progress.failed,

@@ -20,10 +20,13 @@ NO_TIME = (
     "(cluster.driver.walltime, cluster.walltime)"
 )
 
+MOST_LETTERS = 2000
+"""Of an error's message in the event log."""
+
 
 @contextlib.contextmanager
 def told_of_its_end(
-    progress: Progress, budget: Budget, stops: Stops, end: Callable[[str], None]
+    progress: Progress, budget: Budget, stops: Stops, end: Callable[[dict[str, str]], None]
 ) -> Iterator[None]:
     """Context of a run whose end is written down: ``complete``, or the kind of error.
 
@@ -36,25 +39,26 @@ def told_of_its_end(
     stops : Stops
         Why else it may have drained.
     end : callable
-        Writes it down.
+        Writes it down: ``result`` and, of errors, ``reason``.
     """
-    result = "failed"
+    told = {"result": "failed"}
     try:
         yield
-        result = "complete"
+        told = {"result": "complete"}
     except Interrupted as error:
-        result = type(error).__name__
+        told = {"result": type(error).__name__}
         if stops.out_of_time() and not progress.units:
+            told["reason"] = NO_TIME
             raise Interrupted(f"{error}; {NO_TIME}") from error
         if budget.is_used_up() and not stops.draining():
-            result = BudgetError.__name__
+            told = {"result": BudgetError.__name__}
             raise budget.error() from None
         raise
     except BaseException as error:
-        result = type(error).__name__
+        told = {"result": type(error).__name__, "reason": str(error)[:MOST_LETTERS]}
         raise
     finally:
-        end(result)
+        end(told)
 
 
 @contextlib.contextmanager
