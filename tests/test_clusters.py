@@ -373,6 +373,29 @@ def test_pbs_without_history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     ]
 
 
+def test_pbs_by_slurms_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for the qstat of slurm-wlm-torque, as it answered, which knows two of three jobs.
+
+    It does not tell since when a job runs.
+    """
+    stub = tmp_path / "qstat"
+    stub.write_text(
+        "#!/bin/bash\n"
+        '[[ $1 == -x ]] && { printf "Unknown option: x\\nUsage:\\n    qstat\\n" >&2; exit 2; }\n'
+        '[[ $* == "-f 3" ]] && exit 153\n'
+        "walltime='Resource_List.walltime = 00:30:00'\n"
+        'printf "Job Id:\\t4\\n\\tjob_state = R\\n\\t$walltime\\n\\n"\n'
+        'printf "Job Id:\\t5\\n\\tjob_state = C\\n\\t$walltime\\n\\n"\n'
+    )
+    stub.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert make_queue("pbs").states(["3", "4", "5"]) == [
+        JobState("4", "RUNNING", "", ended=False),
+        JobState("5", "COMPLETED", "", ended=True),
+    ]
+    assert make_queue("pbs").states(["3"]) == []
+
+
 @pytest.mark.parametrize("text", ["", "qstat: cannot connect"])
 def test_pbs_says_nothing(text: str) -> None:
     with pytest.raises(QueueSilentError):

@@ -16,6 +16,7 @@ from hpc_sweep.clusters.queue import JobState, Queue, QueueSilentError, ask, clo
 
 STATES = {
     "B": "BEGUN",
+    "C": "COMPLETED",
     "E": "EXITING",
     "F": "FINISHED",
     "H": "HELD",
@@ -27,7 +28,7 @@ STATES = {
     "W": "WAITING",
     "X": "EXPIRED",
 }
-"""What the letters of ``job_state`` mean (qstat(1B))."""
+"""What the letters of ``job_state`` mean (qstat(1B); C is of Torque and Slurm)."""
 
 
 class PbsQueue(Queue):
@@ -88,6 +89,10 @@ class PbsQueue(Queue):
                     history = []
                 elif form and "gave no JSON" in str(error):  # some values break it
                     form = []
+                elif history and "Unknown option" in str(error):  # Slurm's qstat
+                    history, form = [], []
+                elif not form and str(error).endswith("failed: "):  # it knows none of them
+                    return []
                 else:
                     raise
         return []
@@ -138,8 +143,10 @@ def parse_qstat(text: str) -> list[JobState]:
         used = seconds(str(job.get("resources_used", {}).get("walltime", "")))
         asked = seconds(str(job.get("Resource_List", {}).get("walltime", "")))
         comment = str(job.get("comment", "")).strip()
-        ended = letter in ("F", "X")  # one that moved goes on at another server
-        left = None if asked is None or letter != "R" else asked - _running_s(job, used or 0.0)
+        ended = letter in ("C", "F", "X")  # one that moved goes on at another server
+        left = None
+        if asked is not None and letter == "R" and (used is not None or "stime" in job):
+            left = asked - _running_s(job, used or 0.0)
         states.append(JobState(name, STATES.get(letter, letter), comment, ended, used, left))
     return states
 
@@ -147,10 +154,11 @@ def parse_qstat(text: str) -> list[JobState]:
 def _attributes(text: str) -> dict[str, Any]:
     """Return the attributes of each job in the long form that qstat(1B) prints by itself.
 
-    Long values go on in lines that begin with a tab.
+    Long values go on in lines that begin with a tab; in Slurm's, each attribute begins with one.
     """
     jobs: dict[str, Any] = {}
-    for line in text.replace("\n\t", "").splitlines():
+    whole = text if text.lstrip().startswith("Job Id:\t") else text.replace("\n\t", "")
+    for line in whole.splitlines():
         name, equals, value = line.partition(" = ")
         if line.startswith("Job Id:"):
             job: dict[str, Any] = {}
