@@ -293,7 +293,7 @@ def test_a_stopped_sweep_ends_the_watch(finished_half: Path) -> None:
     journal = Journal(run_folder(finished_half).events)
     with (
         pytest.raises(ClusterError),
-        told_of_its_end(Mock(), Mock(), lambda told: journal.write("run_ended", **told)),
+        told_of_its_end(Mock(), Mock(), Mock(), lambda told: journal.write("run_ended", **told)),
     ):
         raise ClusterError("no interface ib0")
     told = CliRunner().invoke(main, ["status", str(finished_half)]).output
