@@ -48,11 +48,16 @@ def test_a_job_that_was_too_short_for_a_unit_says_so(
 ) -> None:
     """Else the same command would be given again and again; not if a unit was done, or told to."""
     ending: Any = SimpleNamespace(left_s=lambda: left_s, reserve_s=60)
-    stops, budget, results = Stops(ending), SimpleNamespace(is_used_up=lambda: False), list[str]()
+    stops, budget, results = (
+        Stops(ending),
+        SimpleNamespace(is_used_up=lambda: False),
+        list[dict[str, str]](),
+    )
     if told:
         stops._drain.set()
     known: Any = (Progress(9, 0, units=units), budget, stops, results.append)
     with pytest.raises(Interrupted, match="drained") as raised, told_of_its_end(*known):
         raise Interrupted("drained; the same command goes on from here")
     assert ("cluster.driver.walltime" in str(raised.value)) == says
-    assert results == ["Interrupted"]
+    assert [end["result"] for end in results] == ["Interrupted"]
+    assert ("reason" in results[0]) == says
