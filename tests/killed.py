@@ -17,8 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import dask.array  # noqa: F401, this and the next: else each try that reads a store imports them
-import sparse  # noqa: F401
+import dask.array  # noqa: F401, else each try that reads a store imports it
 import test_change
 import xarray as xr
 
