@@ -33,8 +33,14 @@ SET_CHILD_SUBREAPER = 36
 SET_NAME = 15
 """Of prctl: what this process is called."""
 FORK_SERVER = "forkserver"
-STARTING_WORKERS = ("run", "predict", "plan")
+STARTING_WORKERS = {"run", "predict", "plan"}
 """Commands that may start a fork server."""
+
+MARK = "TEST_DRILL"
+"""Environment variable by which all that a sweep starts is known: the folder of the drill's round.
+
+Of a fork the kernel shows the environment of the warm process: where it is set, no fork server is.
+"""
 
 READ_WHEN_ASKED = ("PATH", "XDG_CONFIG_HOME", "SLURM_CONF", "TEST_", "PYTEST_")
 """Variables, or how they begin, that mean the same when they are set after the imports."""
@@ -157,7 +163,7 @@ def _become(request: dict[str, Any], fds: list[int]) -> None:
     for name, number in (("stdout", 1), ("stderr", 2)):
         stream = open(number, "w", buffering=1, encoding="utf-8", closefd=False)  # noqa: SIM115
         setattr(sys, name, stream)
-    if request["arguments"] and request["arguments"][0] in STARTING_WORKERS:
+    if MARK not in os.environ and STARTING_WORKERS.intersection(request["arguments"][:1]):
         _keep_a_fork_server()
 
 

@@ -23,6 +23,7 @@ from outside import OutsideCluster
 from ruamel.yaml import YAML
 from running import UNFINISHED, Run, job_states, nannies_of, workers_of
 from submitted import CHAIN, DRIVERS, JOB, ONE_JOB, OPTIONS, Submitted
+from warm import MARK
 
 from hpc_sweep.store import RunFolder, read_events, run_folder
 
@@ -33,9 +34,6 @@ there; with workers in jobs. With its driver in a job too: `SUBMITTED`."""
 SUBMITTED = (JOB, CHAIN, ONE_JOB, DRIVERS)
 ON_QUEUE = (SLURM, *SUBMITTED)
 PLACES = (LOCAL, OUTSIDE, *ON_QUEUE)
-
-MARK = "TEST_DRILL"
-"""Environment variable of all that a sweep starts: the folder of its round."""
 
 SLOW_FIT_S = {LOCAL: 0.02, OUTSIDE: 0.02} | dict.fromkeys(ON_QUEUE, 0.04)
 BLAMING = {
