@@ -229,6 +229,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     yield cluster
     patch.undo()
     cluster.down()
+    assert str(cluster.mounts) not in Path("/proc/mounts").read_text()
 
 
 @pytest.fixture

@@ -121,7 +121,7 @@ def suspend_everything(sweep: Sweep, rng: Random) -> str:
     """As a queue does to a job that has to wait for another one, and a user with Ctrl-Z."""
     seconds = round(rng.uniform(1, 60), 1)
     sweep.kills += 1
-    stopped = sweep.processes()
+    stopped = {*sweep.processes(), *sweep.nannies(), *sweep.forks()}
     try:
         for process in stopped:
             with contextlib.suppress(psutil.Error):

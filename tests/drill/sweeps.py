@@ -42,7 +42,7 @@ BLAMING = {
 }
 """What we advise for schedulers of others, so that a worker's death blames one unit at once."""
 
-LONGEST_S = 400.0
+LONGEST_S = 900.0
 """How long one command may take."""
 
 DISK_KILOBYTES = 24_000
