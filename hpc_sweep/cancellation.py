@@ -14,11 +14,14 @@ from hpc_sweep.errors import ClusterError, StoreError, listed
 from hpc_sweep.store import (
     Holder,
     Journal,
+    Predictions,
     RunFolder,
+    Store,
     is_known_alive,
     is_known_dead,
     read_events,
     read_holder,
+    real_place,
     run_folder,
 )
 
@@ -36,9 +39,7 @@ def cancel(store: str | Path) -> list[str]:
     ClusterError
         When a queue does not answer, or is not the one here; jobs of the others are cancelled.
     """
-    run = run_folder(Path(store).absolute())
-    if not run.path.is_dir():
-        raise StoreError(f"{run.path} does not exist, so no job is known of {store}")
+    run = _run_folder(store)
     jobs: dict[str, list[str]] = defaultdict(list)
     detached: list[Holder] = []
     for event in read_events(run.events):
@@ -66,6 +67,25 @@ def cancel(store: str | Path) -> list[str]:
         remedy = "if they are still alive, call hpc-sweep cancel where they or their queue answer"
         raise ClusterError(f"{done}{'; '.join(left)}; {remedy}")
     return cancelled
+
+
+def _run_folder(store: str | Path) -> RunFolder:
+    place, run = real_place(store), run_folder(store)
+    if not run.path.is_dir():
+        if place.exists() and Predictions.find(place) is None:
+            Store.open(place)  # or it says what is there
+        raise StoreError(f"{run.path} does not exist, so no job is known of {store}")
+    return run
+
+
+def left_driver(store: str | Path) -> str:
+    """Return who works at a store and is none of those that `cancel` ends, or ``""``."""
+    run = run_folder(Path(store).absolute())
+    holders = map(read_holder, (run.lease, *run.rivals()))
+    alive = [holder for holder in holders if holder and not holder.job and is_known_alive(holder)]
+    known = [event for event in read_events(run.events) if event["event"] == "driver_started"]
+    places = [Holder.at(event).place for event in known]
+    return listed(holder for holder in alive if holder.place not in places)
 
 
 def _holds(driver: Holder, run: RunFolder) -> bool:

@@ -219,7 +219,7 @@ def _end_chain(
             queue.cancel(waiting)
             say(f"cancelled the queued links {', '.join(waiting)}: {why}")
     except QueueSilentError as error:
-        say(f"queued links stay, and end by themselves when the sweep is complete: {error}")
+        say(f"queued links stay, and end by themselves when all is done: {error}")
 
 
 def _time_of_link(spec: SweepSpec, queue: Queue | None) -> float:

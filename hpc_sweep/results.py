@@ -1,4 +1,4 @@
-"""What a store says: opened results, tables, and how far a sweep is."""
+"""What a store says: opened results, and tables."""
 
 from __future__ import annotations
 
@@ -10,23 +10,8 @@ from typing import Any
 
 import xarray as xr
 
-from hpc_sweep.budget import forecast
-from hpc_sweep.clusters import has_ended
-from hpc_sweep.driverjobs import not_begun
 from hpc_sweep.errors import StoreError
-from hpc_sweep.store import (
-    Holder,
-    Ledger,
-    RunFolder,
-    Store,
-    check_files,
-    is_known_alive,
-    is_known_dead,
-    read_events,
-    read_holder,
-    real_place,
-    run_folder,
-)
+from hpc_sweep.store import ATTRIBUTE, Store, check_files, check_schema
 
 
 def open_results(store: str | Path) -> xr.Dataset:
@@ -66,8 +51,10 @@ def _open_archive(place: Path) -> xr.Dataset:
             opened: xr.Dataset = xr.open_zarr(ZipStore(place, mode="r"), chunks=None)
         else:
             opened = xr.open_dataset(place, engine="netcdf4")
+        header = json.loads(opened.attrs[ATTRIBUTE])
     except (OSError, ValueError, KeyError) as error:
-        raise StoreError(f"{place} is no archive of a store: {error}") from error
+        raise StoreError(f"{place} is no archive of a sweep's store: {error}") from error
+    check_schema(str(place), header)
     return opened
 
 
@@ -103,93 +90,3 @@ def first_reasons(results: xr.Dataset, most: int = 3) -> list[str]:
 
     table = failures_table(Results(results), with_empty=False).head(most)
     return [f"{row.candidates:,} × {row.reason}" for row in table.itertuples()]
-
-
-def sweep_status(store: str | Path) -> dict[str, Any]:
-    """Return how far a sweep is, from its files.
-
-    Where a driver was submitted that has not begun, or began in a job on another host, the queue is
-    asked too, if it answers from here.
-
-    Returns
-    -------
-    dict
-        ``store, name, complete, partitions`` (by state), ``fits, fits_done, result_chunks,
-        result_chunks_folded, parts, driver`` (who holds the lease, or None; the dead do not
-        count where this host or the queue can tell), ``not_begun`` (driver jobs), ``core_hours``
-        used, ``core_hours_left`` as predicted, ``charges`` by unit, ``runs`` (what was predicted
-        of each, and what came), ``last_event``. Of a sweep whose first driver has not begun,
-        ``fits`` and ``result_chunks`` are None.
-
-    Raises
-    ------
-    StoreError
-        When there is no store and no driver was submitted to make it.
-    """
-    run = run_folder(store)
-    if not real_place(store).exists() and run.spec.exists():
-        return _unmade(real_place(store), run)
-    opened = Store.open(store)
-    ledger = Ledger.read(opened)
-    run = opened.run
-    holders = [read_holder(lease) for lease in (run.lease, *run.rivals())]
-    drivers = [str(holder) for holder in holders if holder and _may_be_at_work(holder)]
-    strategy, n_splits = opened.strategy, opened.header.n_splits
-    fits = strategy.n_fits(n_splits)
-    known = forecast(opened)
-    return {
-        "store": str(opened.path),
-        "name": opened.spec.name,
-        "complete": ledger.is_complete,
-        "partitions": ledger.summary(),
-        "fits": opened.grid.size * fits,
-        "fits_done": ledger.cells_done() * fits // int(strategy.columns_in_spec.sum()),
-        "result_chunks": ledger.n_chunks,
-        "result_chunks_folded": len(ledger.folded),
-        "parts": sum(len(names) for names in ledger.parts.values()),
-        "driver": ", ".join(drivers) or None,
-        "not_begun": [] if drivers or ledger.is_complete else not_begun(run),
-        "core_hours": round(known.spent.core_hours, 6),
-        "core_hours_left": known.remaining_core_hours,
-        "charges": known.spent.charges,
-        "runs": list(opened.header.runs),
-        "last_event": _last_event(run),
-    }
-
-
-def _may_be_at_work(holder: Holder) -> bool:
-    """Return whether neither its machine nor its queue knows of a driver's end."""
-    if is_known_alive(holder):
-        return True
-    return not (is_known_dead(holder) or (holder.job and has_ended(holder.queue, holder.job)))
-
-
-def _unmade(place: Path, run: RunFolder) -> dict[str, Any]:
-    """Return what `sweep_status` does before a first driver has made the store."""
-    return {
-        "store": str(place),
-        "name": json.loads(run.spec.read_text(encoding="utf-8"))["name"],
-        "complete": False,
-        "partitions": {},
-        "fits": None,
-        "fits_done": 0,
-        "result_chunks": None,
-        "result_chunks_folded": 0,
-        "parts": 0,
-        "driver": None,
-        "not_begun": not_begun(run),
-        "core_hours": 0.0,
-        "core_hours_left": None,
-        "charges": {},
-        "runs": [],
-        "last_event": _last_event(run),
-    }
-
-
-def _last_event(run: RunFolder) -> dict[str, Any] | None:
-    logs = sorted(run.path.glob("events*.jsonl"))
-    return max((event for log in logs for event in read_events(log)), key=_time, default=None)
-
-
-def _time(event: dict[str, Any]) -> str:
-    return str(event.get("time", ""))

@@ -282,6 +282,7 @@ def leave_for_driver(spec: SweepSpec, way: Way, scripts: Scripts) -> RunFolder:
         run.make(group)
         write_durably(run.spec, driver_spec(spec, way).model_dump_json(indent=2).encode())
         write_durably(run.script, scripts.driver.encode())
+        run.asked.unlink(missing_ok=True)
     return run
 
 

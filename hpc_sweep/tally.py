@@ -137,9 +137,11 @@ class Tally:
             int(event.get("cells_done", 0)),
             name=str(event.get("name", "")),
             fits_per_cell=int(event.get("fits_per_cell", 1)),
+            counts=str(event.get("counts", "fits")),
             workers_asked=int(event.get("workers", 0)),
             chunks=int(event.get("chunks", 0)),
             chunks_folded=int(event.get("chunks_folded", 0)),
+            chunks_per_cell=int(event.get("chunks_per_cell", 0)),
         )
 
     def _on_run_ended(self, event: Event) -> None:

@@ -125,7 +125,7 @@ def test_results_are_read_of_archives(store: Path, tmp_path: Path, name: str) ->
         assert opened.sweep.models().equals(open_results(store).sweep.models())
     result = invoke("status", tmp_path / name)
     assert result.exit_code == 2
-    assert "is an archive, not a store; `hpc-sweep results` reads it as it is" in result.stderr
+    assert "it is an archive; hpc-sweep results reads it as it is" in result.stderr
 
 
 def test_models_go_with_it(store: Path, tmp_path: Path) -> None:

@@ -173,10 +173,12 @@ def test_store_is_something_else(spec: Spec, write_spec: WriteSpec, tmp_path: Pa
     place = Path(spec["output"]["store"])
     place.mkdir()
     (place / "thesis.tex").write_text("precious")
-    assert "no store of hpc_sweep" in refused(tmp_path, write_spec(spec))
+    told = refused(tmp_path, write_spec(spec))
+    assert "no store of a sweep: it is a folder that is no zarr; name another output" in told
     (place / "thesis.tex").unlink()
     zarr.create_group(place)
-    assert "no store of hpc_sweep" in refused(tmp_path, write_spec(spec))
+    told = refused(tmp_path, write_spec(spec))
+    assert "it is zarr of something else, such as data; name another output.store" in told
 
 
 def test_store_is_a_file_or_below_one(spec: Spec, write_spec: WriteSpec, tmp_path: Path) -> None:

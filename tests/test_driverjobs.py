@@ -177,7 +177,7 @@ def test_an_environment_that_is_not_whole(
     def broken(*given: object, **named: object) -> None:
         raise ImportError("libopenblas is not there", name=module)
 
-    monkeypatch.setattr("hpc_sweep.results.sweep_status", broken)
+    monkeypatch.setattr("hpc_sweep.watching.look_once", broken)
     shown = CliRunner().invoke(main, ["status", "x.zarr"])
     assert shown.exit_code == code
     assert words in shown.output

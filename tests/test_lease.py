@@ -727,3 +727,29 @@ def test_a_share_of_a_dead_driver_is_no_rival(path: Path, process: subprocess.Po
     process.wait()
     with hold_share(store, 1, 1):
         assert read_holder(run_folder(store, Share(2, 4)).lease) is None
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_kill_while_it_is_given_back_leaves_no_heartbeat_alone(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only who finds a lease removes what belongs to it."""
+
+    class Killed(BaseException):
+        pass
+
+    left, unlink = [number], Path.unlink
+
+    def killed(path: Path, missing_ok: bool = False) -> None:
+        if not left[0]:
+            raise Killed
+        left[0] -= 1
+        unlink(path, missing_ok)
+
+    place = tmp_path / "lease.json"
+    with suppress(Killed), hold(place) as lease:
+        beat = {f"lease.{lease.holder.nonce}.beat"}
+        monkeypatch.setattr(Path, "unlink", killed)
+    monkeypatch.undo()
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == [{place.name, *beat}, {place.name}, set()][number]

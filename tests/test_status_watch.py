@@ -21,7 +21,7 @@ from hpc_sweep.store import Journal, Ledger, run_folder
 from hpc_sweep.store.lease import HEARTBEAT_S, hold
 from hpc_sweep.sweep import execute, told_of_its_end
 from hpc_sweep.tally import GrowingLog, Tally, together
-from hpc_sweep.watching import ASK_EVERY_S, SILENT_S, Watching
+from hpc_sweep.watching import ASK_EVERY_S, SILENT_S, Standing, Watching, Work
 
 Spec = dict[str, Any]
 
@@ -209,9 +209,9 @@ def test_a_driver_whose_heartbeat_stands_still_is_gone(
     Log(run.events).begin()
     holder = {"nonce": "x", "host": "elsewhere", "pid": 1, "pids": "another machine"}
     run.lease.write_text(json.dumps(holder))
-    facts = {"name": "small", "complete": False, "fits": 3000, "fits_done": 300, "not_begun": []}
-    facts |= {"driver": "process 1 on elsewhere", "result_chunks": 9, "result_chunks_folded": 0}
-    monkeypatch.setattr("hpc_sweep.watching.following.sweep_status", lambda store: facts)
+    work = Work("sweep", "small", "", total=3000, done=300, chunks=9)
+    status = Standing(store, work, "process 1 on elsewhere")
+    monkeypatch.setattr("hpc_sweep.watching.following.standing_of", lambda store: status)
     follows: list[NotBegun] = []
     monkeypatch.setattr("hpc_sweep.watching.following.not_begun", lambda run: follows)
     clock = Clock()
@@ -223,7 +223,7 @@ def test_a_driver_whose_heartbeat_stands_still_is_gone(
     seen = watching.look()
     assert (seen.state, seen.facts()["share_done"]) == ("stopped", 0.1)
     assert seen.status is not None
-    assert seen.status["driver"] is None  # as what is shown at the end
+    assert seen.status.driver is None  # as what is shown at the end
     follows.append(NotBegun("12", (), "PENDING (Priority)", False, ""))
     clock.now += ASK_EVERY_S
     assert watching.look().state == "queued"
@@ -234,7 +234,7 @@ def test_a_driver_whose_job_has_ended_is_gone(
 ) -> None:
     """As the queue says; of one that it does not know nobody can tell."""
     lease, states = run_folder(finished_half).lease, {"7": True, "8": False}
-    monkeypatch.setattr("hpc_sweep.results.has_ended", lambda queue, job: states[job])
+    monkeypatch.setattr("hpc_sweep.watching.standing.has_ended", lambda queue, job: states[job])
     for job, shown in (("7", "none; run"), ("8", "process 1 on elsewhere (job 8)")):
         holder = {"nonce": "x", "host": "elsewhere", "pid": 1, "pids": "another", "job": job}
         lease.write_text(json.dumps({**holder, "queue": "slurm:test"}))
@@ -251,13 +251,11 @@ def test_the_queue_is_not_asked_at_every_look(
     waits = NotBegun("12", (), "PENDING (Resources)", False, "")
     asked: list[str] = []
 
-    def status(store: Path) -> dict[str, Any]:
+    def status(store: Path) -> Standing:
         asked.append("queue")
-        facts = {"name": "small", "complete": False, "fits": None, "fits_done": 0}
-        facts |= {"driver": None, "result_chunks": None, "result_chunks_folded": 0}
-        return {**facts, "not_begun": [waits]}
+        return Standing(store, Work("sweep", "small", ""), not_begun=[waits])
 
-    monkeypatch.setattr("hpc_sweep.watching.following.sweep_status", status)
+    monkeypatch.setattr("hpc_sweep.watching.following.standing_of", status)
     clock = Clock()
     watching = Watching(store, clock)
     for _ in range(50):
@@ -280,7 +278,7 @@ def test_what_is_not_there_is_waited_for_and_what_stays_damaged_is_told(
     clock.now += ASK_EVERY_S
     assert watching.look().state == "absent"
     clock.now += SILENT_S + 1
-    with pytest.raises(StoreError, match="no store of hpc_sweep"):
+    with pytest.raises(StoreError, match="no store of a sweep: it is an empty folder"):
         watching.look()
 
 

@@ -31,7 +31,7 @@ def doing(progress: Progress) -> str:
     """Return what goes on: the phase, or what is waited for."""
     if is_waiting(progress):
         return f"waiting for {progress.note or 'workers'}"
-    if progress.draining and progress.phase == "fitting":
+    if progress.draining and progress.phase in ("fitting", "predicting"):
         return "ending when the units in hand are done"
     if progress.phase == "fitting" and progress.cells_done >= progress.cells:
         return "writing the last result chunks"
@@ -50,7 +50,10 @@ def done_text(progress: Progress) -> str:
         )
     per_cell = progress.fits_per_cell
     what = _fits(progress)
-    return f"{progress.cells_done * per_cell:,} of {progress.cells * per_cell:,} {what}"
+    text = f"{progress.cells_done * per_cell:,} of {progress.cells * per_cell:,} {what}"
+    if progress.chunks_per_cell:
+        text += f" in {progress.chunks_folded:,} of {counted(progress.chunks, 'chunk')}"
+    return text
 
 
 def _fits(progress: Progress) -> str:
@@ -95,7 +98,8 @@ def failures_text(progress: Progress) -> str:
     """Return failures of this run and their most frequent reason, or ``""``."""
     if not progress.failed:
         return ""
-    text = f"{counted(progress.failed, 'candidate')} failed"
+    what = "candidate" if progress.counts == "fits" else "prediction"
+    text = f"{counted(progress.failed, what)} failed"
     if progress.reasons:
         ((reason, count),) = progress.reasons.most_common(1)
         text += f": {reason}" if count == progress.failed else f", {count:,} of them: {reason}"

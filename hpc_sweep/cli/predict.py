@@ -135,7 +135,8 @@ def predict(
 
     def announce(prediction: Prediction, left: int) -> None:
         if not as_json:
-            click.echo(_plan(prediction, left))
+            with shown.aside():
+                click.echo(_plan(prediction, left))
 
     with ExitStack() as last:
         with explained(asked.store), show_progress() as shown, ExitStack() as stack:
@@ -168,6 +169,7 @@ def _submit(asked: Asked, chain: bool, dry_run: bool, as_json: bool) -> None:
         click.echo(json.dumps({"out": asked.out, "jobs": jobs, "logs": logs}, indent=2))
     else:
         click.echo("\n".join(submitted_text(jobs, asked.out, 0, chain)))
+        click.echo(f"watch:  hpc-sweep status {asked.out} --watch")
         click.echo(f"cancel: hpc-sweep cancel {asked.out}")
 
 

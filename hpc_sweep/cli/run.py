@@ -119,12 +119,13 @@ def _left_text(ledger: Ledger, n_splits: int) -> str:
 
 
 def _facts(outcome: Outcome) -> dict[str, Any]:
-    """Return what `hpc_sweep.results.sweep_status` tells, and what this run did."""
-    from hpc_sweep.results import first_reasons, sweep_status, wins
+    """Return what ``hpc-sweep status`` tells, and what this run did."""
+    from hpc_sweep.results import first_reasons, wins
+    from hpc_sweep.watching import standing_of
 
     done, results = outcome.progress, outcome.store.dataset()
     return {
-        **sweep_status(outcome.store.path),
+        **standing_of(outcome.store.path).facts(),
         "fits_of_this_run": 0 if done is None else done.fits,
         "seconds_of_this_run": 0.0 if done is None else round(done.seconds, 3),
         "partitions_ranked_anew": outcome.ranked,

@@ -1,12 +1,15 @@
-"""``hpc-sweep status``: how far sweeps are, from their files alone."""
+"""``hpc-sweep status``: how far sweeps and predictions are, from their files alone."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from hpc_sweep.cli.options import as_json, core_hours_text
+
+if TYPE_CHECKING:
+    from hpc_sweep.watching import Seen, Work
 
 
 @click.command()
@@ -31,16 +34,19 @@ def status(
 ) -> None:
     """Show how far the sweeps of STORE... are. Reads files; works from any machine.
 
+    STORE may be a prediction too, the OUT of hpc-sweep predict.
+
     Of a driver that was submitted and has not begun, the queue's words are shown where it answers.
 
     --watch shows what a run shows on its own terminal: lines that are drawn over, where the
     standard output is none a line at each look, with --json an object a line. It exits with 0 when
-    the sweep is complete, with 130 when it has stopped or nobody watches any more.
+    all is complete, with 130 when it has stopped or nobody watches any more.
 
     \b
     Examples:
       hpc-sweep status results.zarr
       hpc-sweep status results.zarr --watch
+      hpc-sweep status predicted.zarr --watch
       hpc-sweep status *.zarr --json
     """
     if watch_:
@@ -51,35 +57,47 @@ def status(
         ctx.exit(follow(stores[0], every, as_json_lines=json_))
     if every is not None:
         raise click.UsageError("--every is for --watch")
-    from dataclasses import asdict
+    from hpc_sweep.watching import look_once
 
-    from hpc_sweep.results import sweep_status
-
-    found = [sweep_status(store) for store in stores]
-    if not json_:
-        click.echo("\n\n".join(map(status_text, found)))
-        return
-    for facts in found:
-        facts["not_begun"] = [asdict(job) for job in facts["not_begun"]]
-    click.echo(as_json(found))
+    found = [look_once(store) for store in stores]
+    click.echo(as_json(list(map(_facts, found))) if json_ else "\n\n".join(map(seen_text, found)))
 
 
-def status_text(facts: dict[str, Any]) -> str:
-    """Return how far a sweep is, in lines."""
-    lines = {"sweep": f"{facts['name']}: {_state(facts)}", "store": facts["store"]}
-    if facts["fits"] is None:
+def _facts(seen: Seen) -> dict[str, Any]:
+    facts = {} if seen.status is None else seen.status.facts()
+    return {
+        **facts,
+        "state": seen.state,
+        "progress": seen.facts() if seen.state == "running" else None,
+    }
+
+
+def seen_text(seen: Seen) -> str:
+    """Return how far it is, in lines."""
+    from hpc_sweep.cli.facts import line
+
+    if seen.status is None:
+        return ""
+    work, status = seen.status.work, seen.status
+    is_there = work.total is not None or seen.state == "running"
+    state = seen.state if is_there else "not begun"
+    lines = {work.what: f"{work.name}: {state}", "store": str(status.place)}
+    if "models" in work.more:
+        lines["models"] = work.more["models"]
+    if work.total is None:
         lines["store"] += " (is made by the first driver)"
     else:
-        lines |= _progress(facts)
-    waiting = "\n".join(map(str, facts["not_begun"]))
-    stopped = _state(facts) == "stopped"
-    nobody = "none; run or submit the spec again to go on" if stopped else "none"
-    lines["driver"] = facts["driver"] or waiting or nobody
-    lines["core-hours"] = core_hours_text(facts)
-    if facts["runs"]:
-        lines["last run"] = _last_run(facts["runs"][-1])
-    if facts["last_event"]:
-        event = dict(facts["last_event"])
+        lines |= _progress(work)
+    waiting = "\n".join(map(str, status.not_begun))
+    nobody = "none" if work.complete or not is_there else f"none; {work.goes_on}"
+    lines["driver"] = status.driver or waiting or nobody
+    if seen.state == "running":
+        lines["now"] = line(seen.progress)
+    lines["core-hours"] = core_hours_text(status.facts())
+    if work.more.get("runs"):
+        lines["last run"] = _last_run(work.more["runs"][-1])
+    if status.last_event:
+        event = dict(status.last_event)
         when, what = event.pop("time"), event.pop("event")
         reason = event.pop("reason", "") if what == "run_ended" else ""
         more = ", ".join(f"{key} {value}" for key, value in event.items())
@@ -102,22 +120,15 @@ def _last_run(run: dict[str, Any]) -> str:
     return "; ".join(texts)
 
 
-def _state(facts: dict[str, Any]) -> str:
-    if facts["complete"]:
-        return "complete"
-    if facts["driver"]:
-        return "running"
-    return "not begun" if facts["fits"] is None else "stopped"
-
-
-def _progress(facts: dict[str, Any]) -> dict[str, str]:
+def _progress(work: Work) -> dict[str, str]:
     from hpc_sweep.cli.facts import counted
 
-    share = facts["fits_done"] / facts["fits"]
-    states = (f"{count:,} {state}" for state, count in facts["partitions"].items() if count)
+    total = work.total or 0
+    share = work.done / total if total else 1.0
+    states = (f"{count:,} {state}" for state, count in work.partitions.items() if count)
+    parts = f", {counted(work.more['parts'], 'part')} beside it" if "parts" in work.more else ""
     return {
         "partitions": ", ".join(states),
-        "fits": f"{facts['fits_done']:,} of {facts['fits']:,} ({share:.1%})",
-        "chunks": f"{facts['result_chunks_folded']:,} of {facts['result_chunks']:,} in the store, "
-        f"{counted(facts['parts'], 'part')} beside it",
+        work.counts: f"{work.done:,} of {total:,} ({share:.1%})",
+        "chunks": f"{work.chunks_done:,} of {work.chunks or 0:,} in the store{parts}",
     }

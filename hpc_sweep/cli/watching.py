@@ -1,4 +1,4 @@
-"""``hpc-sweep status --watch``: follow a sweep from another terminal or another machine."""
+"""``hpc-sweep status --watch``: what goes on elsewhere, from another terminal or machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ELSEWHERE_S = 30.0
 
 
 def follow(store: str, every_s: float | None, *, as_json_lines: bool) -> int:
-    """Show a sweep until it has ended, and return the exit code.
+    """Show how far it is until it has ended, and return the exit code.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def follow(store: str, every_s: float | None, *, as_json_lines: bool) -> int:
     as_json_lines : bool
         Whether to print JSON.
     """
-    from hpc_sweep.cli.status import status_text
+    from hpc_sweep.cli.status import seen_text
     from hpc_sweep.watching import watch
 
     draws = is_terminal(sys.stdout) and not as_json_lines
@@ -50,11 +50,11 @@ def follow(store: str, every_s: float | None, *, as_json_lines: bool) -> int:
     try:
         last = watch(store, show, every_s or (ON_TERMINAL_S if draws else ELSEWHERE_S))
     except KeyboardInterrupt:
-        click.echo("not watched any more; the sweep goes on", err=True)
+        click.echo("not watched any more; what goes on there goes on", err=True)
         return EXIT_INTERRUPTED
     finally:
         if display is not None:
             display.end()
     if not as_json_lines and last.status is not None:
-        click.echo(status_text(last.status))
+        click.echo(seen_text(last))
     return EXIT_OK if last.state == "complete" else EXIT_INTERRUPTED

@@ -94,6 +94,8 @@ class Progress:
         Units finished in this run, and handed out.
     chunks, chunks_folded : int
         Result chunks, and those that are in the store.
+    chunks_per_cell : int
+        How many of these are in the store with each cell, where none are folded.
     size_bytes : int
         Of all that is copied, while data is.
     seconds : float
@@ -127,6 +129,7 @@ class Progress:
     in_flight: int = 0
     chunks: int = 0
     chunks_folded: int = 0
+    chunks_per_cell: int = 0
     size_bytes: int = 0
     seconds: float = 0.0
     fits_per_second: float | None = None
@@ -181,6 +184,7 @@ class Progress:
         self.cells_done += cells
         self.cells_this_run += cells
         self.fits += cells * self.fits_per_cell
+        self.chunks_folded += cells * self.chunks_per_cell
         self.failed += failed
         for reason, count in reasons.items():
             known = reason in self.reasons or len(self.reasons) < MOST_REASONS

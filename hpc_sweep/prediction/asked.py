@@ -86,7 +86,8 @@ class Asked:
             "--mixed-versions": self.mixed_versions,
         }
         return [
-            *("predict", self.store, self.data, self.out, "--split", self.split),
+            *("predict", self.store, self.data, self.out),
+            *(("--split", self.split) if self.split != "all" else ()),
             *(flag for flag, given in flags.items() if given),
             *(word for name in self.trust for word in ("--trust", name)),
             *(word for setting in self.settings for word in ("--set", setting)),

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import secrets
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,126 +14,51 @@ import xarray as xr
 import zarr
 from numpy.typing import NDArray
 
-from hpc_sweep.choices import STATUS_MEANINGS
-from hpc_sweep.errors import DiskError, StoreError, disk_errors
+from hpc_sweep.errors import StoreError, disk_errors
 from hpc_sweep.prediction.cutting import Cutting
 from hpc_sweep.prediction.outputs import CLASS, Output, Outputs
 from hpc_sweep.store import (
+    MEANINGS,
+    Job,
+    PredictionHeader,
+    Predictions,
+    Store,
     chunk_name,
     consolidate,
     coordinate_arrays,
     create_array,
+    is_free,
     made_whole,
     real_place,
     sync,
+    what_is,
     write_durably,
     write_fixed,
     writing,
 )
-
-ATTRIBUTE = "hpc_sweep_prediction"
-SCHEMA = 1
-
-MEANINGS = (*STATUS_MEANINGS, "unknown", "not_predicted")
-"""What ``status`` of a partition means: of its model in the sweep's store, or of its prediction."""
-
-UNKNOWN, NOT_PREDICTED = len(STATUS_MEANINGS), len(STATUS_MEANINGS) + 1
+from hpc_sweep.store.predictions import ATTRIBUTE
 
 
-@dataclass(frozen=True)
-class Job:
-    """What decides predictions: which models, of which data, what of it.
-
-    Attributes
-    ----------
-    store : str
-        Id of the sweep's store.
-    models : str
-        Digest of its best candidates.
-    data : str
-        Identity of the data.
-    split : str
-        Which samples.
-    proba : bool
-        Whether probabilities.
-    """
-
-    store: str
-    models: str
-    data: str
-    split: str
-    proba: bool
-
-
-@dataclass(frozen=True)
-class Header:
-    """What a store of predictions knows of itself.
-
-    Attributes
-    ----------
-    id : str
-        Random, made with it.
-    job : Job
-        What it is for.
-    steps : tuple of int
-        Of its chunks.
-    versions : dict
-        Of Python and the libraries.
-    schema : int
-        Version of this format.
-    """
-
-    id: str
-    job: Job
-    steps: tuple[int, ...]
-    versions: Mapping[str, str]
-    schema: int = SCHEMA
-
-
-@dataclass(frozen=True)
-class Destination:
-    """A store of predictions.
-
-    Attributes
-    ----------
-    path : Path
-        Where.
-    header : Header
-        What it knows of itself.
-    """
-
-    path: Path
-    header: Header
+class Destination(Predictions):
+    """A store of predictions that are made or gone on with."""
 
     @classmethod
-    def find(cls, path: str | Path) -> Destination | None:
+    def there(cls, path: str | Path) -> Destination | None:
         """Open one; None where nothing is.
 
         Raises
         ------
         StoreError
-            When something else is there.
+            When something else is there, or predictions of another schema.
         """
+        found = cls.find(path)
         place = real_place(path)
-        with disk_errors(place, "read"):
-            if not place.exists() or (place.is_dir() and not any(place.iterdir())):
-                return None
-        foreign = StoreError(f"{place} is there, and is no prediction of hpc_sweep; name another")
-        try:
-            with disk_errors(place / "zarr.json", "read"):
-                found = json.loads((place / "zarr.json").read_text())["attributes"][ATTRIBUTE]
-            header = json.loads(found)
-            if header["schema"] != SCHEMA:
-                raise StoreError(
-                    f"{place} is a prediction of schema {header['schema']}, this version makes "
-                    f"{SCHEMA}; use the version of hpc_sweep that began it, or name another"
-                )
-            job = Job(**header.pop("job"))
-            return cls(place, Header(**{**header, "job": job, "steps": tuple(header["steps"])}))
-        except (DiskError, StoreError):
-            raise
-        except (OSError, ValueError, KeyError, TypeError):
-            raise foreign from None
+        if found is None and not is_free(place):
+            what, _ = what_is(place)
+            raise StoreError(
+                f"{place} is there, and is no prediction of hpc_sweep: it {what}; name another OUT"
+            )
+        return found
 
     def check(self, job: Job) -> None:
         """Refuse to mix the predictions of two jobs.
@@ -161,38 +83,14 @@ class Destination:
                 "another place for these, or delete it"
             )
 
-    @cached_property
-    def group(self) -> zarr.Group:
-        """The zarr group."""
-        with disk_errors(self.path, "read"):
-            return zarr.open_group(str(self.path), mode="r+")
-
-    def dataset(self) -> xr.Dataset:
-        """Open the predictions with xarray, lazily."""
-        opened: xr.Dataset = xr.open_zarr(self.path, chunks=None)
-        return opened
-
     def file(self, output: Output, index: tuple[int, ...], more: int) -> Path:
         """Return the file of a chunk, of an array with so many dimensions more."""
         return self.path / output.name / chunk_name(output.dtype, (*index, *(0,) * more))
 
-    def open_boxes(self, cutting: Cutting, outputs: Outputs) -> list[int]:
+    def open_boxes(self, cutting: Cutting) -> list[int]:
         """Return the boxes that are not there whole, by number."""
-        there = []
-        for output in outputs.arrays:
-            folder = self.path / output.name
-            with disk_errors(folder, "read"), os.scandir(folder) as found:
-                # a power cut may leave a file that is empty
-                there.append({entry.name for entry in found if entry.stat().st_size})
-        extra = (0,) * len(outputs.more)
-        return [
-            number
-            for number, index in cutting.numbers()
-            if not all(
-                chunk_name(output.dtype, (*index, *extra)) in names
-                for output, names in zip(outputs.arrays, there, strict=True)
-            )
-        ]
+        there = self.boxes_there()
+        return [number for number, index in cutting.numbers() if index not in there]
 
     def write(
         self, cutting: Cutting, number: int, outputs: Outputs, values: list[NDArray[Any]]
@@ -213,15 +111,6 @@ class Destination:
         content = json.dumps(dict(failures)).encode()
         write_durably(folder / f"{self.header.id}-failed-{number}.json", content)
 
-    def failures(self, folder: Path) -> dict[tuple[int, ...], str]:
-        """Return which partitions could not be predicted somewhere, and why."""
-        found: dict[tuple[int, ...], str] = {}
-        with disk_errors(folder, "read"):
-            for file in sorted(folder.glob(f"{self.header.id}-failed-*.json")):
-                for key, text in json.loads(file.read_text()).items():
-                    found[tuple(int(each) for each in key.split(".") if each)] = text
-        return found
-
     def has_status(self, status: NDArray[np.int8]) -> bool:
         """Return whether that is the status of all partitions."""
         with disk_errors(self.path, "read"):
@@ -236,11 +125,8 @@ class Destination:
     def remove_leftovers(self, folder: Path) -> None:
         """Remove what killed writers left, and notes of what was here before."""
         with disk_errors(self.path):
-            for file in (*self.path.glob("*/*.partial"), *folder.glob(".*.tmp")):
+            for file in self.leftovers(folder):
                 file.unlink(missing_ok=True)
-            for file in folder.glob("*-failed-*.json"):
-                if not file.name.startswith(self.header.id):
-                    file.unlink(missing_ok=True)
 
 
 def create_destination(
@@ -252,7 +138,7 @@ def create_destination(
     status: xr.DataArray,
     *,
     versions: Mapping[str, str],
-    title: str,
+    sweep: Store,
     group: int | None = None,
 ) -> Destination:
     """Create a store of predictions with all its metadata, or nothing.
@@ -273,17 +159,27 @@ def create_destination(
         Of each partition.
     versions : mapping
         To record.
-    title : str
-        Of the whole.
+    sweep : Store
+        Has the models.
     group : int, optional
         Whom it is shared with.
     """
-    header = Header(secrets.token_hex(8), job, cutting.steps, dict(versions))
-    place = real_place(path)
+    name, arrays = sweep.spec.name, tuple(output.name for output in outputs.arrays)
+    header = PredictionHeader(
+        secrets.token_hex(8),
+        job,
+        name,
+        str(sweep.path),
+        arrays,
+        cutting.lengths,
+        cutting.steps,
+        dict(versions),
+    )
+    place, kind = real_place(path), "probabilities" if job.proba else "predictions"
     with made_whole(place, header.id, group) as temporary:
         attributes = {
             "Conventions": "CF-1.11",
-            "title": title,
+            "title": f"{kind} by the best models of {name}",
             ATTRIBUTE: json.dumps(dataclasses.asdict(header)),
         }
         made = zarr.create_group(temporary, zarr_format=3, attributes=attributes)

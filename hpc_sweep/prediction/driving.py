@@ -19,9 +19,11 @@ from hpc_sweep.sweep import DaskReport, loop_on_cluster, told_of_its_end
 
 
 def account_for(prediction: Prediction, destination: Destination, run: RunFolder) -> Journal:
-    """Return the log of what it uses: beside those of the sweep, where that may be written."""
+    """Return the log of what it uses: beside those of the sweep, else its own event log."""
     sweep = prediction.store.run
-    account = account_of(sweep if os.access(sweep.path, os.W_OK) else run, destination.header.id)
+    if not os.access(sweep.path, os.W_OK):
+        return Journal(run.events)
+    account = account_of(sweep, destination.header.id)
     account.path.touch()
     return account
 
@@ -48,10 +50,14 @@ def drive(
         fits_per_cell=-(-math.prod(cutting.lengths) // total),
         counts="samples",
         workers_asked=workers.workers,
+        chunks=total,
+        chunks_folded=total - len(boxes.open),
+        chunks_per_cell=1,
     )
     holder = lease.holder
     own_cores, apart = drivers_cores(section, workers.workers, holder.job)
     budget = Budget(account, section.max_core_hours, own_cores, apart)
+    using = {"own_cores": own_cores, "workers_apart": apart, **workers.charge_facts()}
     journal.write(
         "run_started",
         host=holder.host,
@@ -59,17 +65,19 @@ def drive(
         job=holder.job,
         cluster=section.kind,
         workers=workers.workers,
+        name=progress.name,
+        counts=progress.counts,
         cells=total,
         cells_done=progress.cells_done,
-        chunks_folded=0,
+        fits_per_cell=progress.fits_per_cell,
+        chunks=total,
+        chunks_per_cell=1,
+        chunks_folded=progress.cells_done,
+        **using,
     )
-    account.write(
-        "run_started",
-        out=str(prediction.asked.out),
-        own_cores=own_cores,
-        workers_apart=apart,
-        **workers.charge_facts(),
-    )
+    is_apart = account.path != journal.path
+    if is_apart:
+        account.write("run_started", out=str(prediction.asked.out), **using)
 
     def enter(phase: str) -> None:
         progress.phase = phase
@@ -77,12 +85,13 @@ def drive(
         on_progress(progress)
 
     def tick(progress: Progress) -> None:
-        if budget.update(progress.workers):
+        if budget.update(progress.workers) and is_apart:
             journal.write("workers", workers=progress.workers)
         on_progress(progress)
 
     def end(told: dict[str, str]) -> None:
-        account.write("run_ended")
+        if is_apart:
+            account.write("run_ended")
         journal.write(
             "run_ended",
             **told,

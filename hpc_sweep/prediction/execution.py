@@ -6,7 +6,7 @@ import contextlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,26 +17,24 @@ from hpc_sweep.budget import check_room
 from hpc_sweep.choices import PORTIONS, Portion
 from hpc_sweep.clusters import Ending, current_queue, has_ended
 from hpc_sweep.drive import Progress
-from hpc_sweep.errors import StoreError, listed
+from hpc_sweep.errors import LeaseError, StoreError, listed
 from hpc_sweep.prediction.asked import Asked
 from hpc_sweep.prediction.boxes import Boxes
-from hpc_sweep.prediction.destination import (
-    MEANINGS,
-    NOT_PREDICTED,
-    Destination,
-    create_destination,
-)
+from hpc_sweep.prediction.destination import Destination, create_destination
 from hpc_sweep.prediction.driving import account_for, drive
 from hpc_sweep.prediction.prepared import Prediction, counts_of, prepare
 from hpc_sweep.prediction.tasks import BoxTasks, Task
 from hpc_sweep.prepare import group_of
 from hpc_sweep.stops import Stops
 from hpc_sweep.store import (
+    MEANINGS,
+    NOT_PREDICTED,
     RunFolder,
     give_all,
     group_access,
     hold,
     run_folder,
+    write_asked,
 )
 from hpc_sweep.sweep import UNIT_SECONDS, DaskReport, look_where_this_runs
 from hpc_sweep.versions import installed, versions
@@ -96,14 +94,17 @@ def execute_prediction(
     """
     prediction = prepare(asked, say)
     opened, spec = prediction.store, prediction.spec
-    run = run_folder(asked.out)
+    run, outcome = run_folder(asked.out), None
     found = prediction.destination
-    if found is not None and not found.open_boxes(prediction.cutting, prediction.outputs):
+    if found is not None and not found.open_boxes(prediction.cutting):
         outcome, status = _outcome(prediction, found, run, None)
-        if found.has_status(status):
+        untidy = found.leftovers(run.parts) or run.lease.exists()
+        if found.has_status(status) and not untidy:
             return outcome
-    check_room(spec, opened.run)
-    look_where_this_runs(spec, f"the spec of {opened.path}", say)
+    else:
+        check_room(spec, opened.run)
+    submits = "hpc-sweep predict with --submit"
+    look_where_this_runs(spec, f"the spec of {opened.path}", say, submits)
     group = group_of(spec)
     stops = Stops(Ending(current_queue()))
     wanted = spec.cluster.performance_report
@@ -115,13 +116,21 @@ def execute_prediction(
             held = hold(
                 place, take_over=asked.take_over, rivals=run.rivals, has_ended=has_ended, say=say
             )
-            lease = stack.enter_context(held)
+            try:
+                lease = stack.enter_context(held)
+            except LeaseError:
+                if outcome is None:
+                    raise
+                return outcome  # its driver is about to tidy up
             stack.enter_context(stops.signals())
+            if asked.spec is None:  # else who submitted it has left the command
+                again = replace(asked.absolute(), take_over=False)
+                write_asked(run, again.words(), group is not None)
             destination = _begin(prediction, group)
         destination.remove_leftovers(run.parts)
         boxes = Boxes(
             prediction.cutting,
-            set(destination.open_boxes(prediction.cutting, prediction.outputs)),
+            set(destination.open_boxes(prediction.cutting)),
         )
         on_start(prediction, len(boxes.open))
         required = ("hpc-sweep",) if asked.mixed_versions else ("hpc-sweep", "scikit-learn")
@@ -171,14 +180,12 @@ def execute_prediction(
 def _begin(prediction: Prediction, group: int | None) -> Destination:
     """Return where predictions go, made now if nobody did; who does it holds the lease."""
     out = prediction.asked.out
-    found = Destination.find(out)
+    found = Destination.there(out)
     if found is not None:
         found.check(prediction.job)
         if found.header.steps != prediction.cutting.steps:
             raise StoreError(f"{found.path} was begun meanwhile; run the same command again")
         return found
-    opened = prediction.store
-    words = "probabilities by" if prediction.job.proba else "predictions by"
     made = create_destination(
         out,
         prediction.job,
@@ -187,7 +194,7 @@ def _begin(prediction: Prediction, group: int | None) -> Destination:
         prediction.coordinates(),
         prediction.status,
         versions=versions(),
-        title=f"{words} the best models of {opened.spec.name}",
+        sweep=prediction.store,
         group=group,
     )
     if group is not None:
@@ -200,7 +207,7 @@ def _outcome(
 ) -> tuple[PredictionOutcome, NDArray[np.int8]]:
     """Return what it came to, and the status of all partitions."""
     status = prediction.status.copy()
-    failures = destination.failures(run.parts) if run.parts.is_dir() else {}
+    failures = destination.failures(run.parts)
     for place in failures:
         status.values[place] = NOT_PREDICTED
     reasons = dict(Counter(failures.values()).most_common())

@@ -18,14 +18,14 @@ from hpc_sweep.errors import Fault, SpecError, StoreError, listed
 from hpc_sweep.models import Trust, check_models, open_models
 from hpc_sweep.prediction.asked import Asked
 from hpc_sweep.prediction.cutting import Cutting, make_cutting
-from hpc_sweep.prediction.destination import UNKNOWN, Destination, Job
+from hpc_sweep.prediction.destination import Destination
 from hpc_sweep.prediction.learned import Learned, data_error, open_data
 from hpc_sweep.prediction.matching import Matching
 from hpc_sweep.prediction.opening import sweep_source
 from hpc_sweep.prediction.outputs import Outputs, make_outputs
 from hpc_sweep.source import PairSource, Source, is_url, loaded
 from hpc_sweep.spec import DataSpec, SweepSpec
-from hpc_sweep.store import Ledger, Store, real_place, run_folder
+from hpc_sweep.store import UNKNOWN, Job, Ledger, Store, real_place, run_folder
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def prepare(asked: Asked, say: Callable[[str], None] = lambda text: None) -> Pre
         asked.split,
         asked.proba,
     )
-    destination = Destination.find(place)
+    destination = Destination.there(place)
     if destination is None:
         _check_files(store, matching, best)
     else:

@@ -8,10 +8,10 @@ from dataclasses import replace
 from hpc_sweep.budget import check_room
 from hpc_sweep.chain import Aim
 from hpc_sweep.prediction.asked import Asked
-from hpc_sweep.prediction.destination import Destination
-from hpc_sweep.prediction.prepared import Prediction, prepare
+from hpc_sweep.prediction.prepared import prepare
+from hpc_sweep.prepare import group_of
 from hpc_sweep.spec import SweepSpec
-from hpc_sweep.store import Store, run_folder
+from hpc_sweep.store import Predictions, Store, run_folder, write_asked
 from hpc_sweep.submission import (
     Scripts,
     Way,
@@ -65,22 +65,19 @@ def submit_prediction(
     scripts = driver_scripts(spec, way, [*inside.words(), *(["--link"] if chain else [])])
     if dry_run:
         return scripts, []
-    leave_for_driver(spec, way, scripts)
+    run = leave_for_driver(spec, way, scripts)
+    again = [*asked.words(), "--submit", *(["--chain"] if chain else [])]
+    write_asked(run, again, group_of(spec) is not None)
     return scripts, submit_drivers_job(spec, way)
 
 
 def chain_of(asked: Asked) -> tuple[SweepSpec, Aim]:
     """Return what a link of a chain needs: whose run folder it is, and what is aimed at."""
-    known: list[Prediction] = []
 
     def done() -> tuple[int, ...]:
-        destination = Destination.find(asked.out)
-        if destination is None:
-            return 0, 0, 0
-        if not known or known[0].destination is None:
-            known[:] = [prepare(asked)]
-        cutting = known[0].cutting
-        return len(cutting) - len(destination.open_boxes(cutting, known[0].outputs)), 0, 0
+        found = Predictions.find(asked.out)
+        count = 0 if found is None else len(found.boxes_there())
+        return count, count, 0
 
     spec = asked.spec_for(Store.open(asked.store))
     return _at(spec, asked.out), Aim("prediction", done)

@@ -14,7 +14,8 @@ from hpc_sweep.store.durable import durably, probe, sync, write_durably
 from hpc_sweep.store.existing import existing_store
 from hpc_sweep.store.files import chunk_name, fixed_files, writing
 from hpc_sweep.store.fold import Choice, Folded, choices, fold
-from hpc_sweep.store.header import ATTRIBUTE
+from hpc_sweep.store.foreign import ForeignError, what_is
+from hpc_sweep.store.header import ATTRIBUTE, check_schema
 from hpc_sweep.store.holder import Holder, is_known_alive, is_known_dead
 from hpc_sweep.store.journal import Journal, read_events
 from hpc_sweep.store.layout import refit_lengths, result_arrays
@@ -42,20 +43,40 @@ from hpc_sweep.store.parts import (
     parse_name,
     write_part,
 )
+from hpc_sweep.store.predictions import (
+    MEANINGS,
+    NOT_PREDICTED,
+    UNKNOWN,
+    Job,
+    PredictionHeader,
+    Predictions,
+)
 from hpc_sweep.store.ranks import best, mean_and_std, partition_status, rank
-from hpc_sweep.store.runfolder import RunFolder, real_place, run_folder
+from hpc_sweep.store.runfolder import (
+    RunFolder,
+    is_free,
+    read_asked,
+    real_place,
+    run_folder,
+    write_asked,
+)
 from hpc_sweep.store.sharing import give_all, group_access, group_fault, group_id
 from hpc_sweep.store.signing import NoKeyError, lacks_signature, sign_types, signed_types
 from hpc_sweep.store.store import Store
 
 __all__ = [
     "ATTRIBUTE",
+    "MEANINGS",
+    "NOT_PREDICTED",
+    "UNKNOWN",
     "Answers",
     "Change",
     "Choice",
     "Derivation",
     "Folded",
+    "ForeignError",
     "Holder",
+    "Job",
     "Journal",
     "Lease",
     "Ledger",
@@ -66,6 +87,8 @@ __all__ = [
     "Outage",
     "Part",
     "PartName",
+    "PredictionHeader",
+    "Predictions",
     "Receipt",
     "RefitPart",
     "RunFolder",
@@ -76,6 +99,7 @@ __all__ = [
     "change_store",
     "check_files",
     "check_nonce",
+    "check_schema",
     "choices",
     "chunk_name",
     "consolidate",
@@ -93,6 +117,7 @@ __all__ = [
     "group_fault",
     "group_id",
     "hold",
+    "is_free",
     "is_known_alive",
     "is_known_dead",
     "is_whole",
@@ -105,6 +130,7 @@ __all__ = [
     "partition_status",
     "probe",
     "rank",
+    "read_asked",
     "read_events",
     "read_holder",
     "real_place",
@@ -118,6 +144,8 @@ __all__ = [
     "signed_types",
     "sync",
     "tidy",
+    "what_is",
+    "write_asked",
     "write_durably",
     "write_fixed",
     "write_part",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hpc_sweep.errors import StoreError, disk_errors
+from hpc_sweep.errors import StoreError
 from hpc_sweep.spec import SweepSpec
-from hpc_sweep.store.runfolder import real_place
+from hpc_sweep.store.runfolder import is_free, real_place
 from hpc_sweep.store.store import Store
 
 
@@ -27,10 +27,9 @@ def existing_store(spec: SweepSpec, source: str) -> Store | None:
         When what is there was made under other conditions, or of other data.
     """
     path = real_place(spec.output.store)
-    with disk_errors(path, "read"):
-        if not path.exists() or (path.is_dir() and not any(path.iterdir())):
-            return None
-    store = Store.open(path)
+    if is_free(path):
+        return None
+    store = Store.open(path, "name another output.store")
     changes = _changes(store.spec.conditions(), spec.conditions())
     if changes:
         lines = "\n".join(f"  {change}" for change in changes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,17 +78,14 @@ class Header:
     signed_types: dict[str, Any] = field(default_factory=dict)
 
 
-def read_header(place: Path) -> Header:
-    """Read the header of a store.
+def read_header(place: Path) -> Header | None:
+    """Read the header of a store; None where none is.
 
     Raises
     ------
     StoreError
-        When what is there is no store of this schema.
+        When it is of another schema.
     """
-    foreign = StoreError(
-        f"{place} is there, but it is no store of hpc_sweep; name another output.store"
-    )
     try:
         with disk_errors(place / "zarr.json", "read"):
             attributes = json.loads((place / "zarr.json").read_text())["attributes"]
@@ -96,19 +93,24 @@ def read_header(place: Path) -> Header:
     except DiskError:
         raise
     except (OSError, ValueError, KeyError, TypeError):
-        raise foreign from None
-    if header.get("schema") != SCHEMA:
-        raise StoreError(
-            f"{place} is of schema {header.get('schema')}, this version reads {SCHEMA}; "
-            "use the version of hpc_sweep that made it"
-        )
+        return None
+    check_schema(str(place), header)
     lists: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in header.items()
     }
     try:
         return Header(**lists)
     except TypeError:  # keys are missing
-        raise foreign from None
+        return None
+
+
+def check_schema(place: str, header: Mapping[str, Any]) -> None:
+    """Raise a `StoreError` where a store, or what was made of one, is of another schema."""
+    if header.get("schema") != SCHEMA:
+        raise StoreError(
+            f"{place} is of schema {header.get('schema')}, this version reads {SCHEMA}; "
+            "use the version of hpc_sweep that made it"
+        )
 
 
 @contextlib.contextmanager

@@ -112,10 +112,11 @@ class Lease:
         self._stopped.set()
         self._thread.join()
         with contextlib.suppress(OSError):  # a disk that failed must not hide its first error
+            # first, so that a kill leaves at the most a lease, which goes with the next one
+            _beat_file(self.path, self.holder).unlink(missing_ok=True)
             held = read_holder(self.path)
             if held is not None and held.nonce == self.holder.nonce:
                 self.path.unlink(missing_ok=True)
-            _beat_file(self.path, self.holder).unlink(missing_ok=True)
 
     def _beat(self) -> None:
         count = 0
@@ -202,8 +203,8 @@ def _remove(path: Path, claim: Path, other: Holder) -> bool:
     try:
         if read_holder(path) != other:
             return False
-        path.unlink(missing_ok=True)
         _beat_file(path, other).unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
         return True
     finally:
         claim.unlink(missing_ok=True)
@@ -232,7 +233,7 @@ def _is_alive(
         waited += 1.0
         if read_holder(path) != other:  # it ended by itself
             return False
-        if beats(path, other) != before:
+        if beats(path, other) not in ("", before):
             return True
     return False
 

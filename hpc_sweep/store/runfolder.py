@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from hpc_sweep.errors import disk_errors
 from hpc_sweep.plan import WHOLE, Share
-from hpc_sweep.store.sharing import make_folder
+from hpc_sweep.store.durable import write_durably
+from hpc_sweep.store.sharing import group_access, make_folder
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,11 @@ class RunFolder:
         return self.path / "spec.json"
 
     @property
+    def asked(self) -> Path:
+        """What a prediction was asked for, where this is the run folder of one."""
+        return self.path / "asked.json"
+
+    @property
     def script(self) -> Path:
         """The script of the driver's job."""
         return self.path / "driver.sh"
@@ -92,6 +100,27 @@ def run_folder(store: str | Path, share: Share = WHOLE) -> RunFolder:
     """Return the run folder of a store, as the driver of a share of it sees it."""
     path = real_place(store)
     return RunFolder(path.with_name(path.name + ".run"), share)
+
+
+def write_asked(run: RunFolder, words: Sequence[str], for_group: bool) -> None:
+    """Leave in a run folder which command makes predictions, after ``hpc-sweep``."""
+    with group_access(for_group):
+        write_durably(run.asked, json.dumps(list(words)).encode())
+
+
+def read_asked(run: RunFolder) -> list[str]:
+    """Return what `write_asked` has left; nothing where it is not there, or damaged."""
+    with disk_errors(run.asked, "read"):
+        try:
+            return list(map(str, json.loads(run.asked.read_text())))
+        except (FileNotFoundError, ValueError, TypeError):
+            return []
+
+
+def is_free(place: Path) -> bool:
+    """Return whether a store can be made at a place: nothing is there, or an empty folder."""
+    with disk_errors(place, "read"):
+        return not place.exists() or (place.is_dir() and not any(place.iterdir()))
 
 
 def real_place(store: str | Path) -> Path:

@@ -25,6 +25,7 @@ from hpc_sweep.plan import Chunk
 from hpc_sweep.spec import SweepSpec
 from hpc_sweep.store.durable import sync
 from hpc_sweep.store.files import chunk_name, fixed_files, writing
+from hpc_sweep.store.foreign import no_store
 from hpc_sweep.store.header import MOST_RUNS, Header, changed_header, read_header
 from hpc_sweep.store.layout import refit_lengths, result_arrays
 from hpc_sweep.store.runfolder import RunFolder, real_place, run_folder
@@ -50,8 +51,15 @@ class Store:
     made_with: Strategy | None = None
 
     @classmethod
-    def open(cls, path: str | Path) -> Store:
+    def open(cls, path: str | Path, instead: str = "") -> Store:
         """Open a store.
+
+        Parameters
+        ----------
+        path : path
+            Where.
+        instead : str
+            What to do where something else is, in place of what helps whoever wants to read it.
 
         Raises
         ------
@@ -62,9 +70,10 @@ class Store:
         with disk_errors(place, "read"):
             if not place.exists():
                 raise StoreError(f"{place} does not exist; `hpc-sweep run SPEC` makes it")
-            if place.is_file():
-                raise StoreError(_no_folder(place))
-        return cls(place, read_header(place))
+            header = None if place.is_file() else read_header(place)
+        if header is None:
+            raise no_store(place, instead)
+        return cls(place, header)
 
     @cached_property
     def spec(self) -> SweepSpec:
@@ -362,14 +371,3 @@ class Store:
         with disk_errors(self.path):
             for file in self.leftovers():
                 file.unlink(missing_ok=True)
-
-
-def _no_folder(place: Path) -> str:
-    """Say of a file that it is no store, and what it may be."""
-    if place.suffix == ".zip":
-        where = f"for all else unpack it: unzip {place} -d {place.with_suffix('.zarr')}"
-    elif place.suffix == ".nc":
-        where = "for all else name the store that it was made of"
-    else:
-        return f"{place} is there, but it is no store of hpc_sweep; name another output.store"
-    return f"{place} is an archive, not a store; `hpc-sweep results` reads it as it is, {where}"

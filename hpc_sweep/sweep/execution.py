@@ -250,14 +250,19 @@ def run(
     return done.store.dataset()
 
 
-def look_where_this_runs(spec: SweepSpec, origin: str, say: Callable[[str], None]) -> None:
-    """Warn of a driver outside a job of the queue that it uses, or refuse it."""
+def look_where_this_runs(
+    spec: SweepSpec, origin: str, say: Callable[[str], None], command: str = "hpc-sweep submit"
+) -> None:
+    """Warn of a driver outside a job of the queue that it uses, or refuse it.
+
+    `command` gives it a job.
+    """
     if spec.cluster.kind not in QUEUES or current_queue() is not None:
         return
     if spec.cluster.place == "one_job":
-        message = "one_job runs inside a job, and this is none; use hpc-sweep submit"
+        message = f"one_job runs inside a job, and this is none; use {command}"
         raise SpecError([Fault("cluster.place", message)], origin)
-    what = "login nodes usually end or forbid long processes; hpc-sweep submit gives it a job"
+    what = f"login nodes usually end or forbid long processes; {command} gives it a job"
     if spec.cluster.outside_jobs == "refuse":
         message = f"refuses a driver outside a job here: {what}"
         raise SpecError([Fault("cluster.outside_jobs", message)], origin)

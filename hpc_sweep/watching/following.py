@@ -1,26 +1,26 @@
-"""Following a sweep from anywhere, by its run folder: cheap however large it is."""
+"""Following a sweep or a prediction from anywhere, by its run folder: cheap however large it is."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from hpc_sweep.drive import Progress
 from hpc_sweep.driverjobs import not_begun
-from hpc_sweep.results import sweep_status
 from hpc_sweep.store import (
+    ForeignError,
     Holder,
     beats,
     is_known_alive,
     is_known_dead,
     read_holder,
-    real_place,
     run_folder,
 )
 from hpc_sweep.tally import Tally, together
+from hpc_sweep.watching.standing import Standing, Work, is_there, standing_of
 
 ASK_EVERY_S = 60.0
 """How often the queue is asked, and the whole ledger read, while no driver is at work."""
@@ -31,7 +31,7 @@ SILENT_S = 60.0
 
 @dataclass(frozen=True)
 class Seen:
-    """How far a sweep is, as seen from outside.
+    """How far a sweep or a prediction is, as seen from outside.
 
     Attributes
     ----------
@@ -40,13 +40,13 @@ class Seen:
         ``stopped``.
     progress : Progress
         Of the drivers at work, or of the last ones.
-    status : dict or None
-        What `sweep_status` says, where it was asked: while no driver is at work.
+    status : Standing or None
+        What the store says, where it was asked: while no driver is at work.
     """
 
     state: str
     progress: Progress
-    status: dict[str, Any] | None = None
+    status: Standing | None = None
 
     @property
     def has_ended(self) -> bool:
@@ -56,23 +56,24 @@ class Seen:
     def facts(self) -> dict[str, Any]:
         """Return it as JSON values."""
         of = self.progress
-        per_cell = of.fits_per_cell
+        per_cell, counts = of.fits_per_cell, of.counts
+        fails = "candidates_failed" if counts == "fits" else "predictions_failed"
         return {
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "name": of.name,
             "state": self.state,
             "phase": of.phase,
             "share_done": round(of.share_done, 6) if of.cells else None,
-            "fits": of.cells * per_cell,
-            "fits_done": of.cells_done * per_cell,
-            "fits_per_second": of.fits_per_second,
+            counts: of.cells * per_cell,
+            f"{counts}_done": of.cells_done * per_cell,
+            f"{counts}_per_second": of.fits_per_second,
             "left_s": of.left_s,
             "units_done": of.units,
             "units_in_flight": of.in_flight,
             "workers": of.workers,
             "workers_pending": of.workers_pending,
             "workers_lost": of.workers_lost,
-            "candidates_failed": of.failed,
+            fails: of.failed,
             "reasons": dict(of.reasons.most_common()),
             "chunks": of.chunks,
             "chunks_folded": of.chunks_folded,
@@ -99,7 +100,7 @@ class Watching:
     _tallies: dict[Path, Tally] = field(default_factory=dict)
     _beats: dict[Path, tuple[str, float]] = field(default_factory=dict)
     _asked: tuple[float, int] = float("-inf"), -1
-    _status: dict[str, Any] | None = None
+    _status: Standing | None = None
     _faults_since: float | None = None
 
     def look(self) -> Seen:
@@ -155,19 +156,19 @@ class Watching:
         if status is None:
             return Seen("absent", Progress(0, 0, phase=f"waiting for {self.store}"))
         run = run_folder(self.store)
-        lease_is_held = status["driver"] and any(
+        lease_is_held = status.driver and any(
             self._beats_still(lease) for lease in run.path.glob("lease*.json")
         )
-        if status["driver"] and not lease_is_held:  # so others may follow it
-            left = [] if status["complete"] else not_begun(run)
-            status = self._status = {**status, "driver": None, "not_begun": left}
-        waiting = [job for job in status["not_begun"] if not job.ended]
-        progress = self._last_progress(status)
-        if status["complete"]:
+        if status.driver and not lease_is_held:  # so others may follow it
+            left = [] if status.work.complete else not_begun(run)
+            status = self._status = replace(status, driver=None, not_begun=left)
+        waiting = [job for job in status.not_begun if not job.ended]
+        progress = self._last_progress(status.work)
+        if status.work.complete:
             progress.phase = "complete"
             return Seen("complete", progress, status)
         if lease_is_held:
-            progress.phase = f"{status['driver']} has the store"
+            progress.phase = f"{status.driver} has the store"
             return Seen("running", progress, status)
         if waiting:
             progress.phase = "; ".join(map(str, waiting))
@@ -193,12 +194,14 @@ class Watching:
             return ""
         return "the driver is gone" if last.result is None else last.result
 
-    def _ask(self) -> dict[str, Any] | None:
-        """Read the ledger and ask the queue; None while there is neither store nor run folder."""
-        if not real_place(self.store).exists() and not run_folder(self.store).spec.exists():
+    def _ask(self) -> Standing | None:
+        """Read what is done and ask the queue; None while there is neither store nor run folder."""
+        if not is_there(self.store):
             return None
         try:
-            status = sweep_status(self.store)
+            status = standing_of(self.store)
+        except ForeignError:
+            raise
         except ValueError:  # a StoreError, or half a file: they come late, or are being folded
             now = self.clock()
             self._faults_since = now if self._faults_since is None else self._faults_since
@@ -209,17 +212,29 @@ class Watching:
         self._faults_since = None
         return status
 
-    def _last_progress(self, status: dict[str, Any]) -> Progress:
+    def _last_progress(self, work: Work) -> Progress:
         begun = [tally for tally in self._tallies.values() if tally.started]
         last = max(begun, key=lambda tally: tally.started["time"], default=None)
         progress = Progress(0, 0) if last is None else last.progress()
-        progress.name = str(status["name"])
-        progress.cells, progress.cells_done = status["fits"] or 0, status["fits_done"]
+        progress.name, progress.counts = work.name, work.counts
+        progress.cells, progress.cells_done = work.total or 0, work.done
         progress.fits_per_cell, progress.workers = 1, 0
         progress.fits_per_second = progress.left_s = None
-        progress.chunks = status["result_chunks"] or 0
-        progress.chunks_folded, progress.in_flight = status["result_chunks_folded"], 0
+        progress.chunks = work.chunks or 0
+        progress.chunks_folded, progress.in_flight = work.chunks_done, 0
         return progress
+
+
+def look_once(store: str | Path) -> Seen:
+    """Return how far it is now, by event logs, lease, and what the store says.
+
+    Raises
+    ------
+    StoreError
+        When there is neither a sweep nor a prediction.
+    """
+    seen = Watching(Path(store).absolute()).look()
+    return seen if seen.status is not None else replace(seen, status=standing_of(store))
 
 
 def watch(
@@ -229,7 +244,7 @@ def watch(
     timeout_s: float = float("inf"),
     sleep: Callable[[float], None] = time.sleep,
 ) -> Seen:
-    """Follow a sweep until it is complete or stopped.
+    """Follow a sweep or a prediction until it is complete or stopped.
 
     Parameters
     ----------

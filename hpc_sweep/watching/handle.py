@@ -218,13 +218,14 @@ def _rows(store: Path, seen: Seen) -> dict[str, str]:
         rows["phase"] = of.phase
     if of.cells:
         per_cell = of.fits_per_cell
-        rows["fits"] = f"{of.cells_done * per_cell:,} of {of.cells * per_cell:,} fits"
+        rows["fits"] = f"{of.cells_done * per_cell:,} of {of.cells * per_cell:,} {of.counts}"
         rows["done"] = f"{of.share_done:.1%} done"
     if seen.state == "running" and of.cells:
         rows["workers"] = f"{of.workers:,} of {of.workers_asked:,} workers"
         if of.left_s is not None:
             rows["time left"] = f"about {max(1, round(of.left_s / 60))} min left"
     if of.failed:
+        what = "candidates" if of.counts == "fits" else "predictions"
         ((reason, _),) = of.reasons.most_common(1) or [("", 0)]
-        rows["failed"] = f"{of.failed:,} candidates failed" + (f": {reason}" if reason else "")
+        rows["failed"] = f"{of.failed:,} {what} failed" + (f": {reason}" if reason else "")
     return rows
