@@ -136,7 +136,7 @@ class Tally:
             int(event.get("cells", 0)),
             int(event.get("cells_done", 0)),
             name=str(event.get("name", "")),
-            fits_per_cell=int(event.get("fits_per_cell", 1)),
+            fits_per_cell=float(event.get("fits_per_cell", 1)),
             counts=str(event.get("counts", "fits")),
             workers_asked=int(event.get("workers", 0)),
             chunks=int(event.get("chunks", 0)),
@@ -189,7 +189,7 @@ class Tally:
         self._shown.in_flight += 1
 
     def _on_unit_done(self, event: Event) -> None:
-        cells = int(event.get("fits", 1)) // max(1, self._shown.fits_per_cell)
+        cells = round(int(event.get("fits", 1)) / max(1, self._shown.fits_per_cell))
         self._land()
         self._shown.unit_done(cells, int(event.get("failed", 0)), event.get("reasons", {}))
         self._speed.add(self._at, cells, self._shown.workers)

@@ -48,9 +48,7 @@ def done_text(progress: Progress) -> str:
             f"{format_bytes(int(copied))} of {format_bytes(progress.size_bytes)}, "
             f"{progress.cells_done:,} of {progress.cells:,} slabs"
         )
-    per_cell = progress.fits_per_cell
-    what = _fits(progress)
-    text = f"{progress.cells_done * per_cell:,} of {progress.cells * per_cell:,} {what}"
+    text = f"{progress.all_fits_done:,} of {progress.all_fits:,} {_fits(progress)}"
     if progress.chunks_per_cell:
         text += f" in {progress.chunks_folded:,} of {counted(progress.chunks, 'chunk')}"
     return text

@@ -279,7 +279,7 @@ class Drive:
             unit=done.key,
             worker=receipt.worker,
             seconds=round(receipt.seconds, 3),
-            fits=done.n_cells * self.progress.fits_per_cell,
+            fits=round(done.n_cells * self.progress.fits_per_cell),
             failed=receipt.failed,
             **({"reasons": dict(receipt.reasons)} if receipt.reasons else {}),
             peak_bytes=receipt.peak_bytes,

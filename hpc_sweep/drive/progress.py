@@ -78,8 +78,8 @@ class Progress:
     phase : str
         ``starting`` the cluster, ``copying`` data into another layout, ``fitting``, ``folding``
         what is left; ``""`` before the first one.
-    fits_per_cell : int
-        How many fits such a pair is.
+    fits_per_cell : float
+        How many fits such a pair is; on the average, where boxes are predicted.
     counts : str
         What ``fits`` are: samples, where it predicts.
     fits : int
@@ -117,7 +117,7 @@ class Progress:
     cells_this_run: int = 0
     name: str = ""
     phase: str = ""
-    fits_per_cell: int = 1
+    fits_per_cell: float = 1
     counts: str = "fits"
     fits: int = 0
     failed: int = 0
@@ -142,6 +142,16 @@ class Progress:
     def workers_pending(self) -> int:
         """Workers that are to come."""
         return max(0, self.workers_asked - self.workers)
+
+    @property
+    def all_fits(self) -> int:
+        """How many fits there are."""
+        return round(self.cells * self.fits_per_cell)
+
+    @property
+    def all_fits_done(self) -> int:
+        """How many of these are done, in all runs."""
+        return round(self.cells_done * self.fits_per_cell)
 
     @property
     def share_done(self) -> float:
@@ -183,7 +193,7 @@ class Progress:
         self.units += 1
         self.cells_done += cells
         self.cells_this_run += cells
-        self.fits += cells * self.fits_per_cell
+        self.fits += round(cells * self.fits_per_cell)
         self.chunks_folded += cells * self.chunks_per_cell
         self.failed += failed
         for reason, count in reasons.items():

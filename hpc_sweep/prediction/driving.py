@@ -47,7 +47,7 @@ def drive(
         total,
         total - len(boxes.open),
         name=prediction.store.spec.name,
-        fits_per_cell=-(-math.prod(cutting.lengths) // total),
+        fits_per_cell=math.prod(cutting.lengths) / total,
         counts="samples",
         workers_asked=workers.workers,
         chunks=total,

@@ -56,7 +56,7 @@ class Seen:
     def facts(self) -> dict[str, Any]:
         """Return it as JSON values."""
         of = self.progress
-        per_cell, counts = of.fits_per_cell, of.counts
+        counts = of.counts
         fails = "candidates_failed" if counts == "fits" else "predictions_failed"
         return {
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -64,8 +64,8 @@ class Seen:
             "state": self.state,
             "phase": of.phase,
             "share_done": round(of.share_done, 6) if of.cells else None,
-            counts: of.cells * per_cell,
-            f"{counts}_done": of.cells_done * per_cell,
+            counts: of.all_fits,
+            f"{counts}_done": of.all_fits_done,
             f"{counts}_per_second": of.fits_per_second,
             "left_s": of.left_s,
             "units_done": of.units,

@@ -217,8 +217,7 @@ def _rows(store: Path, seen: Seen) -> dict[str, str]:
     if of.phase and of.phase != seen.state:
         rows["phase"] = of.phase
     if of.cells:
-        per_cell = of.fits_per_cell
-        rows["fits"] = f"{of.cells_done * per_cell:,} of {of.cells * per_cell:,} {of.counts}"
+        rows["fits"] = f"{of.all_fits_done:,} of {of.all_fits:,} {of.counts}"
         rows["done"] = f"{of.share_done:.1%} done"
     if seen.state == "running" and of.cells:
         rows["workers"] = f"{of.workers:,} of {of.workers_asked:,} workers"
