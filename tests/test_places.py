@@ -83,6 +83,8 @@ def test_each_command_says_what_is_there(
     for words, place in places.items():
         if command in ("status", "cancel") and "prediction" in words:
             continue  # these know predictions
+        if command == "cancel" and "schema" in words:
+            continue  # whose jobs are the same
         told = invoke(command, place, *more)
         is_read = command == "results" and place.suffix in (".zip", ".nc", ".yaml")
         expected = f"error: {place} is no archive of a sweep's store" if is_read else words
