@@ -21,8 +21,9 @@ from sklearn.utils import get_tags
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _num_samples
 
-from hpc_sweep.search.evaluator import Evaluator, is_own
+from hpc_sweep.search.evaluator import Evaluator
 from hpc_sweep.search.results import Evaluation
+from hpc_sweep.search.scorers import is_own
 from hpc_sweep.search.splits import Split
 from hpc_sweep.search.tasks import Model, Setting, Task
 from hpc_sweep.search.warned import Warned, recorded
@@ -175,7 +176,8 @@ class SharingParallel(Parallel):  # type: ignore[misc]
             next(iter(options[0]["fit_params"].values()), None),
             weighs=bool(options[0]["score_params"]),
         )
-        slices = _slices(grid.evaluator(grid.scorer).shared(), n_splits, self._effective_n_jobs())
+        groups = grid.evaluator(grid.scorer).shared() if _are_counted(grid.splits, X) else []
+        slices = _slices(groups, n_splits, self._effective_n_jobs())
         grouped = {row for rows, _ in slices for row in rows}
 
         def alone(position: int) -> Call:
@@ -287,13 +289,21 @@ class _Kept:
 def _may_share(call: Call) -> bool:
     """Return whether rules can do what is asked for."""
     options = call[2]
-    indices = options["train"], options["test"]
     return (
         options["verbose"] < 2
         and _are_weights(call)
         and not getattr(options.get("callback_ctx"), "_callbacks", ())
         and not get_config()["array_api_dispatch"]
-        and all(np.asarray(each).dtype.kind in "iu" for each in indices)
+    )
+
+
+def _are_counted(splits: Sequence[Split], X: Any) -> bool:
+    """Return whether splits are numbers of samples, counted from the first one."""
+    sides = [np.asarray(side) for split in splits for side in split]
+    return all(
+        side.dtype.kind in "iu" and (not side.size or 0 <= side.min() <= side.max() < n_samples)
+        for n_samples in [_num_samples(X)]
+        for side in sides
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from functools import partial
 from numbers import Integral
 from typing import Any
@@ -16,6 +16,9 @@ _PLAIN = (type(None), bool, int, float, complex, str, bytes, np.number)
 
 _TRUSTED = ("builtins", "lightgbm", "numpy", "scipy", "sklearn", "xgboost")
 """Packages that do not write into what they are given, unless they are told to."""
+
+_WRITE = ("out", "overwrite", "overwrite_input")
+"""Arguments that make them write; ``copy=False`` does, too."""
 
 
 def copier(estimator: Any) -> Callable[[], Any]:
@@ -66,24 +69,40 @@ def _is_immutable(value: Any) -> bool:
 
 def leaves_input(estimator: Any) -> bool:
     """Return whether an estimator is known not to write into the arrays that it is given."""
-    if not _is_trusted(estimator):
-        return False
     params = estimator.get_params(deep=True).items()
-    for name, value in params:
-        last = name.rpartition("__")[2]
-        if (last.startswith("copy") and value is False) or (last == "overwrite" and value):
-            return False
-        acts = hasattr(value, "get_params") or callable(value)
-        if acts and not _is_trusted(value):
-            return False
-    return True
+    return is_known(estimator) and not any(_asks_to_write(*each) for each in params)
 
 
-def _is_trusted(value: Any) -> bool:
+def is_known(estimator: Any) -> bool:
+    """Return whether an estimator and all that acts in it are of packages that we know."""
+    acting = [each for each in estimator.get_params(deep=True).values() if _acts(each)]
+    return all(map(is_trusted, (estimator, *acting)))
+
+
+def _acts(value: Any) -> bool:
+    return hasattr(value, "get_params") or callable(value)
+
+
+def _asks_to_write(name: str, value: Any) -> bool:
+    """Return whether a parameter, or one in a dict of arguments, makes its owner write."""
+    if isinstance(value, dict):
+        return any(_asks_to_write(str(key), each) for key, each in value.items())
+    last = name.rpartition("__")[2]
+    return (last.startswith("copy") and value is False) or (last in _WRITE and bool(value))
+
+
+def is_trusted(value: Any) -> bool:
+    """Return whether an estimator or a function is of a package that we know."""
     if isinstance(value, partial):
-        return "copy" not in value.keywords and _is_trusted(value.func)
+        given = value.keywords.items()
+        return is_trusted(value.func) and not any(_asks_to_write(*each) for each in given)
     home = getattr(value, "__module__", None) or type(value).__module__
     return home.partition(".")[0] in _TRUSTED
+
+
+def own(values: Any) -> Any:
+    """Return samples of one's own, which may be written into."""
+    return values.copy() if hasattr(values, "copy") else copy.copy(values)
 
 
 def identity(value: Any, without: Iterable[str] = ()) -> Hashable:
@@ -105,14 +124,30 @@ def identity(value: Any, without: Iterable[str] = ()) -> Hashable:
         return (dict, tuple((identity(key), identity(value[key])) for key in value))
     if type(value) is partial:
         return (partial, identity(value.func), identity(value.args), identity(value.keywords))
-    if type(value) is np.ndarray and not value.dtype.hasobject:
-        return (np.ndarray, value.shape, value.dtype.str, value.tobytes())
+    if type(value) is np.ndarray:
+        held: Any = value.ravel().tolist() if value.dtype.hasobject else value.tobytes()
+        return (np.ndarray, value.shape, value.dtype.str, identity(held))
+    if isinstance(value, slice):
+        return (slice, identity((value.start, value.stop, value.step)))
+    if _is_index(value):
+        return (type(value), str(value.dtype), identity(value.tolist()))
     if hasattr(value, "get_params") and not isinstance(value, type):
-        dropped = set(without)
-        held = {**value.get_params(deep=False), **vars(value)}
-        names = sorted(name for name in held if name not in dropped)
-        return (type(value), tuple((name, identity(held[name])) for name in names))
+        return _identity_of({**value.get_params(deep=False), **vars(value)}, value, without)
+    if type(value).__module__.startswith("sklearn.") and hasattr(value, "__dict__"):
+        return _identity_of(vars(value), value, without)  # a column selector, a splitter
     return ("object", id(value))
+
+
+def _identity_of(held: Mapping[str, Any], value: Any, without: Iterable[str]) -> Hashable:
+    dropped = set(without)
+    names = sorted(name for name in held if name not in dropped)
+    return (type(value), tuple((name, identity(held[name])) for name in names))
+
+
+def _is_index(value: Any) -> bool:
+    """Return whether a value is an index of pandas, as ``frame.columns`` is."""
+    home = type(value).__module__.partition(".")[0]
+    return home == "pandas" and type(value).__name__.endswith("Index")
 
 
 def kind(estimator: Any) -> str:

@@ -6,22 +6,23 @@ import copy
 import math
 import time
 from collections.abc import Hashable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from sklearn import config_context
-from sklearn.base import clone
-from sklearn.metrics._scorer import _BaseScorer, _MultimetricScorer, _PassthroughScorer
+from sklearn import config_context, get_config
 from sklearn.utils import _safe_indexing
 
 from hpc_sweep.choices import OUT_OF_MEMORY
-from hpc_sweep.search.copies import copier, leaves_input
+from hpc_sweep.search.copies import copier, is_known, leaves_input
 from hpc_sweep.search.results import Evaluation, Evaluations, brief, numbers
 from hpc_sweep.search.rules import RULES, Data, Fitted, Rule, Weights
+from hpc_sweep.search.scorers import Trace, is_own
+from hpc_sweep.search.scorers import is_known as is_known_scorer
 from hpc_sweep.search.slicing import working_together
 from hpc_sweep.search.tasks import Model, Setting, Task
+from hpc_sweep.search.templates import is_valid, template, template_of
 from hpc_sweep.search.warned import recorded_once
 from hpc_sweep.search.watch import NOBODY, Watch
 from hpc_sweep.search.weighing import score, weighs, weight_parameter
@@ -59,22 +60,28 @@ class Evaluator:
         self._train_scores = train_scores
         self._watch = NOBODY
         self._weighed: dict[int, tuple[str | None, bool]] = {}
-        self._templates: list[Any] = [_template(models[each.model], each) for each in settings]
-        self._valid = [_is_valid(template) for template in self._templates]
-        self._copiers = [copier(template) for template in self._templates]
+        self._templates: list[Any] = [template(models[each.model], each) for each in settings]
+        self._valid = [is_valid(each) for each in self._templates]
+        # what others make in their fits has parameters that nobody has looked at yet
+        self._proven = [
+            v and is_known(t) for v, t in zip(self._valid, self._templates, strict=True)
+        ]
+        self._scored: set[int] = set()
+        self._skips = get_config()["skip_parameter_validation"]
+        self._copiers = [copier(each) for each in self._templates]
         self._leaves_input = [t is not None and leaves_input(t) for t in self._templates]
         self.groups = self._grouped(rules)
 
     def _grouped(self, rules: Sequence[Rule]) -> list[tuple[Rule | None, list[int]]]:
         """Return which candidates are evaluated together, and by which rule."""
         groups: dict[Hashable, tuple[Rule | None, list[int]]] = {}
-        for row, template in enumerate(self._templates):
+        for row, unfitted in enumerate(self._templates):
             key: Hashable = row
             matching: Rule | None = None
             # training samples that a fit has written into would be scored as they are then
             may_share = self._valid[row] and (self._leaves_input[row] or not self._train_scores)
             for rule in rules if may_share else ():
-                common = rule.matches(template)
+                common = rule.matches(unfitted)
                 if common is not None:
                     setting = self.settings[row]
                     key, matching = (id(rule), setting.model, setting.seeded, common), rule
@@ -181,12 +188,11 @@ class Evaluator:
                 data = self._cut(row, task, column)
                 start = fitted = time.perf_counter()
                 try:
-                    with self._validated(row):
+                    with self._validated(self._proven[row]):
                         estimator = self.made(row, task.seed)
                         data.fit(estimator)
                     fitted = time.perf_counter()
-                    with nullcontext() if column == columns[0] else _unvalidated():
-                        self._score(model, estimator, data, row, column, result)
+                    self._score(model, estimator, data, row, column, result)
                 except (Exception, SystemExit) as error:  # it is the candidate's failure
                     result.fail(row, column, brief(type(error).__name__, error))
                     if isinstance(error, MemoryError):
@@ -225,7 +231,7 @@ class Evaluator:
     def made(self, row: int, seed: int) -> Any:
         """Return a new estimator, or raise what making it raises."""
         if self._templates[row] is None:
-            return _template_of(self.models[self.settings[row].model], self.settings[row])
+            return template_of(self.models[self.settings[row].model], self.settings[row])
         return self.unfitted(row, seed)
 
     def recorded(self) -> AbstractContextManager[list[str]]:
@@ -236,30 +242,48 @@ class Evaluator:
         """Note what a candidate's fit and scores warned of."""
         result.warn(row, texts)
 
-    def _validated(self, row: int) -> Any:
-        """Return a context in which parameters that were found valid are not looked at again."""
-        return _unvalidated() if self._valid[row] else nullcontext()
+    def _validated(self, proven: bool) -> Any:
+        """Return a context in which parameters are looked at, but for those found valid before."""
+        return config_context(skip_parameter_validation=proven or self._skips)
 
     def _score(
         self, model: Model, estimator: Any, data: Data, row: int, column: int, result: Evaluation
     ) -> None:
-        weights = data.weights if self._weighing(row)[1] else None
-        given = None if weights is None else weights.test
-        scores = score(model.scorer, estimator, data.X_test, data.y_test, given)
-        for metric, value in numbers(scores, self.metrics):
-            if isinstance(value, str):
+        index = self.settings[row].model
+        with self._validated(self._proven[row] and index in self._scored):
+            succeeded = self._score_side(model, estimator, data, row, column, result)
+            if self._train_scores:
+                self._score_side(model, estimator, data, row, column, result, train=True)
+        if succeeded and self._proven[row] and is_known_scorer(model.scorer):
+            self._scored.add(index)
+
+    def _score_side(
+        self,
+        model: Model,
+        estimator: Any,
+        data: Data,
+        row: int,
+        column: int,
+        result: Evaluation,
+        *,
+        train: bool = False,
+    ) -> bool:
+        """Note the scores of test or training samples; return whether there are all of them."""
+        given = data.weights if self._weighing(row)[1] else None
+        if train:
+            samples = data.X_train, data.y_train, given and given.train
+        else:
+            samples = data.X_test, data.y_test, given and given.test
+        found = dict(numbers(score(model.scorer, estimator, *samples), self.metrics))
+        for metric, value in found.items():
+            if not isinstance(value, str):
+                (result.train_scores if train else result.scores)[metric][row, column] = value
+                if not train and math.isnan(value):
+                    result.fail(row, column, f"scoring {metric}: the score is NaN")
+            elif not train:
                 last = value.strip().splitlines()[-1]
                 result.fail(row, column, brief(f"scoring {metric}", last))
-            else:
-                result.scores[metric][row, column] = value
-                if math.isnan(value):
-                    result.fail(row, column, f"scoring {metric}: the score is NaN")
-        if self._train_scores:
-            given = None if weights is None else weights.train
-            scores = score(model.scorer, estimator, data.X_train, data.y_train, given)
-            for metric, value in numbers(scores, self.metrics):
-                if not isinstance(value, str):
-                    result.train_scores[metric][row, column] = value
+        return not any(isinstance(value, str) for value in found.values())
 
     def share(
         self, rule: Rule, rows: Sequence[int], task: Task, column: int, result: Evaluation
@@ -267,8 +291,9 @@ class Evaluator:
         """Evaluate candidates on one split by a rule; alone where it fails."""
         left = set(rows)
         self._watch.shares()
-        with self.recorded() as warned, _unvalidated():
+        with self.recorded() as warned, self._validated(all(self._proven[row] for row in rows)):
             data = self._cut(rows[0], task, column, warned)
+            trace = Trace(self.models[self.settings[rows[0]].model].scorer, data)
             try:
                 self._check_weights(rows, task)
                 estimators = [self.unfitted(row, task.seed) for row in rows]
@@ -278,7 +303,9 @@ class Evaluator:
                     if self._score_shared(found, row, data, column, texts, result):
                         left.discard(row)
                     self._watch.shares()
-            except Exception:  # noqa: S110, what is left is fitted alone, and says why
+                    if trace.is_left():
+                        break
+            except (Exception, SystemExit):  # noqa: S110, what is left is fitted alone, and says why
                 pass
         for row in sorted(left):
             self.alone(row, task, [column], result)
@@ -307,7 +334,7 @@ class Evaluator:
         try:
             self._score(model, estimator, view, row, column, result)
             succeeded = not result.failed[row]
-        except Exception:
+        except (Exception, SystemExit):
             succeeded = False
         result.failed[row], result.messages[row] = failed, message
         if not succeeded:
@@ -321,9 +348,12 @@ class Evaluator:
     def _transformed(self, model: Model, found: Fitted, data: Data) -> Data | None:
         """Return the split as a pipeline's last step sees it; None where its steps are to be asked.
 
-        They are by a user's scorer, and where they warn: by each score that is asked for.
+        They are by a user's scorer, and by each score that is asked for where they warn or where
+        the last step may write into what it is given.
         """
         if found.X_test is None or not is_own(model.scorer):
+            return None
+        if len(self.metrics) > 1 and not leaves_input(found.estimator):
             return None
         before = len(data.warned)
         X_train = _through(found.steps, data.X_train) if self._train_scores else None
@@ -337,42 +367,6 @@ class Evaluator:
         names = [name for name, _ in pipeline.steps]
         pipeline.steps = list(zip(names, [*found.steps, found.estimator], strict=True))
         return pipeline
-
-
-def _template_of(model: Model, setting: Setting) -> Any:
-    return clone(model.estimator).set_params(**clone(dict(setting.params), safe=False))
-
-
-def _template(model: Model, setting: Setting) -> Any | None:
-    """Return an estimator with all parameters set; None where that fails."""
-    try:
-        return _template_of(model, setting).set_params(**dict.fromkeys(setting.seeded, 0))
-    except Exception:
-        return None
-
-
-def _is_valid(estimator: Any) -> bool:
-    """Return whether scikit-learn finds nothing wrong with any parameter."""
-    if estimator is None:
-        return False
-    try:
-        for part in (estimator, *estimator.get_params(deep=True).values()):
-            if hasattr(part, "_parameter_constraints") and not isinstance(part, type):
-                part._validate_params()
-    except Exception:
-        return False
-    return True
-
-
-def _unvalidated() -> Any:
-    return config_context(skip_parameter_validation=True)
-
-
-def is_own(scorer: Any) -> bool:
-    """Return whether a scorer is scikit-learn's, which sees of an estimator what it predicts."""
-    if isinstance(scorer, _MultimetricScorer):
-        return all(map(is_own, scorer._scorers.values()))
-    return isinstance(scorer, (_BaseScorer, _PassthroughScorer))
 
 
 def _through(steps: Sequence[Any], X: Any) -> Any:

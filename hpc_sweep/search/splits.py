@@ -87,7 +87,7 @@ class Splits:
         Raises
         ------
         ValueError
-            When the splitter cannot split it.
+            When the splitter cannot split it, or gives samples that there are not.
         """
         if self._by_count:
             key: Hashable = _num_samples(X)
@@ -114,4 +114,25 @@ class Splits:
             # of rare classes scikit-learn warns for each partition; the scores tell
             warnings.simplefilter("ignore", UserWarning)
             more = () if groups is None else (groups,)  # a user's splitter may take none
-            return list(splitter.split(X, y, *more))
+            n_samples = _num_samples(X)
+            return [
+                (_counted(train, n_samples), _counted(test, n_samples))
+                for train, test in splitter.split(X, y, *more)
+            ]
+
+
+def _counted(side: Any, n_samples: int) -> NDArray[np.intp]:
+    """Return numbers of samples, counted from the first one, as NumPy takes indices and masks."""
+    indices = np.asarray(side)
+    if indices.dtype == bool:
+        if len(indices) != n_samples:
+            raise ValueError(f"the splitter gave a mask of {len(indices)}")
+        return np.flatnonzero(indices)
+    if not indices.size:
+        return np.empty(0, dtype=np.intp)
+    if indices.dtype.kind not in "iu":
+        raise ValueError(f"the splitter gave {indices.dtype} in place of indices")
+    low, high = int(indices.min()), int(indices.max())
+    if low < -n_samples or high >= n_samples:
+        raise ValueError(f"the splitter gave sample {high if high >= n_samples else low}")
+    return np.asarray(indices if low >= 0 else indices % n_samples, dtype=np.intp)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from hpc_sweep.search.rules.base import Data, Fitted, Rule
 from hpc_sweep.search.rules.gathering import Floats, Problems, gathered
-from hpc_sweep.search.rules.measures import Measure, Residuals, measures_of
+from hpc_sweep.search.rules.measures import Measure, Residuals, is_generic, measures_of
 from hpc_sweep.search.rules.solving import System, form_of, is_plain
 from hpc_sweep.search.rules.whole import stacked_for
 
@@ -64,7 +64,8 @@ class Linear(Rule):
         form, _, _ = forms[0]  # type: ignore[misc]
         index = evaluator.settings[rows[0]].model
         measures = measures_of(evaluator.models[index].scorer, evaluator.metrics, form.kind)
-        if measures is None or any(task.weights is not None for task in tasks):
+        plain = [n for n, task in enumerate(tasks) if is_plain(task.X, task.y)]
+        if measures is None or not plain or any(task.weights is not None for task in tasks):
             self._evaluate_otherwise(evaluator, rows, tasks, results)
             return
         alphas = np.array([[found[1] for found in forms if found]])
@@ -72,8 +73,9 @@ class Linear(Rule):
         system = System(form, alphas, kept)
         batch = _Batch(evaluator, np.array(rows), system, measures, tasks, results)
         shapes: dict[Hashable, list[int]] = defaultdict(list)
-        for number, task in enumerate(tasks):
-            if is_plain(task.X, task.y) and evaluator.n_splits(rows[0], task):
+        for number in plain:
+            task = tasks[number]
+            if evaluator.n_splits(rows[0], task):
                 shapes[task.X.shape[1], task.y.shape[1:]].append(number)
         for numbers in shapes.values():
             batch.evaluate(numbers, index)
@@ -173,7 +175,7 @@ class _Batch:
         """Ask scikit-learn's function, or a user's, about every candidate's predictions.
 
         Candidates of which it warns are fitted alone, as those for which it fails: so it is told
-        of whom, and once.
+        of whom, and once. So are those about which a user's may say else for the last bits.
         """
         values = np.full((len(residuals.values), len(self.rows)), np.nan)
         for place, (number, column) in enumerate(zip(where[0][:, 0], problems.column, strict=True)):
@@ -185,12 +187,16 @@ class _Batch:
             missed = residuals.values[place, : len(samples)].reshape(len(samples), -1, *y.shape[1:])
             for candidate in range(len(self.rows)):
                 predicted = y + missed[:, candidate]
+                if not (measure.is_continuous or is_generic(y, predicted)):
+                    continue
+                given = y.copy(), predicted.copy()
                 try:
                     with self.evaluator.recorded() as warned, np.errstate(**self.told):
-                        score = float(measure.function(y, predicted, **measure.options))
-                except Exception:  # noqa: S112, it is fitted alone, and says why
+                        score = float(measure.function(*given, **measure.options))
+                except (Exception, SystemExit):  # noqa: S112, it is fitted alone, and says why
                     continue
-                if not warned:
+                is_clean = np.array_equal(given[0], y) and np.array_equal(given[1], predicted)
+                if is_clean and not warned:  # other metrics see what is written into these
                     values[place, candidate] = measure.sign * score
         return values
 

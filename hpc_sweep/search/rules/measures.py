@@ -19,6 +19,9 @@ from sklearn.metrics._scorer import _MultimetricScorer, _PassthroughScorer, _Sco
 from hpc_sweep.search.rules.gathering import Floats, Side
 from hpc_sweep.search.rules.normal import NEARLY_CONSTANT
 
+LAST_BITS = 1e-11
+"""Of the largest number: what differs by less may change its order when it is solved otherwise."""
+
 
 @dataclass(frozen=True)
 class Residuals:
@@ -110,9 +113,24 @@ class Measure:
     options: dict[str, Any]
 
     @property
+    def is_continuous(self) -> bool:
+        """Whether it cannot turn on last bits: scikit-learn's of numbers do not, a user's may."""
+        return str(getattr(self.function, "__module__", "")).startswith("sklearn.")
+
+    @property
     def at_once(self) -> Callable[[Residuals], Floats] | None:
         """What gives the same for many candidates, or None."""
         return None if self.options else MEASURES.get(self.function)
+
+
+def is_generic(y: Any, predicted: Floats) -> bool:
+    """Return whether a function of predictions has no reason to turn on their last bits.
+
+    Ranks do where two are the same, and thresholds where targets are met.
+    """
+    flat = np.sort(predicted, axis=None)
+    nearest = LAST_BITS * (np.abs(flat[[0, -1]]).max() + float(np.abs(y).max()))
+    return bool((np.diff(flat) > nearest).all() and (np.abs(predicted - y) > nearest).all())
 
 
 def measures_of(scorer: Any, metrics: Sequence[str], kind: type) -> dict[str, Measure] | None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import joblib
 from sklearn.pipeline import Pipeline
 
-from hpc_sweep.search.copies import identity, leaves_input
+from hpc_sweep.search.copies import identity, leaves_input, own
 from hpc_sweep.search.rules.base import Data, Fitted, Rule
 
 Member = tuple[int, Sequence[Any]]
@@ -22,7 +22,8 @@ Member = tuple[int, Sequence[Any]]
 class Reached:
     """What the members of a group have in common after some steps; times are a member's share.
 
-    What fits warned of is told; that transforming the test samples did, only that it is so.
+    What fits warned of is told; that transforming the test samples did, or wrote into them, only
+    that it is so.
     """
 
     data: Data
@@ -30,7 +31,7 @@ class Reached:
     seconds: float = 0.0
     score_seconds: float = 0.0
     warned: tuple[str, ...] = ()
-    scores_warn: bool = False
+    scores_act: bool = False
 
 
 class Prefixes(Rule):
@@ -95,14 +96,14 @@ class Prefixes(Rule):
                     seconds=seconds,
                     score_seconds=reached.score_seconds + found.score_seconds / share,
                     steps=reached.steps,
-                    X_test=None if reached.scores_warn else reached.data.X_test,
+                    X_test=None if reached.scores_act else reached.data.X_test,
                     warned=warned,
                 )
                 continue
             start = len(reached.data.warned)
             begin = time.perf_counter()
             try:
-                data = _transformed(reached.data, found)
+                data, writes = _transformed(reached.data, found)
             except Exception:  # noqa: S112, its candidates are fitted alone, and say why
                 continue
             spent = (time.perf_counter() - begin) / share
@@ -112,7 +113,7 @@ class Prefixes(Rule):
                 seconds,
                 reached.score_seconds + spent,
                 warned,
-                reached.scores_warn or len(data.warned) > start,
+                reached.scores_act or writes or len(data.warned) > start,
             )
             yield from self._walk(group, depth + 1, after)
 
@@ -141,20 +142,23 @@ class Prefixes(Rule):
 def _fit(step: Any, position: int, data: Data, transform: bool) -> Fitted | None:
     if step is None or isinstance(step, str):  # passthrough
         return Fitted(position, step, 0.0, transformed=data.X_train, warned=())
-    X = data.X_train if leaves_input(step) else copy.copy(data.X_train)
+    given = data if leaves_input(step) else _own_training(data)
     start = len(data.warned)
+    before = joblib.hash(given.y_train) if transform and given is not data else None
     begin = time.perf_counter()
     transformed = None
     try:
         if not transform:
-            replace(data, X_train=X).fit(step)
+            given.fit(step)
         elif hasattr(step, "fit_transform"):
-            transformed = step.fit_transform(X, data.y_train)
+            transformed = step.fit_transform(given.X_train, given.y_train)
         else:
-            transformed = step.fit(X, data.y_train).transform(X)
+            transformed = step.fit(given.X_train, given.y_train).transform(given.X_train)
     except Exception:
         return None
     seconds = time.perf_counter() - begin
+    if before is not None and joblib.hash(given.y_train) != before:
+        return None  # the steps behind it see another target than other candidates'
     return Fitted(
         position, step, seconds, transformed=transformed, warned=tuple(data.warned[start:])
     )
@@ -167,10 +171,22 @@ def _of_step(data: Data, *, is_last: bool) -> Data:
     return replace(data, weights=data.weights.of_last_step() if is_last else None)
 
 
-def _transformed(data: Data, found: Fitted) -> Data:
-    """Return the split as the next step sees it."""
+def _own_training(data: Data) -> Data:
+    """Return a split whose training samples a step may write into."""
+    weights = data.weights and replace(data.weights, train=own(data.weights.train))
+    y_train = None if data.y_train is None else own(data.y_train)
+    return replace(data, X_train=own(data.X_train), y_train=y_train, weights=weights)
+
+
+def _transformed(data: Data, found: Fitted) -> tuple[Data, bool]:
+    """Return the split as the next step sees it, and whether transforming wrote into samples."""
     step = found.estimator
     if step is None or isinstance(step, str):
-        return data
-    X_test = data.X_test if leaves_input(step) else copy.copy(data.X_test)
-    return replace(data, X_train=found.transformed, X_test=step.transform(X_test))
+        return data, False
+    X_test, before = data.X_test, None
+    if not leaves_input(step):
+        X_test = own(X_test)
+        before = joblib.hash(X_test)
+    transformed = step.transform(X_test)
+    writes = before is not None and joblib.hash(X_test) != before
+    return replace(data, X_train=found.transformed, X_test=transformed), writes
