@@ -11,6 +11,7 @@ from unittest import mock
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import is_classifier
+from sklearn.metrics import check_scoring
 from sklearn.model_selection import GridSearchCV, ParameterGrid, check_cv
 from threadpoolctl import threadpool_limits
 
@@ -66,7 +67,10 @@ def evaluator_of(case: Case, rules: Any = None) -> tuple[Evaluator, Any]:
         build_splitter(case.cv, classifier) if isinstance(case.cv, int) else check_cv(case.cv)
     )
     named = case.scoring is None or not callable(case.scoring)
-    scorer = build_scorers(case.estimator, case.scoring) if named else case.scoring
+    if isinstance(case.scoring, dict):
+        scorer = check_scoring(case.estimator, case.scoring, raise_exc=False)
+    else:
+        scorer = build_scorers(case.estimator, case.scoring) if named else case.scoring
     metrics = tuple(case.scoring) if isinstance(case.scoring, (list, dict)) else ("score",)
     settings = [Setting(0, params) for params in ParameterGrid(case.param_grid)]
     options = {} if rules is None else {"rules": rules}

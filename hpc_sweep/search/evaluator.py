@@ -274,16 +274,18 @@ class Evaluator:
             samples = data.X_train, data.y_train, given and given.train
         else:
             samples = data.X_test, data.y_test, given and given.test
-        found = dict(numbers(score(model.scorer, estimator, *samples), self.metrics))
-        for metric, value in found.items():
-            if not isinstance(value, str):
+        succeeded = True
+        for metric, value in numbers(score(model.scorer, estimator, *samples), self.metrics):
+            if isinstance(value, str):
+                succeeded = False
+                if not train:
+                    last = value.strip().splitlines()[-1]
+                    result.fail(row, column, brief(f"scoring {metric}", last))
+            else:
                 (result.train_scores if train else result.scores)[metric][row, column] = value
                 if not train and math.isnan(value):
                     result.fail(row, column, f"scoring {metric}: the score is NaN")
-            elif not train:
-                last = value.strip().splitlines()[-1]
-                result.fail(row, column, brief(f"scoring {metric}", last))
-        return not any(isinstance(value, str) for value in found.values())
+        return succeeded
 
     def share(
         self, rule: Rule, rows: Sequence[int], task: Task, column: int, result: Evaluation
