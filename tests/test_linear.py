@@ -131,6 +131,7 @@ HARD: dict[str, Callable[[Array, Array], tuple[Array, Array]]] = {
     "far from zero, and narrow": lambda X, y: (X * 1e-6 + 1e6, y),
     "units": lambda X, y: (X * [1e5, 1e-7, 1, 1e3, 1e-3], y),
     "units that differ by much": lambda X, y: (X * [1e-7, 1, 1, 1, 1], y),
+    "squares that lose digits": lambda X, y: (X * 1e-160, y),
     "constant": lambda X, y: (put(X, np.s_[:, 2], 7.3), y),
     "constant but for noise": lambda X, y: (put(X, np.s_[:, 2], 1 + 1e-13 * NOISE[: len(X)]), y),
     "constant but for rounding": lambda X, y: (put(X, np.s_[:, 2], 1 + 2e-16 * (NOISE > 0)), y),

@@ -28,6 +28,10 @@ FAR_OFF = 1e4
 are made of the former, lose too many digits."""
 
 
+SMALLEST = float(np.finfo(np.float64).tiny / np.finfo(np.float64).eps)
+"""Sums of squares below this have lost digits, in scikit-learn's standard deviations too."""
+
+
 class Training(Protocol):
     """The training samples of some splits: `Problems`, or all samples of partitions."""
 
@@ -106,7 +110,7 @@ def moments(
         squares = squares.copy()
         squares[:, n_features:] -= (sums**2 / count[:, np.newaxis])[:, n_features:]
     raw = (problems.shift + sums / count[:, np.newaxis]) ** 2 * count[:, np.newaxis]
-    clear = squares > NEARLY_CONSTANT * raw
+    clear = (squares > NEARLY_CONSTANT * raw) & (squares > SMALLEST)
     if centred:
         clear &= squares * FAR_OFF > np.einsum("sii->si", products[:, 1:, 1:])
     constant = problems.constant(~clear[:, :n_features])
