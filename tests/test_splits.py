@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -41,9 +42,11 @@ from yearly import (
 from hpc_sweep.candidates import Candidate
 from hpc_sweep.choices import DONE, EMPTY, FAILED, TIMED_OUT
 from hpc_sweep.plan import Chunk, Unit
-from hpc_sweep.search import Evaluations
+from hpc_sweep.search import Evaluations, Splits
+from hpc_sweep.source import Samples
 from hpc_sweep.spec import load_spec
 from hpc_sweep.sweep import execute
+from hpc_sweep.work.evaluation import Partition, task_of
 from hpc_sweep.work.remains import Loss, Remains, token
 
 SELECTION = "sklearn.model_selection."
@@ -315,3 +318,22 @@ def test_a_fit_that_is_ended_names_its_group() -> None:
     remains = Remains(candidates={(4, 0, token(candidate)): Loss(TIMED_OUT, "took too long", 1)})
     remains.give_up((4, 0, "key"), [candidate], found, lambda position: f"partition {position}")
     assert found.messages == [f"partition 4: {candidate.json}, split 2003 took too long"]
+
+
+class Refuses:
+    """Raises what a user's splitter may raise."""
+
+    def split(self, X: Any, y: Any) -> Any:
+        raise KeyError("season")
+
+
+def test_what_a_splitter_raises_is_its_partitions_reason() -> None:
+    bench: Any = SimpleNamespace(
+        seed=lambda index: 0,
+        strategy=SimpleNamespace(models=lambda first, last: [0]),
+        splits={0: Splits(Refuses())},
+    )
+    partition = Partition(0, np.zeros(1, dtype=np.intp), Samples(np.zeros((5, 1))))
+    unit: Any = SimpleNamespace(first=0, last=1)
+    _, refused = task_of(bench, unit, partition)
+    assert refused == {0: "5 samples cannot be split: KeyError: 'season'"}

@@ -15,7 +15,7 @@ from hpc_sweep.choices import DONE, EMPTY, FAILED
 from hpc_sweep.errors import disk_cause, disk_error
 from hpc_sweep.partitions import describe
 from hpc_sweep.plan import BATCH_BYTES, Unit
-from hpc_sweep.search import Split, Sums, Task
+from hpc_sweep.search import Split, Sums, Task, brief
 from hpc_sweep.source import Samples
 from hpc_sweep.store import Choice
 from hpc_sweep.strategies import Counts, Found, Request
@@ -279,8 +279,9 @@ def task_of(
     for model in bench.strategy.models(unit.first, unit.last):
         try:
             splits[model] = bench.splits[model].make(X, y, seed, samples.groups)
-        except ValueError as error:
-            refused[model] = f"{len(samples)} samples cannot be split: {error}"
+        except Exception as error:  # a user's splitter may raise anything
+            why = error if isinstance(error, ValueError) else brief(type(error).__name__, error)
+            refused[model] = f"{len(samples)} samples cannot be split: {why}"
     names = [] if columns is None or labels is None else list(map(str, labels))
     return Task(X, y, splits, seed, names, columns, samples.weights, sums), refused
 
