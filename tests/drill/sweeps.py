@@ -321,7 +321,8 @@ def listens(process: psutil.Process) -> bool:
     """Return whether others can connect to a process, as to a worker, on whatever node it is."""
     own = Path(f"/proc/{process.pid}")
     with contextlib.suppress(OSError):
-        lines = [*(own / "net/tcp").open(), *(own / "net/tcp6").open()]
+        tables = [(own / "net" / name).read_text() for name in ("tcp", "tcp6")]
+        lines = [line for table in tables for line in table.splitlines()]
         words = [line.split() for line in lines]
         waiting = {f"socket:[{word[9]}]" for word in words if word[3] == "0A"}
         return not waiting.isdisjoint(str(file.readlink()) for file in (own / "fd").iterdir())
