@@ -201,10 +201,11 @@ def test_a_prediction_whose_driver_was_killed_at_its_very_end(
     dead = replace(Holder.this_process(), nonce="0", ticks=1)
     run.lease.write_text(json.dumps(asdict(dead)))
     run.lease.with_name("lease.0.beat").write_text("000000000007")
-    (run.parts / ".x.tmp").touch()
     done = execute_prediction(replace(asked, settings=(*here, "cluster.max_core_hours=1e-9")))
     assert (done.counts, done.progress) == (counts, None)  # without a budget either
     assert {path.name for path in run.path.iterdir()} == kept
+    (run.parts / ".x.tmp").touch()
+    assert execute_prediction(asked).counts == counts
     assert not list(run.parts.iterdir())
 
 
