@@ -66,10 +66,10 @@ def evaluator_of(case: Case, rules: Any = None) -> tuple[Evaluator, Any]:
     splitter = (
         build_splitter(case.cv, classifier) if isinstance(case.cv, int) else check_cv(case.cv)
     )
-    named = case.scoring is None or not callable(case.scoring)
-    if isinstance(case.scoring, dict):
+    if isinstance(case.scoring, dict) and any(map(callable, case.scoring.values())):
         scorer = check_scoring(case.estimator, case.scoring, raise_exc=False)
     else:
+        named = case.scoring is None or not callable(case.scoring)
         scorer = build_scorers(case.estimator, case.scoring) if named else case.scoring
     metrics = tuple(case.scoring) if isinstance(case.scoring, (list, dict)) else ("score",)
     settings = [Setting(0, params) for params in ParameterGrid(case.param_grid)]
