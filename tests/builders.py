@@ -7,6 +7,7 @@ import itertools
 import os
 import shutil
 import subprocess
+import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -227,9 +228,18 @@ def small_disk(folder: Path, kilobytes: int = 64) -> Iterator[Path]:
         subprocess.run(["umount", str(disk)], check=True)
 
 
-def make_read_only(disk: Path) -> None:
-    """Remount a small disk so that nothing can be written any more."""
-    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+def make_read_only(disk: Path) -> bool:
+    """Remount a small disk so that nothing can be written any more.
+
+    It is refused while a file is open for writing: then it is tried again, for some seconds.
+    """
+    remount = ["mount", "-o", "remount,ro", str(disk)]
+    end = time.monotonic() + 20
+    while subprocess.run(remount, capture_output=True, check=False).returncode:
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True
 
 
 def fill(disk: Path, but: int = 0) -> None:

@@ -78,7 +78,7 @@ def refuse_full(disk: Path) -> Callable[[], None]:
 
 
 def refuse_writing(disk: Path) -> Callable[[], None]:
-    make_read_only(disk)
+    assert make_read_only(disk)
     return lambda: subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True) and None
 
 

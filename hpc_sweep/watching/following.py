@@ -20,7 +20,7 @@ from hpc_sweep.store import (
     run_folder,
 )
 from hpc_sweep.tally import Tally, together
-from hpc_sweep.watching.standing import Standing, Work, is_there, standing_of
+from hpc_sweep.watching.standing import Standing, Work, is_there, may_be_at_work, standing_of
 
 ASK_EVERY_S = 60.0
 """How often the queue is asked, and the whole ledger read, while no driver is at work."""
@@ -137,11 +137,12 @@ class Watching:
         if holder is not None and is_known_dead(holder):
             return False
         beat = "" if holder is None else holder.nonce + beats(lease, holder)
-        known, since = self._beats.get(lease, ("", self.clock()))
-        if beat != known or lease not in self._beats:
-            since = self.clock()
-        self._beats[lease] = beat, since
-        return self.clock() - since <= SILENT_S
+        if lease not in self._beats:  # the queue may know what a first look cannot see
+            gone = holder is not None and not may_be_at_work(holder)
+            self._beats[lease] = beat, float("-inf") if gone else self.clock()
+        elif beat != self._beats[lease][0]:
+            self._beats[lease] = beat, self.clock()
+        return self.clock() - self._beats[lease][1] <= SILENT_S
 
     def _at_rest(self) -> Seen:
         """Return what files and queue say while no driver is known to be at work."""

@@ -143,7 +143,7 @@ def standing_of(place: str | Path) -> Standing:
     path, run = real_place(place), run_folder(place)
     work = _work(path, run)
     holders = [read_holder(lease) for lease in (run.lease, *run.rivals())]
-    drivers = [str(holder) for holder in holders if holder and _may_be_at_work(holder)]
+    drivers = [str(holder) for holder in holders if holder and may_be_at_work(holder)]
     waiting = [] if drivers or work.complete else not_begun(run)
     return Standing(path, work, ", ".join(drivers) or None, waiting, _last_event(run))
 
@@ -220,7 +220,7 @@ def _again(run: RunFolder) -> str:
     return f"to go on: {shlex.join(['hpc-sweep', *words])}" if words else "run the command again"
 
 
-def _may_be_at_work(holder: Holder) -> bool:
+def may_be_at_work(holder: Holder) -> bool:
     """Return whether neither its machine nor its queue knows of a driver's end."""
     if is_known_alive(holder):
         return True

@@ -54,16 +54,7 @@ def make_disk_read_only(sweep: Sweep, rng: Random) -> str:
         subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
 
     def hinder() -> Callable[[], object]:
-        end = time.monotonic() + 20
-        while True:  # refused while a file is open for writing
-            try:
-                make_read_only(sweep.disk)
-            except subprocess.CalledProcessError:
-                if time.monotonic() > end:
-                    return lambda: None
-                time.sleep(0.05)
-            else:
-                return heal
+        return heal if make_read_only(sweep.disk) else lambda: None
 
     return f"the disk was read-only for {_while_paused(sweep, rng, hinder)} s"
 
