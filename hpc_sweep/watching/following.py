@@ -138,7 +138,7 @@ class Watching:
             return False
         beat = "" if holder is None else holder.nonce + beats(lease, holder)
         if lease not in self._beats:  # the queue may know what a first look cannot see
-            gone = holder is not None and not may_be_at_work(holder)
+            gone = holder is None or not may_be_at_work(holder)
             self._beats[lease] = beat, float("-inf") if gone else self.clock()
         elif beat != self._beats[lease][0]:
             self._beats[lease] = beat, self.clock()
