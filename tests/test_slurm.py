@@ -109,6 +109,28 @@ def test_killed_driver_and_worker(
     wait_until_queue_is_empty(150)
 
 
+@pytest.mark.waits
+def test_a_replacement_that_starts_slowly_is_kept(
+    spec: Spec,
+    slurm_cluster: Spec,
+    larger_data: Path,
+    write_spec: WriteSpec,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Dask ends what has a lost worker's name when no worker of it came: not the next job."""
+    store = Path(spec["output"]["store"])
+    monkeypatch.setenv("TEST_SLOW_FIT", "0.015")
+    started = store.with_name("started")
+    prologue = [f"test -e {started} && sleep 9", f"touch {started}"]
+    spec["cluster"] = {**slurm_cluster, "workers": 1, "prologue": prologue}
+    process = start_run(write_spec(larger(spec, larger_data)))
+    wait_for_units(store, 1, process)
+    subprocess.run(["scancel", *worker_jobs(store)], check=True)
+    output = process.communicate(timeout=200)[0]
+    assert process.returncode == 0, output
+    assert len(worker_jobs(store)) == 2
+
+
 def test_a_fit_that_hangs_is_ended(
     spec: Spec, slurm_cluster: Spec, faulty_on_workers: None, tmp_path: Path
 ) -> None:
@@ -219,8 +241,7 @@ def test_a_node_dies(
             slurm.start_node(node)
     assert process.returncode == 0, output
     equal_stores(store, uninterrupted)
-    submitted = [e for e in read_events(run_folder(store).events) if e["event"] == "job_submitted"]
-    assert len(submitted) > 2
+    assert len(worker_jobs(store)) > 2
 
 
 def test_the_users_jobqueue_yaml(
@@ -503,8 +524,17 @@ def test_four_drivers(
 
 def driver_jobs(store: Path) -> list[str]:
     """Return the ids of all links of a chain so far."""
-    events = read_events(run_folder(store).events)
-    return [event["job"] for event in events if event["event"] == "driver_submitted"]
+    return submitted_jobs(store, "driver_submitted")
+
+
+def worker_jobs(store: Path) -> list[str]:
+    """Return the ids of all worker jobs so far."""
+    return submitted_jobs(store, "job_submitted")
+
+
+def submitted_jobs(store: Path, event: str) -> list[str]:
+    """Return the ids of jobs whose submission the journal tells by this name."""
+    return [e["job"] for e in read_events(run_folder(store).events) if e["event"] == event]
 
 
 def wait_for_completion(store: Path, seconds: float) -> None:

@@ -108,11 +108,11 @@ def seen_text(seen: Seen) -> str:
 
 def _last_run(run: dict[str, Any]) -> str:
     """Return what was predicted of a run by its first units, and what came."""
-    from hpc_sweep.cli.facts import duration
+    from hpc_sweep.cli.facts import counted, duration
     from hpc_sweep.plan import format_bytes
 
     texts = [
-        f"{word} {duration(facts['seconds'])} with {run['workers']} workers, "
+        f"{word} {duration(facts['seconds'])} with {counted(run['workers'], 'worker')}, "
         f"{format_bytes(facts['memory_bytes'])} each"
         for word, facts in (("predicted", run["predicted"]), ("took", run["came"]))
         if facts

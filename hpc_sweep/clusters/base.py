@@ -95,6 +95,7 @@ class Cluster(abc.ABC):
 
     _client: Client | None = None
     _cluster: Any = None
+    _config: contextlib.AbstractContextManager[Any] | None = None
 
     def __init__(self, spec: ClusterSpec, folder: Path, say: Say) -> None:
         self.spec = spec
@@ -169,6 +170,10 @@ class Cluster(abc.ABC):
             When it cannot be started.
         """
 
+    def _configure(self, values: dict[str, Any]) -> None:
+        """Set Dask's configuration until this is closed."""
+        self._config = dask.config.set(values)
+
     def rejection(self) -> str:
         """Return the queue's words when it refused what was submitted, else ``""``."""
         return ""
@@ -205,6 +210,8 @@ class Cluster(abc.ABC):
             if started is not None:
                 with contextlib.suppress(TimeoutError):
                     started.close()
+        if self._config is not None:
+            self._config.__exit__(None, None, None)
 
 
 @contextlib.contextmanager

@@ -48,6 +48,10 @@ from hpc_sweep.errors import ClusterError, Fault, SpecError
 from hpc_sweep.processes import FILES_PER_CONNECTION, open_files_missing, raise_open_files
 from hpc_sweep.spec import ClusterSpec
 
+LOST_S = 120
+"""A job whose worker is lost has so long to bring it back: on a busy file system the imports of
+a worker that its nanny starts again take half a minute, and another job might wait for hours."""
+
 _PLAIN_PATH = re.compile(r"[\w./+@-]+")
 
 
@@ -165,6 +169,7 @@ class JobQueue(Cluster):
             self._record.nodes = self.queue
         self._record.queue = self.queue.known_name()
         raise_open_files(self.workers, FILES_PER_CONNECTION)
+        self._configure({"distributed.deploy.lost-worker-timeout": f"{LOST_S}s"})
         with keeping_sigint():
             make, job = self.classes()
         try:
@@ -378,7 +383,10 @@ class JobQueue(Cluster):
         """Let dask-jobqueue forget jobs that ended or were not taken, so that it makes new ones."""
         for name, job in self._jobs().items():
             if job.job_id is None or job.job_id in ended:
-                del self._cluster.workers[name]
+                # the next one gets a name of its own: for `LOST_S` Dask waits for the lost
+                # worker's, and would then cancel the job that bears it and has no worker yet
+                del self._cluster.workers[name], self._cluster.worker_spec[name]
+                self._cluster._i += 1
 
     def _described(self, found: Sequence[JobState], count: int) -> str:
         if self._record.delays and not count:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import os
 from typing import Any
 
-import dask
 from dask.system import CPU_COUNT
 from distributed import Client, LocalCluster, Security
 from distributed.system import MEMORY_LIMIT
@@ -28,8 +26,6 @@ from hpc_sweep.processes import (
 
 class Local(Cluster):
     """Embedded `distributed.LocalCluster`: processes of one thread, TLS on loopback."""
-
-    _config: contextlib.AbstractContextManager[Any] | None = None
 
     @property
     def workers(self) -> int:
@@ -68,7 +64,7 @@ class Local(Cluster):
             **self.spec.options,
         }
         raise_open_files(self.workers)
-        self._config = dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
+        self._configure({"distributed.worker.multiprocessing-method": "forkserver"})
         try:
             with without_sigint():
                 get_mp_context()  # names its own libraries to the fork server, once
@@ -91,9 +87,3 @@ class Local(Cluster):
         if self.spec.security == "none":
             return {"protocol": "tcp://", "security": Security()}
         return {"protocol": "tls://", "security": temporary()}
-
-    def close(self) -> None:
-        """End the processes."""
-        super().close()
-        if self._config is not None:
-            self._config.__exit__(None, None, None)
