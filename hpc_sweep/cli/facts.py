@@ -64,8 +64,14 @@ def rate_text(progress: Progress) -> str:
     rate = progress.fits_per_second
     if rate is None:
         return ""
-    what = _fits(progress)
-    return f"{rate:,.0f} {what}/s" if rate >= 10 else f"{rate * 60:.3g} {what}/min"
+    return pace_text(rate, _fits(progress))
+
+
+def pace_text(per_second: float, what: str) -> str:
+    """Return ``700 fits/s``, or ``12.5 fits/min`` where it is slow."""
+    if per_second >= 10:
+        return f"{per_second:,.0f} {what}/s"
+    return f"{per_second * 60:.3g} {what}/min"
 
 
 def left_text(progress: Progress) -> str:

@@ -293,12 +293,14 @@ def _kept_text(made: Plan) -> str:
 
 
 def _time_text(facts: dict[str, Any]) -> str:
-    from hpc_sweep.cli.facts import duration
+    from hpc_sweep.cli.facts import counted, duration
 
     if not facts["core_hours_left"]:
         return ""
     times = facts["finish_seconds"].items()
-    texts = ", ".join(f"{duration(seconds)} with {count:,} workers" for count, seconds in times)
+    texts = ", ".join(
+        f"{duration(seconds)} with {counted(count, 'worker')}" for count, seconds in times
+    )
     number = facts.get("calibrated_partitions")
     how = "at the pace so far" if number is None else f"by {number:,} partitions measured here"
     return f"about {texts}; {how}"
@@ -314,6 +316,7 @@ def _by(strategy: Strategy, engine: str) -> str:
 
 def plan_text(prepared: Prepared, facts: dict[str, Any]) -> str:
     """Return the plan as lines for people."""
+    from hpc_sweep.cli.facts import counted
     from hpc_sweep.plan import format_bytes
 
     shape = " × ".join(f"{size} {dim}" for dim, size in facts["partition_dims"].items())
@@ -330,7 +333,7 @@ def plan_text(prepared: Prepared, facts: dict[str, Any]) -> str:
     )
     candidates, strategy = facts["candidates"], prepared.strategy
     lines = {
-        "sweep": f"{facts['name']} on {facts['cluster']}, {facts['workers']} workers",
+        "sweep": f"{facts['name']} on {facts['cluster']}, {counted(facts['workers'], 'worker')}",
         "partitions": f"{facts['partitions']:,} ({shape or 'all data'}), "
         f"{facts['samples_per_partition']:,} "
         "samples each at the most"
@@ -338,7 +341,8 @@ def plan_text(prepared: Prepared, facts: dict[str, Any]) -> str:
         f"{strategy.dim}s": f"{candidates:,} ({strategy.by_model()})",
         "held out": facts["holdout"],
         "weights": facts["sample_weight"],
-        "fits": f"{facts['fits']:,} ({facts['splits']} splits), " + _by(strategy, facts["engine"]),
+        "fits": f"{facts['fits']:,} ({counted(facts['splits'], 'split')}), "
+        + _by(strategy, facts["engine"]),
         "units": f"{facts['units']:,} of up to {facts['partitions_per_unit']:,} partitions × "
         f"{facts['candidates_per_unit']:,} {strategy.dim}s",
         "memory": f"{format_bytes(memory)} projected per worker{measured}, of {of}",

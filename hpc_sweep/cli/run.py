@@ -135,6 +135,7 @@ def _facts(outcome: Outcome) -> dict[str, Any]:
 
 
 def _summary(outcome: Outcome) -> str:
+    from hpc_sweep.cli.facts import counted, pace_text
     from hpc_sweep.results import first_reasons, wins
     from hpc_sweep.store import Ledger
 
@@ -162,10 +163,10 @@ def _summary(outcome: Outcome) -> str:
         )
     else:
         done = outcome.progress
-        rate = done.fits / done.seconds if done.seconds else 0.0
+        pace = pace_text(done.fits / done.seconds if done.seconds else 0.0, "fits")
         head = (
             f"complete: {states} of {outcome.store.grid.size:,} partitions; "
-            f"{done.fits:,} fits in {done.seconds:.1f} s ({rate:,.0f} fits/s)"
+            f"{counted(done.fits, 'fit')} in {done.seconds:.1f} s ({pace})"
         )
     best = ", ".join(f"{name} in {count:,}" for name, count in wins(results).items())
     lines = [head, f"best model: {best}"]

@@ -27,6 +27,8 @@ SETTINGS: dict[str, Any] = {
     "distributed.scheduler.worker-saturation": 1.0,
     "distributed.scheduler.allowed-failures": 0,
     "distributed.worker.http.routes": [],
+    # advice for who writes the graph, and here dask-ml does
+    "distributed.admin.large-graph-warning-threshold": "1PB",
 }
 """Dask's configuration in the driver's process, where the scheduler runs."""
 
