@@ -25,6 +25,7 @@ from running import UNFINISHED, Run, job_states, nannies_of, workers_of
 from submitted import CHAIN, DRIVERS, JOB, ONE_JOB, OPTIONS, Submitted
 from warm import MARK
 
+from hpc_sweep.errors import EXIT_OK, EXIT_PARTITIONS
 from hpc_sweep.store import RunFolder, read_events, run_folder
 
 LOCAL, OUTSIDE, SLURM = "local", "outside", "slurm"
@@ -224,6 +225,10 @@ class Sweep:
             self.ended.append(self._refused)
             self._refused = None
         return self.ended[before:]
+
+    def whole(self, code: int) -> bool:
+        """Return whether a command that ended so has done all that there was to do."""
+        return code == EXIT_OK or (self.fails and code == EXIT_PARTITIONS)
 
     def succeeded(self, ended: list[Ended]) -> bool:
         """Return whether a command has brought the sweep to its end: all drivers, or a link."""
