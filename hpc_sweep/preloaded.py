@@ -29,11 +29,13 @@ import sklearn.tree  # noqa: F401
 
 import hpc_sweep.work  # noqa: F401
 from hpc_sweep.clusters.timing import keep_time
+from hpc_sweep.printing import keep_printing
 
 with contextlib.suppress(ImportError):
     import sparse  # noqa: F401, which dask-ml brings, and xarray imports at its first array
 
 keep_time()
+keep_printing()
 
 # the collector would write into the objects that are here, and so copy their pages
 gc.collect()

@@ -48,6 +48,17 @@ class Faulty(RegressorMixin, BaseEstimator):
         return np.full(len(X), self.mean_)
 
 
+class Loud(Faulty):
+    """Prints what it does."""
+
+    def fit(self, X: Any, y: Any) -> Loud:
+        sys.stdout.write(f"fitting {len(X)} samples\n")
+        sys.stdout.flush()
+        sys.stderr.write(f"of {X.shape[1]} features\n")
+        self.mean_ = y.mean()
+        return self
+
+
 class Renaming(Faulty):
     """Puts `other` in the place of `path` where the first feature has mean above 0."""
 

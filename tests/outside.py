@@ -43,12 +43,16 @@ class OutsideCluster:
         """Start it, and wait for its workers: what kills one before that ends Dask's command."""
         self.file.unlink(missing_ok=True)
         self.scheduler = self._dask(*SCHEDULER, "--dashboard-address", "127.0.0.1:0")
-        self.nannies = self._dask(*WORKERS, "--local-directory", str(self._folder))
+        self.start_workers()
         end = time.monotonic() + 60
         while not self.file.exists() and time.monotonic() < end:
             time.sleep(0.1)
         with Client(scheduler_file=str(self.file), set_as_default=False) as client:
             client.wait_for_workers(2, timeout=60)
+
+    def start_workers(self) -> None:
+        """Start them, in place of others that are gone."""
+        self.nannies = self._dask(*WORKERS, "--local-directory", str(self._folder))
 
     def _dask(self, *words: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(

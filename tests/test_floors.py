@@ -11,7 +11,7 @@ import hpc_sweep
 
 PACKAGE = Path(hpc_sweep.__file__).parent
 FLOORS = {
-    0: {"errors", "choices", "machines", "placeholders", "redaction"},
+    0: {"errors", "choices", "machines", "placeholders", "printing", "redaction"},
     1: {
         "spec",
         "partitions",

@@ -34,6 +34,7 @@ from hpc_sweep.errors import (
     disk_error,
     foreign_import,
 )
+from hpc_sweep.printing import lasting
 
 
 class Commands(click.Group):
@@ -46,7 +47,11 @@ class Commands(click.Group):
         super().add_command(cmd, name)
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run a command; our own errors end it with one message."""
+        """Run a command; our own errors end it with one message, if it can be printed."""
+        with lasting("stderr"):
+            return self._invoke(ctx)
+
+    def _invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:

@@ -17,6 +17,7 @@ from hpc_sweep.cli.options import (
     performance_report_settings,
 )
 from hpc_sweep.errors import EXIT_OK, EXIT_PARTITIONS
+from hpc_sweep.printing import lasting
 
 if TYPE_CHECKING:
     from hpc_sweep.prediction import Asked, Prediction, PredictionOutcome
@@ -138,7 +139,7 @@ def predict(
             with shown.aside():
                 click.echo(_plan(prediction, left))
 
-    with ExitStack() as last:
+    with lasting("stdout"), ExitStack() as last:
         with explained(asked.store), show_progress() as shown, ExitStack() as stack:
             if link:
                 spec, aim = chain_of(asked)

@@ -19,6 +19,7 @@ from hpc_sweep.cli.options import (
     spec_options,
 )
 from hpc_sweep.errors import EXIT_OK, EXIT_PARTITIONS
+from hpc_sweep.printing import lasting
 
 if TYPE_CHECKING:
     from hpc_sweep.prepare import Prepared
@@ -90,7 +91,7 @@ def run(
             if ledger.cells_done():
                 click.echo(_left_text(ledger, prepared.n_splits))
 
-    with ExitStack() as last:
+    with lasting("stdout"), ExitStack() as last:
         with (
             show_progress(quiet=quiet) as shown,
             link(loaded, shown.say) if chain else nullcontext(),

@@ -154,4 +154,5 @@ class Workers:
             raise NoWorkersError(
                 f"no worker within {self.start_timeout_s:.0f} s (cluster.start_timeout)"
                 + (f": {reason}" if reason else "")
+                + "; run the same command again when some can come"
             )

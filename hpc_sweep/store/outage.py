@@ -32,22 +32,19 @@ class Outage:
     ----------
     error : DiskError or None
         What the disk said last; None when all is well.
+    note : str
+        What is waited for, by what the disk said first: many tasks meet it, each at its own file.
     """
 
     probe: Callable[[], None]
     patience_s: float
     clock: Callable[[], float] = time.monotonic
     error: DiskError | None = None
+    note: str = ""
     _since: float = 0.0
     _next: float = 0.0
     _pause: float = 0.0
     _trial: bool = False
-
-    @property
-    def note(self) -> str:
-        """What is waited for, while it lasts."""
-        said = str(self.error.strerror) if self.error else ""
-        return f"the disk to work again: {said.partition('; ')[0]}"
 
     def begin(self, error: DiskError) -> bool:
         """Note that the disk refused; return whether it is the first time."""
@@ -55,6 +52,7 @@ class Outage:
         first = self.error is None
         if first:
             self._since, self._pause = now, FIRST_PAUSE_S / 2
+            self.note = f"the disk to work again: {str(error.strerror).partition('; ')[0]}"
         if first or self._trial or now >= self._next:  # else one of many at the same time
             self._pause = min(2 * self._pause, LONGEST_PAUSE_S)
             self._next = now + self._pause

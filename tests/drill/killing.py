@@ -51,7 +51,12 @@ def kill_guarded(sweep: Sweep, rng: Random) -> str:
 
 @act(OUTSIDE, SLURM, JOB, CHAIN, ONE_JOB)
 def kill_nanny(sweep: Sweep, rng: Random) -> str:
-    return _kill(sweep, sweep.wait_for(sweep.nannies), rng, "nanny")
+    """Of a cluster from outside that is the end of all workers; somebody starts others."""
+    did = _kill(sweep, sweep.wait_for(sweep.nannies), rng, "nanny")
+    if did and sweep.outside is not None:
+        sweep.outside.nannies.wait()
+        sweep.outside.start_workers()
+    return did
 
 
 @act(OUTSIDE)

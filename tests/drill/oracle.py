@@ -27,6 +27,7 @@ REMEDIES = (
     "run the spec again",
     "use --take-over",
     "name another output.store",
+    "name another place",
 )
 
 
