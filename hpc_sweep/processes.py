@@ -46,14 +46,16 @@ FILES_PER_CONNECTION = 6
 
 
 @contextlib.contextmanager
-def without_sigint() -> Iterator[None]:
-    """Let the threads and processes that start meanwhile, and theirs, block SIGINT.
+def without_terminal_signals() -> Iterator[None]:
+    """Let the threads and processes that start meanwhile, and theirs, block SIGINT and SIGHUP.
 
-    A terminal's Ctrl-C goes to all processes of its group; the driver alone shall act on it.
+    A terminal's Ctrl-C goes to all processes of its group, and so does its end; the driver alone
+    shall act on it.
     """
-    resource_tracker.ensure_running()  # it unblocks the signals of the thread that starts it
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
+        resource_tracker.ensure_running()  # it unblocks SIGINT in the thread that starts it
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from hpc_sweep.clusters import Ending
 
 TERM_S = 8.0
-"""How long after SIGTERM: SIGKILL comes 10 s after it on PBS, 30 s on Slurm."""
+"""How long after SIGTERM or SIGHUP: SIGKILL comes 10 s after it on PBS, 30 s on Slurm."""
 
 CLOSE_S = 4.0
 """How long before its end a driver stops in any case, to close its cluster."""
@@ -49,14 +49,16 @@ class Stops:
 
     @contextlib.contextmanager
     def signals(self) -> Iterator[None]:
-        """Act on signals: SIGINT stops, SIGUSR1 drains, SIGTERM drains for `TERM_S`.
+        """Act on signals: SIGINT stops, SIGUSR1 drains, SIGTERM and SIGHUP drain for `TERM_S`.
 
-        A second signal of the same kind acts as it did before.
+        A second signal of the same kind acts as it did before. What ``nohup`` ignores stays so.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+        numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+            numbers.append(signal.SIGHUP)
         before = {number: signal.getsignal(number) for number in numbers}
 
         def note(number: int, frame: object) -> None:
@@ -64,7 +66,7 @@ class Stops:
                 self._stop.set()
             else:
                 self._drain.set()
-            if number == signal.SIGTERM:
+            if number in (signal.SIGTERM, signal.SIGHUP):
                 self.ending.within(TERM_S)
             if number != signal.SIGUSR1:
                 signal.signal(number, before[signal.Signals(number)])

@@ -79,12 +79,13 @@ def test_workers_have_the_environment_of_now(client: Client) -> None:
     assert set(client.run(os.environ.get, "SET_BY_A_TEST").values()) == {"late"}
 
 
-def test_ctrl_c_is_blocked_in_all(client: Client) -> None:
+def test_what_terminals_send_is_blocked_in_all(client: Client) -> None:
     (server,) = fork_servers(psutil.Process())
     for process in (server, *forked(psutil.Process())):
         status = Path(f"/proc/{process.pid}/status").read_text()
         blocked = int(status.partition("SigBlk:")[2].split()[0], 16)
         assert blocked & 1 << signal.SIGINT - 1, process
+        assert blocked & 1 << signal.SIGHUP - 1, process
 
 
 def test_a_killed_fork_server(

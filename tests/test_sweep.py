@@ -372,12 +372,12 @@ def test_a_worker_has_one_unit_at_a_time(monkeypatch: pytest.MonkeyPatch) -> Non
     assert held == [1, 1]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("units", [0, 1])
 def test_interrupted(
     slow_spec: Spec, write_spec: WriteSpec, number: signal.Signals, units: int
 ) -> None:
-    """As Ctrl-C does it: the signal goes to all processes of the group, workers too."""
+    """As Ctrl-C or a lost login do it: the signal goes to all processes of the group."""
     store = Path(slow_spec["output"]["store"])
     process = start_run(write_spec(slow_spec))
     if units:
@@ -386,7 +386,7 @@ def test_interrupted(
         while not run_folder(store).events.exists():
             time.sleep(0.01)
         time.sleep(0.3)
-    if number == signal.SIGINT:
+    if number in (signal.SIGINT, signal.SIGHUP):
         os.killpg(process.pid, number)
     else:
         process.send_signal(number)

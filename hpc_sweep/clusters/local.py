@@ -20,7 +20,7 @@ from hpc_sweep.processes import (
     open_files_missing,
     raise_open_files,
     start_fork_server,
-    without_sigint,
+    without_terminal_signals,
 )
 
 
@@ -66,7 +66,7 @@ class Local(Cluster):
         raise_open_files(self.workers)
         self._configure({"distributed.worker.multiprocessing-method": "forkserver"})
         try:
-            with without_sigint():
+            with without_terminal_signals():
                 get_mp_context()  # names its own libraries to the fork server, once
                 start_fork_server()
                 self._cluster = LocalCluster(**options)

@@ -141,7 +141,7 @@ def suspend_everything(sweep: Sweep, rng: Random) -> str:
 
 @act(*PLACES)
 def signal_driver(sweep: Sweep, rng: Random) -> str:
-    number = rng.choice([signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+    number = rng.choice([signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
     drivers = sweep.drivers()
     if not drivers or not sweep.reach("run_started", 1 - len(sweep.events("run_started"))):
         return ""
