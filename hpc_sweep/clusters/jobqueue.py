@@ -49,8 +49,8 @@ from hpc_sweep.processes import FILES_PER_CONNECTION, open_files_missing, raise_
 from hpc_sweep.spec import ClusterSpec
 
 LOST_S = 120
-"""A job whose worker is lost has so long to bring it back: on a busy file system the imports of
-a worker that its nanny starts again take half a minute, and another job might wait for hours."""
+"""A job whose worker is lost has so long to bring it back, by its nanny: imports may be slow on a
+busy file system, and another job may wait for hours. Dask's own limit is 15 seconds."""
 
 _PLAIN_PATH = re.compile(r"[\w./+@-]+")
 
@@ -383,8 +383,8 @@ class JobQueue(Cluster):
         """Let dask-jobqueue forget jobs that ended or were not taken, so that it makes new ones."""
         for name, job in self._jobs().items():
             if job.job_id is None or job.job_id in ended:
-                # the next one gets a name of its own: for `LOST_S` Dask waits for the lost
-                # worker's, and would then cancel the job that bears it and has no worker yet
+                # the next job gets a name of its own: `LOST_S` after a worker was lost, Dask
+                # cancels what has the name of its job and no worker
                 del self._cluster.workers[name], self._cluster.worker_spec[name]
                 self._cluster._i += 1
 
