@@ -159,6 +159,7 @@ def take_over(sweep: Sweep, rng: Random) -> str:
         return ""
     (driver,) = drivers
     sweep.kills += 1
+    sweep.taken_over = True
     driver.suspend()
     try:
         done = hpc_sweep(

@@ -87,11 +87,13 @@ def len_workers(sweep: Sweep) -> int:
 
 def steady_times(sweep: Sweep) -> None:
     """Fail where the times of a run's events do not go on evenly, whatever clocks did."""
-    last, run = "", ("", 0.0)
+    last, run, began = "", ("", 0.0), 0.0
     for event in sweep.events():
         moment = datetime.datetime.fromisoformat(event["time"]).timestamp()
         if event["event"] == "run_started":
-            last, run = "", (event["event"], moment)
+            last, run, began = "", (event["event"], moment), moment
+        elif sweep.taken_over and moment < began:
+            continue  # the first driver woke up, and wrote what it had still to write
         elif run[0] and event["event"] in ("unit_started", "unit_done", "chunk_folded"):
             passed = moment - run[1]
             assert -1 < passed < LONGEST_S, f"{passed:.0f} s between {last} and {event}"

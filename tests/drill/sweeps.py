@@ -81,6 +81,8 @@ class Sweep:
         How often something of it was killed: so often may units in flight be repeated.
     fails : bool
         Whether partitions may fail before the last run, which then does those again.
+    taken_over : bool
+        Whether a driver woke up after another one had taken the store over.
     undo : ExitStack
         What ends an act that lasts.
     mounts : ExitStack
@@ -102,6 +104,7 @@ class Sweep:
     environment: dict[str, str] = field(default_factory=dict)
     kills: int = 0
     fails: bool = False
+    taken_over: bool = False
     undo: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     mounts: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     has_quota: bool = False
