@@ -20,6 +20,7 @@ from table import BEFORE, act
 def _while_paused(sweep: Sweep, rng: Random, hinder: Callable[[], Callable[[], object]]) -> float:
     """Hinder the disk while nobody writes, then for some seconds while everybody does."""
     seconds = round(rng.uniform(1, 8), 1)
+    sweep.disk_refused = True
     with sweep.paused():
         heal = hinder()
     try:
@@ -72,6 +73,7 @@ def _with_quota(sweep: Sweep) -> None:
 def quota(sweep: Sweep, rng: Random) -> str:
     """No new file for some seconds; it is said where files are opened if no disk has a quota."""
     seconds = round(rng.uniform(1, 8), 1)
+    sweep.disk_refused = True
     if not sweep.has_quota:
         sweep.hindered.write_text("quota")
         heal: Callable[[], object] = sweep.hindered.unlink

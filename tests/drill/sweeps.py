@@ -87,6 +87,8 @@ class Sweep:
         What ends an act that lasts.
     mounts : ExitStack
         What unmounts its disks.
+    disk_refused : bool
+        Whether its disk has refused to write for a while, the logs of drivers in jobs, too.
     has_quota : bool
         Whether its store is on a disk with a quota.
     server : FileServer or None
@@ -107,6 +109,7 @@ class Sweep:
     taken_over: bool = False
     undo: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     mounts: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    disk_refused: bool = False
     has_quota: bool = False
     server: FileServer | None = None
     ended: list[Ended] = field(default_factory=list)
