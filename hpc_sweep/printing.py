@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -61,6 +62,16 @@ def lasting(name: str) -> Iterator[None]:
         if under is not None and under.refused is not None and name == "stdout":
             reason = under.refused.strerror or under.refused
             sys.stderr.write(f"note: some of what was to be printed is lost: {reason}\n")
+
+
+def drop_refused() -> None:
+    """Write nothing more of what `stdout` refused: the interpreter would try it at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def _replace(name: str) -> _Lasting | None:

@@ -59,9 +59,9 @@ mypy=$!
 # else each of some hundred interpreters would compile the package anew
 unset PYTHONDONTWRITEBYTECODE
 pytest=(.venv/bin/python -m pytest -o cache_dir="$cache")
-# eight at a time, each with a Slurm of its own: these tests wait more than they work
+# six at a time, each with a Slurm of its own: these tests wait more than they work
 code=0
-"${pytest[@]}" -n 8 --dist worksteal "$@" || code=$?
+"${pytest[@]}" -n 6 --dist worksteal "$@" || code=$?
 # up to three that failed are run once more, alone: a machine that is too busy is no fault of the
 # code, but a test that minds is a defect, so each is told by its name
 failed="$cache/v/cache/lastfailed"

@@ -196,7 +196,8 @@ def _keep_a_fork_server() -> None:
 
 def _become_a_fork_server(asked: socket.socket) -> None:
     """Wait until the parent needs this process, or is gone; never return."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # for the parent alone, until it asks
+    # for the parent alone, until it asks
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     code = 1
     try:
         message, fds, *_ = socket.recv_fds(asked, MOST_BYTES, 2)

@@ -34,7 +34,7 @@ from hpc_sweep.errors import (
     disk_error,
     foreign_import,
 )
-from hpc_sweep.printing import lasting
+from hpc_sweep.printing import drop_refused, lasting
 
 
 class Commands(click.Group):
@@ -74,6 +74,7 @@ class Commands(click.Group):
         except Exception as error:
             cause = disk_cause(error)
             if cause is not None:
+                drop_refused()
                 _report(ctx, str(disk_error(cause, cause.filename or "a file", "use")))
                 sys.exit(EXIT_CLUSTER)
             _report_ours(ctx, error)
