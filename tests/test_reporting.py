@@ -27,6 +27,7 @@ from hpc_sweep.reporting.sentences import answer, unfinished
 from hpc_sweep.reporting.words import Metric, clean, duration, number, share
 from hpc_sweep.reporting.working import working
 from hpc_sweep.store import Store, fold
+from hpc_sweep.store.header import changed_header
 
 GRID = xr.Dataset(
     coords={
@@ -47,9 +48,8 @@ def with_data(store: Store, name: str, data: dict[str, Any]) -> Store:
     """Return a store whose spec has another name and other data."""
     spec = {**store.header.spec, "name": name}
     spec["data"] = {**spec["data"], **data}
-    metadata = json.loads((store.path / "zarr.json").read_text())
-    metadata["attributes"]["hpc_sweep"] = json.dumps({**vars(store.header), "spec": spec})
-    (store.path / "zarr.json").write_text(json.dumps(metadata))
+    with changed_header(store.path) as header:
+        header["spec"] = spec
     return Store.open(store.path)
 
 

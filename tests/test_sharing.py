@@ -21,6 +21,7 @@ from hpc_sweep.errors import EXIT_CLUSTER, EXIT_USER, SpecError
 from hpc_sweep.prepare import prepare
 from hpc_sweep.spec import load_spec
 from hpc_sweep.store import give_all, group_access, run_folder
+from hpc_sweep.store.header import changed_header
 from hpc_sweep.store.sharing import group_fault, make_folder
 from hpc_sweep.sweep import execute
 
@@ -293,11 +294,8 @@ def test_what_does_not_define_the_results_never_blocks_a_resume(spec: Spec, tmp_
     }
     number = GROUP if os.geteuid() == 0 else os.getegid()
     spec["output"]["group"] = grp.getgrgid(number).gr_name
-    header = json.loads((store.path / "zarr.json").read_text())
-    made = json.loads(header["attributes"]["hpc_sweep"])
-    made["versions"]["cpu"] = "another machine's"
-    header["attributes"]["hpc_sweep"] = json.dumps(made)
-    (store.path / "zarr.json").write_text(json.dumps(header))
+    with changed_header(store.path) as header:
+        header["versions"]["cpu"] = "another machine's"
     assert what_is_not_shared(store.path, number)
     before, umasks = umask(), set()
     outcome = execute(load_spec(spec), on_progress=lambda progress: umasks.add(umask()))

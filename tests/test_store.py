@@ -28,6 +28,7 @@ from hpc_sweep.choices import PENDING, STATUS_MEANINGS
 from hpc_sweep.errors import StoreError
 from hpc_sweep.partitions import PartitionGrid
 from hpc_sweep.store import Store, create_store, fold, run_folder
+from hpc_sweep.store import header as headers
 from hpc_sweep.strategies import draw
 
 
@@ -499,8 +500,8 @@ def test_incomplete_header(tmp_path: Path, key: str) -> None:
 
     def drop(attributes: dict[str, Any]) -> None:
         header = json.loads(attributes["hpc_sweep"])
-        del header[key]
-        attributes["hpc_sweep"] = json.dumps(header)
+        del header[key], header["crc32c"]
+        attributes["hpc_sweep"] = headers.packed(header)
 
     spoiled(store, drop)
     with pytest.raises(StoreError, match=DAMAGED):
@@ -512,7 +513,8 @@ def test_another_schema(tmp_path: Path) -> None:
 
     def newer(attributes: dict[str, Any]) -> None:
         header = json.loads(attributes["hpc_sweep"]) | {"schema": 99, "more": 1}
-        attributes["hpc_sweep"] = json.dumps(header)
+        del header["crc32c"]
+        attributes["hpc_sweep"] = headers.packed(header)
 
     spoiled(store, newer)
     with pytest.raises(StoreError, match=r"is of schema 99, this version reads \d+"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import shutil
@@ -25,7 +24,7 @@ from hpc_sweep.models import Trust
 from hpc_sweep.prepare import begin, prepare
 from hpc_sweep.serialization import to_bytes
 from hpc_sweep.spec import load_spec
-from hpc_sweep.store import Store, lacks_signature, models_folder, run_folder, signing
+from hpc_sweep.store import Store, header, lacks_signature, models_folder, run_folder, signing
 
 PLACE = {"latitude": 60.0, "longitude": -1.0}
 Spec = dict[str, Any]
@@ -69,12 +68,8 @@ def copied(store: Path, to: Path) -> Path:
 
 def changed_header(store: Path, change: Callable[[dict[str, Any]], object]) -> None:
     """Change what a store says of itself."""
-    file = store / "zarr.json"
-    group = json.loads(file.read_text())
-    header = json.loads(group["attributes"]["hpc_sweep"])
-    change(header)
-    group["attributes"]["hpc_sweep"] = json.dumps(header)
-    file.write_text(json.dumps(group))
+    with header.changed_header(store) as facts:
+        change(facts)
 
 
 def refused(store: Path) -> str:

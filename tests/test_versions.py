@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from hpc_sweep.clusters.base import WORKER_ENVIRONMENT
 from hpc_sweep.errors import StoreError
 from hpc_sweep.prepare import check_versions
 from hpc_sweep.store import Store, list_parts, read_events, run_folder
+from hpc_sweep.store.header import changed_header
 from hpc_sweep.versions import differences, installed
 
 WriteSpec = Callable[[Spec], Path]
@@ -39,12 +39,8 @@ def pretend(folder: Path, version: str) -> Path:
 
 def begun_under(store: Path, version: str) -> None:
     """Let a store say that it was begun under another scikit-learn."""
-    file = store / "zarr.json"
-    metadata = json.loads(file.read_text())
-    header = json.loads(metadata["attributes"]["hpc_sweep"])
-    header["versions"]["scikit-learn"] = version
-    metadata["attributes"]["hpc_sweep"] = json.dumps(header)
-    file.write_text(json.dumps(metadata))
+    with changed_header(store) as header:
+        header["versions"]["scikit-learn"] = version
 
 
 def half_done(spec: Spec) -> Path:

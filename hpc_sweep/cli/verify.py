@@ -24,7 +24,7 @@ def verify(ctx: click.Context, stores: tuple[str, ...], json_: bool) -> None:
 
     All checksums; metadata; files that are missing, left over or unknown; and whether means,
     ranks and the best follow from the scores. Each fault is told with its file and what mends it.
-    Nothing is written. Exit code 2 where there is a fault.
+    Nothing is written. Exit code 2 where there is a fault. A STORE may be of predictions, too.
 
     \b
     Examples:
@@ -59,10 +59,11 @@ def _text(found: Verification) -> str:
         )
     state = "complete" if found.is_complete else "half finished"
     verdict = f"{len(found.findings):,} faults" if found.findings else "sound"
+    chunks = "result chunks" if found.kind == "sweep" else "chunks"
     if len(found.findings) == 1:
         verdict = "1 fault"
     lines.append(
         f"{found.store}: {verdict}; {state}, {found.result_chunks_done:,} of "
-        f"{found.result_chunks:,} result chunks; {found.files:,} files, {format_bytes(found.bytes)}"
+        f"{found.result_chunks:,} {chunks}; {found.files:,} files, {format_bytes(found.bytes)}"
     )
     return "\n".join(lines)

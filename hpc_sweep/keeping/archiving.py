@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpc_sweep.errors import StoreError, disk_errors
+from hpc_sweep.keeping.findings import Verification
 from hpc_sweep.keeping.netcdf import write_netcdf
-from hpc_sweep.keeping.verify import Verification, verify
+from hpc_sweep.keeping.verify import verify
 from hpc_sweep.keeping.zipping import kept_beside, write_zip
 from hpc_sweep.store import Store, sync
 

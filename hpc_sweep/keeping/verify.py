@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,71 +12,30 @@ from numpy.typing import NDArray
 
 from hpc_sweep.choices import DONE, STATUS_MEANINGS
 from hpc_sweep.errors import StoreError, disk_errors
-from hpc_sweep.keeping.files import checksum_fault, fixed_files_of, known_files
+from hpc_sweep.keeping.findings import (
+    AS_THE_GROUP_SAYS,
+    Finding,
+    Verification,
+    driver_of,
+    fixed_faults,
+    metadata_faults,
+    nodes_of,
+    strays,
+)
+from hpc_sweep.keeping.predictions import verify_predictions
+from hpc_sweep.keeping.zipping import BESIDE
 from hpc_sweep.models import check_models
 from hpc_sweep.partitions import describe, partition_labels
 from hpc_sweep.plan import Chunk
 from hpc_sweep.store import (
     OpenChunk,
+    Predictions,
     Store,
-    is_known_dead,
     is_whole,
     parse_name,
-    read_holder,
 )
 
 RUN = "run the spec again"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One fault of a store.
-
-    Attributes
-    ----------
-    file : str
-        Where.
-    fault : str
-        What is wrong.
-    remedy : str
-        What mends it.
-    """
-
-    file: str
-    fault: str
-    remedy: str
-
-
-@dataclass
-class Verification:
-    """What was looked at, and what is wrong.
-
-    Attributes
-    ----------
-    store : str
-        Which.
-    driver : str or None
-        Who is at work on it: what is being written now was looked at twice.
-    result_chunks, result_chunks_done : int
-        How many there are, and how many are done.
-    files, bytes : int
-        How much was read.
-    findings : list of Finding
-        What is wrong.
-    """
-
-    store: str
-    driver: str | None = None
-    result_chunks: int = 0
-    result_chunks_done: int = 0
-    files: int = 0
-    bytes: int = 0
-    findings: list[Finding] = field(default_factory=list)
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether every result chunk is done."""
-        return self.result_chunks == self.result_chunks_done
 
 
 def verify(store: str | Path) -> Verification:
@@ -92,7 +49,7 @@ def verify(store: str | Path) -> Verification:
     Parameters
     ----------
     store : path
-        A store, finished or not.
+        A store of a sweep, or of predictions, finished or not.
 
     Returns
     -------
@@ -106,13 +63,17 @@ def verify(store: str | Path) -> Verification:
     DiskError
         When the disk refuses.
     """
+    predictions = Predictions.find(store)
+    if predictions is not None:
+        return verify_predictions(predictions)
     opened = Store.open(store)
-    found = Verification(str(opened.path), _driver(opened))
+    found = Verification(str(opened.path), driver_of(opened.run))
     with disk_errors(opened.path, "read"):
-        nodes = _nodes(opened)
-        found.findings += _metadata(opened, nodes)
-        for file in fixed_files_of(opened, nodes):
-            found.findings += _fixed(opened, file, found)
+        nodes = nodes_of(opened.path)
+        results = [array.name for array in opened.arrays]
+        mends = RUN if opened.header.revision else AS_THE_GROUP_SAYS
+        found.findings += metadata_faults(opened.path, nodes, results, mends)
+        found.findings += fixed_faults(found, opened.path, nodes, results)
         chunks = list(np.ndindex(*opened.grid.chunk_grid(opened.header.chunks)))
         found.result_chunks = len(chunks)
         for chunk in chunks:
@@ -123,66 +84,9 @@ def verify(store: str | Path) -> Verification:
             found.result_chunks_done += _is_done(opened, chunk)
         found.findings += _models(opened, found)
         if not found.driver:
-            found.findings += _strays(opened, nodes)
+            found.findings += strays(opened.path, nodes, BESIDE, RUN)
         found.findings += _parts(opened, found)
     return found
-
-
-def _driver(store: Store) -> str | None:
-    holders = map(read_holder, (store.run.lease, *store.run.rivals()))
-    alive = [str(holder) for holder in holders if holder and not is_known_dead(holder)]
-    return ", ".join(alive) or None
-
-
-def _nodes(store: Store) -> dict[str, dict[str, Any]]:
-    """Return the metadata of all arrays, as the group has them."""
-    try:
-        root = json.loads((store.path / "zarr.json").read_text())
-        nodes: dict[str, dict[str, Any]] = root["consolidated_metadata"]["metadata"]
-    except (ValueError, KeyError, TypeError):
-        raise StoreError(
-            f"{store.path / 'zarr.json'} has no consolidated metadata; bring it back from a "
-            f"backup, or delete {store.path} to compute all again"
-        ) from None
-    return nodes
-
-
-def _metadata(store: Store, nodes: dict[str, dict[str, Any]]) -> Iterator[Finding]:
-    """Yield nodes whose own metadata are not those of the group, and arrays without a node."""
-    mends = RUN if store.header.revision else "write there what STORE/zarr.json has of it"
-    for name, node in nodes.items():
-        file = store.path / name / "zarr.json"
-        try:
-            own = json.loads(file.read_text())
-        except FileNotFoundError:
-            yield Finding(str(file), "is missing, which was made with the store", mends)
-            continue
-        except ValueError:
-            own = None
-        if own != node:
-            yield Finding(str(file), "is not what the group's metadata say of it", mends)
-    for array in store.arrays:
-        if array.name not in nodes:
-            yield Finding(
-                str(store.path / "zarr.json"),
-                f"does not know {array.name}",
-                "bring it back from a backup",
-            )
-
-
-def _fixed(store: Store, file: Path, found: Verification) -> Iterator[Finding]:
-    fault = _read(file, found)
-    if fault:
-        remedy = f"bring it back from a backup, or delete {store.path} to compute all again"
-        yield Finding(str(file), f"{fault}, which was made with the store", remedy)
-
-
-def _read(file: Path, found: Verification) -> str:
-    """Return what is wrong with a chunk's file, or ``""``."""
-    fault, size = checksum_fault(file)
-    found.files += 1
-    found.bytes += size
-    return fault
 
 
 def _models(store: Store, found: Verification) -> list[Finding]:
@@ -216,7 +120,7 @@ def _chunk(store: Store, chunk: Chunk, found: Verification) -> Iterator[Finding]
             is_status = array.name == "status"
             if not file.exists() and not counts:
                 continue
-            fault = _read(file, found)
+            fault = found.look_at(file)
             if fault and (counts or is_status):
                 is_sound = False
                 remedy = RUN if is_status else _again(store, chunk)
@@ -317,21 +221,6 @@ def _where(store: Store, chunk: Chunk, position: int) -> str:
     results = store.dataset()
     known = {dim: results[dim].values for dim in store.header.dims if dim in results.coords}
     return describe(partition_labels(known, store.header.dims, place.tolist()))
-
-
-def _strays(store: Store, nodes: dict[str, dict[str, Any]]) -> Iterator[Finding]:
-    """Yield files that belong to nothing, and what killed writers left."""
-    left = f"{RUN} (it removes what a killed writer left)"
-    for folder, known in known_files(store, nodes):
-        if not folder.is_dir():
-            continue
-        with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in entries if entry.name not in known)
-        for name in names:
-            if name.endswith((".tmp", ".partial")):
-                yield Finding(str(folder / name), "was left by a killed writer", left)
-            else:
-                yield Finding(str(folder / name), "is nothing of the store", "move it elsewhere")
 
 
 def _parts(store: Store, found: Verification) -> Iterator[Finding]:

@@ -29,6 +29,7 @@ from hpc_sweep.store import (
     create_array,
     is_free,
     made_whole,
+    packed,
     real_place,
     sync,
     what_is,
@@ -106,10 +107,16 @@ class Destination(Predictions):
                 sync(file)
                 sync(file.parent)
 
-    def note_failures(self, folder: Path, number: int, failures: Mapping[str, str]) -> None:
-        """Keep which partitions could not be predicted in a box, and why."""
-        content = json.dumps(dict(failures)).encode()
-        write_durably(folder / f"{self.header.id}-failed-{number}.json", content)
+    def note_failures(
+        self, folder: Path, index: tuple[int, ...], failures: Mapping[str, str]
+    ) -> None:
+        """Keep which partitions could not be predicted in a box, and why, in place of before."""
+        note = self.note(folder, index)
+        if failures:
+            write_durably(note, json.dumps(dict(failures)).encode())
+        else:
+            with disk_errors(note):
+                note.unlink(missing_ok=True)
 
     def has_status(self, status: NDArray[np.int8]) -> bool:
         """Return whether that is the status of all partitions."""
@@ -180,7 +187,7 @@ def create_destination(
         attributes = {
             "Conventions": "CF-1.11",
             "title": f"{kind} by the best models of {name}",
-            ATTRIBUTE: json.dumps(dataclasses.asdict(header)),
+            ATTRIBUTE: packed(dataclasses.asdict(header)),
         }
         made = zarr.create_group(temporary, zarr_format=3, attributes=attributes)
         for output in outputs.arrays:

@@ -351,8 +351,8 @@ def _predicted(
         predictor.check_data()
         check_nonce(Path(context.lease), context.nonce)
         with group_access(context.for_group):
-            if failures:
-                predictor.destination.note_failures(task.notes, number, failures)
+            index = task.cutting.index(number)
+            predictor.destination.note_failures(task.notes, index, failures)
             predictor.destination.write(task.cutting, number, task.outputs, values)
         failed += len(failures)
         models_s = predictor.kept.seconds - before

@@ -15,7 +15,7 @@ from hpc_sweep.store.existing import existing_store
 from hpc_sweep.store.files import chunk_name, fixed_files, writing
 from hpc_sweep.store.fold import Choice, Folded, choices, fold
 from hpc_sweep.store.foreign import ForeignError, what_is
-from hpc_sweep.store.header import ATTRIBUTE, check_schema
+from hpc_sweep.store.header import ATTRIBUTE, check_schema, packed
 from hpc_sweep.store.holder import Holder, is_known_alive, is_known_dead
 from hpc_sweep.store.journal import Journal, read_events
 from hpc_sweep.store.layout import refit_lengths, result_arrays
@@ -50,6 +50,7 @@ from hpc_sweep.store.predictions import (
     Job,
     PredictionHeader,
     Predictions,
+    read_note,
 )
 from hpc_sweep.store.ranks import best, mean_and_std, partition_status, rank
 from hpc_sweep.store.runfolder import (
@@ -126,6 +127,7 @@ __all__ = [
     "made_whole",
     "mean_and_std",
     "models_folder",
+    "packed",
     "parse_name",
     "partition_status",
     "probe",
@@ -133,6 +135,7 @@ __all__ = [
     "read_asked",
     "read_events",
     "read_holder",
+    "read_note",
     "real_place",
     "refit_lengths",
     "remove_answers",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import re
 import secrets
 import shutil
@@ -28,7 +27,7 @@ from hpc_sweep.errors import disk_errors
 from hpc_sweep.partitions import PartitionGrid, texts_of
 from hpc_sweep.store.durable import sync
 from hpc_sweep.store.files import writing
-from hpc_sweep.store.header import ATTRIBUTE, Header
+from hpc_sweep.store.header import ATTRIBUTE, Header, packed
 from hpc_sweep.store.runfolder import real_place
 from hpc_sweep.store.sharing import make_folder
 from hpc_sweep.store.store import Store
@@ -149,7 +148,7 @@ def write_metadata(store: Store, coordinates: xr.Dataset) -> None:
         "Conventions": "CF-1.11",
         "title": f"{store.spec.name}: scores of {n_rows} {store.strategy.dim}s",
         "seed": store.spec.search.seed,
-        ATTRIBUTE: json.dumps(dataclasses.asdict(header)),
+        ATTRIBUTE: packed(dataclasses.asdict(header)),
     }
     group = zarr.create_group(store.path, zarr_format=3, attributes=attributes)
     attached = _names_of_attached(coordinates)

@@ -9,11 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
+
 from hpc_sweep.errors import DiskError, StoreError, disk_errors
 from hpc_sweep.store.durable import write_durably
 
 ATTRIBUTE = "hpc_sweep"
 SCHEMA = 3
+
+CHECKSUM = "crc32c"
+"""Key of the checksum of the other facts of a header, as JSON."""
 
 MOST_RUNS = 100
 """Of so many runs, the last ones, a store tells how they went."""
@@ -84,15 +89,10 @@ def read_header(place: Path) -> Header | None:
     Raises
     ------
     StoreError
-        When it is of another schema.
+        When it is damaged, or of another schema.
     """
-    try:
-        with disk_errors(place / "zarr.json", "read"):
-            attributes = json.loads((place / "zarr.json").read_text())["attributes"]
-        header: dict[str, Any] = dict(json.loads(attributes[ATTRIBUTE]))
-    except DiskError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError):
+    header = read_facts(place, ATTRIBUTE)
+    if header is None:
         return None
     check_schema(str(place), header)
     lists: dict[str, Any] = {
@@ -102,6 +102,40 @@ def read_header(place: Path) -> Header | None:
         return Header(**lists)
     except TypeError:  # keys are missing
         return None
+
+
+def read_facts(place: Path, attribute: str) -> dict[str, Any] | None:
+    """Read what `packed` put into an attribute of a group; None where there is no such thing.
+
+    Raises
+    ------
+    StoreError
+        When it has another checksum. Where earlier versions left none, nothing is looked at.
+    """
+    file = place / "zarr.json"
+    try:
+        with disk_errors(file, "read"):
+            text = json.loads(file.read_text())["attributes"][attribute]
+        facts: dict[str, Any] = dict(json.loads(text))
+    except DiskError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if facts.pop(CHECKSUM, None) not in (None, _checksum(facts)):
+        raise StoreError(
+            f"{file} is damaged: its attribute {attribute} does not have its own checksum; bring "
+            f"the file back from a backup, or delete {place} to compute all again"
+        )
+    return facts
+
+
+def packed(facts: Mapping[str, Any]) -> str:
+    """Return facts as JSON with a checksum of them."""
+    return json.dumps({**facts, CHECKSUM: _checksum(facts)})
+
+
+def _checksum(facts: Mapping[str, Any]) -> int:
+    return int(google_crc32c.value(json.dumps(facts).encode()))
 
 
 def check_schema(place: str, header: Mapping[str, Any]) -> None:
@@ -116,12 +150,15 @@ def check_schema(place: str, header: Mapping[str, Any]) -> None:
 @contextlib.contextmanager
 def changed_header(place: Path) -> Iterator[dict[str, Any]]:
     """Give the header of a store as it is on the disk, and write it there if it is changed."""
+    header = read_facts(place, ATTRIBUTE)
+    if header is None:
+        raise StoreError(f"{place / 'zarr.json'} makes no sense any more; bring it back")
+    before = packed(header)
+    yield header
+    if packed(header) == before:
+        return
     file = place / "zarr.json"
     with disk_errors(file, "read"):
         metadata = json.loads(file.read_text())
-    before = metadata["attributes"][ATTRIBUTE]
-    header = json.loads(before)
-    yield header
-    metadata["attributes"][ATTRIBUTE] = json.dumps(header)
-    if metadata["attributes"][ATTRIBUTE] != before:
-        write_durably(file, json.dumps(metadata, indent=2).encode())
+    metadata["attributes"][ATTRIBUTE] = packed(header)
+    write_durably(file, json.dumps(metadata, indent=2).encode())

@@ -15,7 +15,8 @@ import xarray as xr
 import zarr
 
 from hpc_sweep.choices import STATUS_MEANINGS
-from hpc_sweep.errors import DiskError, StoreError, disk_errors
+from hpc_sweep.errors import StoreError, disk_errors
+from hpc_sweep.store.header import read_facts
 from hpc_sweep.store.runfolder import is_free, real_place
 
 ATTRIBUTE = "hpc_sweep_prediction"
@@ -109,7 +110,7 @@ class Predictions:
         Raises
         ------
         StoreError
-            When it is of another schema.
+            When it is damaged, or of another schema.
         """
         place = real_place(path)
         if is_free(place) or not place.is_dir():
@@ -136,8 +137,13 @@ class Predictions:
     @property
     def n_boxes(self) -> int:
         """How many boxes there are to be."""
+        return math.prod(self.box_counts)
+
+    @property
+    def box_counts(self) -> tuple[int, ...]:
+        """How many there are to be along each dimension."""
         lengths, steps = self.header.lengths, self.header.steps
-        return math.prod(-(-n // step) for n, step in zip(lengths, steps, strict=True))
+        return tuple(-(-n // step) for n, step in zip(lengths, steps, strict=True))
 
     def boxes_there(self) -> set[tuple[int, ...]]:
         """Return the indices of the boxes of which each array has its chunk."""
@@ -156,13 +162,24 @@ class Predictions:
         Those that are noted are of a target, too, where each has a model of its own.
         """
         found: dict[tuple[int, ...], str] = {}
-        if not folder.is_dir():
-            return found
-        with disk_errors(folder, "read"):
-            for file in sorted(folder.glob(f"{self.header.id}-failed-*.json")):
-                for key, text in json.loads(file.read_text()).items():
-                    found[tuple(int(each) for each in key.split(".") if each)] = text
+        for note in self.notes(folder).values():
+            for key, text in read_note(note).items():
+                found[tuple(int(each) for each in key.split(".") if each)] = text
         return found
+
+    def note(self, folder: Path, index: tuple[int, ...]) -> Path:
+        """Return the file for the notes of a box."""
+        return folder / f"{self.header.id}-failed-{'.'.join(map(str, index))}.json"
+
+    def notes(self, folder: Path) -> dict[tuple[int, ...], Path]:
+        """Return the notes of boxes that there are in a folder."""
+        if not folder.is_dir():
+            return {}
+        start = f"{self.header.id}-failed-"
+        with disk_errors(folder, "read"):
+            names = sorted(folder.glob(f"{start}*.json"))
+        indices = {name: _index(name.stem.removeprefix(start)) for name in names}
+        return {index: name for name, index in indices.items() if index is not None}
 
     def leftovers(self, folder: Path) -> list[Path]:
         """Return what killed writers left, and notes of what was here before."""
@@ -178,15 +195,25 @@ class Predictions:
             ]
 
 
+def read_note(file: Path) -> dict[str, str]:
+    """Return what could not be predicted in a box, and why.
+
+    Raises
+    ------
+    StoreError
+        When it is damaged.
+    """
+    try:
+        with disk_errors(file, "read"):
+            return {str(key): str(text) for key, text in json.loads(file.read_text()).items()}
+    except (ValueError, AttributeError):
+        raise StoreError(f"{file} is damaged; hpc-sweep verify tells what mends it") from None
+
+
 def _read_header(place: Path) -> PredictionHeader | None:
     """Return what predictions know of themselves; None where something else is."""
-    try:
-        with disk_errors(place / "zarr.json", "read"):
-            found = json.loads((place / "zarr.json").read_text())["attributes"][ATTRIBUTE]
-        facts: dict[str, Any] = dict(json.loads(found))
-    except DiskError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError):
+    facts = read_facts(place, ATTRIBUTE)
+    if facts is None:
         return None
     if facts.get("schema") != SCHEMA:
         raise StoreError(
