@@ -14,11 +14,14 @@ import pandas as pd
 import pytest
 import xarray as xr
 import zarr
+from click.testing import CliRunner
 from conftest import make_data, small_spec
 from yearly import in_process
 
 from hpc_sweep import run
+from hpc_sweep.cli import main
 from hpc_sweep.errors import LeaseError, PlanError, SpecError, StoreError
+from hpc_sweep.keeping import verify
 from hpc_sweep.models import open_models
 from hpc_sweep.models.labels import find_partition
 from hpc_sweep.prediction import Asked, PredictionOutcome
@@ -29,7 +32,7 @@ from hpc_sweep.prediction.learned import Learned
 from hpc_sweep.prediction.prepared import prepare
 from hpc_sweep.source import described, open_source
 from hpc_sweep.spec import load_spec
-from hpc_sweep.store import Store, hold, run_folder, signing
+from hpc_sweep.store import Predictions, Store, hold, run_folder, signing
 
 Spec = dict[str, Any]
 DIMS = ("latitude", "longitude", "time")
@@ -503,6 +506,7 @@ def test_places_that_are_taken(by_pixel: Path, data: Path, tmp_path: Path, here:
     attributes = json.loads((out / "zarr.json").read_text())
     header = json.loads(attributes["attributes"]["hpc_sweep_prediction"])
     header["job"]["models"] = "others"
+    del header["crc32c"]
     attributes["attributes"]["hpc_sweep_prediction"] = json.dumps(header)
     (out / "zarr.json").write_text(json.dumps(attributes))
     with pytest.raises(StoreError, match="of other best models: the sweep's store has changed"):
@@ -625,3 +629,79 @@ def test_a_model_that_cannot_predict_fails_alone(
     assert again.counts == outcome.counts
     assert before.read_bytes() == content
     assert np.isfinite(found["slope"].values[1]).any()
+
+
+@pytest.mark.parametrize("harm", ["flip", "cut", "empty"])
+@pytest.mark.parametrize("array", ["slope", "status", "time"])
+def test_a_damaged_prediction_is_told_and_mended(
+    by_pixel: Path, data: Path, tmp_path: Path, here: list[str], array: str, harm: str
+) -> None:
+    """What was predicted comes back by the same command; coordinates were made with the store."""
+    new_data(data, tmp_path / "new.zarr")
+    out = execute_prediction(by_pixel, tmp_path / "new.zarr", tmp_path / "out.zarr", here).path
+    assert verify(out).findings == []
+    file = next(file for file in sorted((out / array).iterdir()) if file.name.startswith("c."))
+    good = file.read_bytes()
+    harms = {"flip": bytes([good[0] ^ 1]) + good[1:], "cut": good[:-1], "empty": b""}
+    file.write_bytes(harms[harm])
+    (finding,) = verify(out).findings
+    assert finding.file == str(file)
+    if array == "time":
+        assert "bring it back from a backup" in finding.remedy
+        return
+    assert f"delete it, then run `hpc-sweep predict {by_pixel}" in finding.remedy
+    assert hpc_sweep_says("status", out) == (2 if array == "status" else 0)
+    if array == "slope":
+        file.unlink()
+    execute_prediction(by_pixel, tmp_path / "new.zarr", out, here)
+    assert verify(out).findings == []
+    assert file.read_bytes() == good
+
+
+def hpc_sweep_says(*arguments: object) -> int:
+    """Return the exit code of a command."""
+    return CliRunner().invoke(main, [str(argument) for argument in arguments]).exit_code
+
+
+def test_what_lies_about_in_a_prediction(
+    by_pixel: Path, data: Path, tmp_path: Path, here: list[str]
+) -> None:
+    """And a damaged note of what could not be predicted, with a remedy that works."""
+    other = pixels(data).drop_encoding()
+    other["wet"][:] = other["wet"].where(other["latitude"] < 60, np.inf)
+    other.to_zarr(consolidated=False, store=tmp_path / "other.zarr")
+    out = execute_prediction(by_pixel, tmp_path / "other.zarr", tmp_path / "out.zarr", here)
+    (out.path / "thesis.tex").write_text("precious")
+    (out.path / "slope" / "c.9.9.9.1.partial").write_text("x")
+    (note, *_) = sorted(run_folder(out.path).parts.glob("*-failed-*.json"))
+    note.write_text(note.read_text()[:-1])
+    found = {Path(each.file).name: each.remedy for each in verify(out.path).findings}
+    assert set(found) == {"thesis.tex", "c.9.9.9.1.partial", note.name}
+    assert found["thesis.tex"] == "move it elsewhere"
+    with pytest.raises(StoreError, match=r"is damaged; hpc-sweep verify"):
+        execute_prediction(by_pixel, tmp_path / "other.zarr", out.path, here)
+    names = found[note.name].removeprefix("delete ").partition(", then ")[0].split()
+    for name in names:
+        Path(name).unlink()
+    (out.path / "thesis.tex").unlink()
+    again = execute_prediction(by_pixel, tmp_path / "other.zarr", out.path, here)
+    assert again.counts == out.counts
+    assert verify(out.path).findings == []
+
+
+def test_what_failed_and_is_predicted_well_later_is_noted_no_more(
+    by_pixel: Path, data: Path, tmp_path: Path, here: list[str]
+) -> None:
+    new_data(data, tmp_path / "new.zarr")
+    out = execute_prediction(by_pixel, tmp_path / "new.zarr", tmp_path / "out.zarr", here)
+    destination, run = Predictions.find(out.path), run_folder(out.path)
+    assert destination is not None
+    index = sorted(destination.boxes_there())[0]
+    note = destination.note(run.parts, index)
+    note.write_text('{"0.1": "a machine without memory"}')
+    assert destination.failures(run.parts) == {(0, 1): "a machine without memory"}
+    for file in out.path.glob(f"slope/c.{'.'.join(map(str, index))}"):
+        file.unlink()
+    again = execute_prediction(by_pixel, tmp_path / "new.zarr", out.path, here)
+    assert not note.exists()
+    assert again.counts == out.counts

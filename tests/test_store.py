@@ -494,6 +494,26 @@ def test_damaged_header(tmp_path: Path, header: str) -> None:
         Store.open(store.path)
 
 
+def test_a_header_that_was_changed_by_a_disk(tmp_path: Path) -> None:
+    """Every digit and letter of it counts; a store that has no checksum yet is read as ever."""
+    store = make_store(tmp_path)
+    file, good = store.path / "zarr.json", (store.path / "zarr.json").read_text()
+    for before, after in (("n_splits", "n_split"), ("seed", "sede"), ("invented", "inventad")):
+        assert before in good
+        file.write_text(good.replace(before, after))
+        with pytest.raises(StoreError, match=f"{DAMAGED}|is damaged: its attribute hpc_sweep"):
+            Store.open(store.path)
+    metadata = json.loads(good)
+    header = json.loads(metadata["attributes"]["hpc_sweep"])
+    del header["crc32c"]
+    metadata["attributes"]["hpc_sweep"] = json.dumps(header)
+    file.write_text(json.dumps(metadata))
+    assert Store.open(store.path).header == store.header
+    with headers.changed_header(store.path) as changed:
+        changed["revision"] = 1
+    assert "crc32c" in json.loads(json.loads(file.read_text())["attributes"]["hpc_sweep"])
+
+
 @pytest.mark.parametrize("key", ["id", "chunks", "spec"])
 def test_incomplete_header(tmp_path: Path, key: str) -> None:
     store = make_store(tmp_path)

@@ -81,12 +81,15 @@ def gap(file: IO[bytes]) -> bytes:
 
 
 def read_events(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the events of a log; a line that a kill cut short is passed over."""
+    """Yield the events of a log; a line that a kill cut short, or that is none, is passed over."""
     with (
         contextlib.suppress(FileNotFoundError),
         disk_errors(path, "read"),
         path.open(encoding="utf-8", errors="replace") as file,
     ):
         for line in file:
+            event = None
             with contextlib.suppress(ValueError):
-                yield json.loads(line)
+                event = json.loads(line)
+            if isinstance(event, dict) and {"time", "event"} <= event.keys():
+                yield event

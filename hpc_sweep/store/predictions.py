@@ -11,11 +11,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import xarray as xr
 import zarr
+from numpy.typing import NDArray
 
 from hpc_sweep.choices import STATUS_MEANINGS
-from hpc_sweep.errors import StoreError, disk_errors
+from hpc_sweep.errors import DiskError, StoreError, disk_errors
 from hpc_sweep.store.header import read_facts
 from hpc_sweep.store.runfolder import is_free, real_place
 
@@ -128,6 +130,26 @@ class Predictions:
         """Open the predictions with xarray, lazily."""
         opened: xr.Dataset = xr.open_zarr(self.path, chunks=None)
         return opened
+
+    def status(self) -> NDArray[np.int8]:
+        """Return the status of all partitions.
+
+        Raises
+        ------
+        StoreError
+            When it is missing or damaged.
+        """
+        try:
+            with disk_errors(self.path, "read"):
+                array: Any = self.group["status"]
+                return np.asarray(array[...])
+        except DiskError:
+            raise
+        except (OSError, KeyError, ValueError, RuntimeError) as error:
+            raise StoreError(
+                f"{self.path / 'status'} is missing or damaged ({error}); hpc-sweep verify "
+                f"{self.path} tells what mends it"
+            ) from error
 
     @property
     def n_samples(self) -> int:

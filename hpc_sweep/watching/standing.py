@@ -196,7 +196,7 @@ def _of_sweep(opened: Store) -> Work:
 
 def _of_predictions(opened: Predictions, run: RunFolder) -> Work:
     header, count = opened.header, len(opened.boxes_there())
-    status = opened.dataset()["status"].values
+    status = opened.status()
     states = (int((status == code).sum()) for code in range(len(MEANINGS)))
     told = all(status[place] == NOT_PREDICTED for place in opened.failures(run.parts))
     return Work(
