@@ -90,7 +90,7 @@ def test_the_most_that_jobs_may_use(tmp_path: Path) -> None:
 def test_plan_tells_what_it_may_cost(
     spec: Spec, write_spec: WriteSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hpc_sweep.clusters.jobqueue.shutil.which", lambda name: f"/bin/{name}")
+    monkeypatch.setattr("hpc_sweep.clusters.workerjobs.shutil.which", lambda name: f"/bin/{name}")
     charge = {"unit": "SU", "per_core_hour": 2}
     cluster = {"kind": "slurm", "workers": 7, "memory": "1GB", "walltime": "01:00:00"}
     spec["cluster"] = {**cluster, "charge": charge, "max_core_hours": 99}

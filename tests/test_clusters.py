@@ -225,7 +225,7 @@ def job_script(
     """Return the script of a worker job; needs no queue."""
     import dask_jobqueue.config  # noqa: F401  (reads jobqueue.yaml)
 
-    monkeypatch.setattr("hpc_sweep.clusters.jobqueue.sys.executable", "/opt/env/bin/python")
+    monkeypatch.setattr("hpc_sweep.clusters.workerjobs.sys.executable", "/opt/env/bin/python")
     name = f"jobqueue.{cluster.queue.kind}"
     with dask.config.set({name: {**dask.config.get(name), **(config or {})}}):
         kind = ClusterSpec(kind=cluster.queue.kind, **section)

@@ -54,8 +54,8 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Pretend that the interpreter is at an awkward place."""
     place = "/opt/it's $(ran) `ran`/python"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hpc_sweep.clusters.jobqueue.sys.executable", place)
-        patch.setattr("hpc_sweep.clusters.jobqueue.shutil.which", lambda name: f"/bin/{name}")
+        patch.setattr("hpc_sweep.clusters.workerjobs.sys.executable", place)
+        patch.setattr("hpc_sweep.clusters.workerjobs.shutil.which", lambda name: f"/bin/{name}")
         yield place
 
 

@@ -134,7 +134,7 @@ def test_dry_run_prints_both_and_writes_nothing(
     spec["cluster"] = {"kind": kind, "workers": 2, "memory": "1GB", "queue": "compute"}
     file = tmp_path / "sweep.yaml"
     YAML(typ="safe", pure=True).dump(spec, file)
-    monkeypatch.setattr("hpc_sweep.clusters.jobqueue.shutil.which", lambda name: f"/bin/{name}")
+    monkeypatch.setattr("hpc_sweep.clusters.workerjobs.shutil.which", lambda name: f"/bin/{name}")
     before = set(tmp_path.rglob("*"))
     shown = CliRunner().invoke(main, ["submit", str(file), "--dry-run"])
     assert shown.exit_code == 0, shown.output
@@ -321,7 +321,7 @@ def test_drivers_have_no_chain(spec: Spec, tmp_path: Path) -> None:
 @pytest.fixture
 def any_command(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every command seem to be there."""
-    monkeypatch.setattr("hpc_sweep.clusters.jobqueue.shutil.which", lambda name: f"/bin/{name}")
+    monkeypatch.setattr("hpc_sweep.clusters.workerjobs.shutil.which", lambda name: f"/bin/{name}")
 
 
 def test_a_share_outside_an_array(monkeypatch: pytest.MonkeyPatch) -> None:

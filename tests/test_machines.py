@@ -258,7 +258,7 @@ def dry_run(spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tupl
 
     file = tmp_path / "sweep.yaml"
     YAML(typ="safe", pure=True).dump(spec, file)
-    monkeypatch.setattr("hpc_sweep.clusters.jobqueue.shutil.which", lambda name: f"/bin/{name}")
+    monkeypatch.setattr("hpc_sweep.clusters.workerjobs.shutil.which", lambda name: f"/bin/{name}")
     shown = CliRunner().invoke(main, ["submit", str(file), "--dry-run"])
     assert shown.exit_code == 0, shown.output
     driver, worker = re.split("# --- each .* ---\n|# --- on each .* ---\n", shown.stdout)

@@ -68,7 +68,7 @@ def kill_and_go_on(sweep: Path, out: Path, whole: xr.Dataset, *settings: str) ->
     assert (half["slope"].where(~missing) == whole["slope"].where(~missing)).sum() > 0
     done = hpc_sweep(*command)
     assert done.returncode == 0, done.stderr
-    assert "46 of 48 partitions are predicted" in done.stdout
+    assert "46 of 48 partitions predicted" in done.stdout
     again, twice = repeated_units(out)
     assert len(again) <= 9  # in flight: three for each worker
     assert not twice

@@ -52,7 +52,7 @@ def queue(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
         return str(len(given))
 
     monkeypatch.setattr(submission, "submit_driver", submit_driver)
-    monkeypatch.setattr("hpc_sweep.clusters.jobqueue.shutil.which", lambda name: f"/bin/{name}")
+    monkeypatch.setattr("hpc_sweep.clusters.workerjobs.shutil.which", lambda name: f"/bin/{name}")
     return given
 
 

@@ -179,6 +179,8 @@ def test_a_selection_of_partitions_has_its_own_tables(store: Store) -> None:
 
 
 def test_best_is_labelled_and_lazy(store: Store) -> None:
+    import hpc_sweep.accessor  # noqa: F401, lets xarray know `.sweep`
+
     best = xr.open_zarr(store.path).sweep.best()
     assert best["best_score"].dims == ("latitude", "longitude")
     assert best["best_score"].chunks is not None

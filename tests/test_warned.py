@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import warnings
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hpc_sweep.search.warned import Warned, recorded, recorded_once
+from hpc_sweep.search.warned import Warned, logged_as_warnings, recorded, recorded_once
 
 
 @pytest.fixture
@@ -74,3 +75,18 @@ def test_what_filters_ignore_or_raise_stays_so() -> None:
             with pytest.raises(RuntimeWarning):
                 warn("raised", RuntimeWarning)
     assert texts == ["UserWarning: often"] * 2
+
+
+def test_what_a_library_logs_is_recorded_too(shown: list[str]) -> None:
+    """Of this thread only, and only as long as it is asked for."""
+    logger = logging.getLogger("some_library.some.module")
+    with recorded_once() as texts, logged_as_warnings("some_library"):
+        logger.info("all is well")
+        logger.warning("found fewer than %d", 3)
+        other = threading.Thread(target=logger.warning, args=("from elsewhere",))
+        other.start()
+        other.join()
+    logger.warning("afterwards")
+    assert texts == ["UserWarning: found fewer than 3"]
+    assert shown == []
+    assert not logging.getLogger("some_library").handlers

@@ -11,7 +11,7 @@ import argparse
 import os
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,8 +36,8 @@ class Row:
         return f"{self.way:<24} {self.seconds:9.1f} {self.C:8g} {self.score:9.4f}"
 
 
-def compare(n_samples: int, settings: Sequence[str]) -> list[Row]:
-    """Return a row for each way; all find the same."""
+def compare(n_samples: int, settings: Sequence[str]) -> Iterator[Row]:
+    """Yield a row for each way; all find the same."""
     cores = len(os.sched_getaffinity(0))
     spec = hpc_sweep.load_spec(SPEC, settings)
     ways: dict[str, Callable[[], tuple[float, float]]] = {
@@ -45,12 +45,10 @@ def compare(n_samples: int, settings: Sequence[str]) -> list[Row]:
         f"{cores} cores": lambda: in_process(n_samples, n_jobs=cores),
         f"cluster ({spec.cluster.kind})": lambda: on_cluster(n_samples, settings),
     }
-    rows = []
     for way, search in ways.items():
         began = time.perf_counter()
         found = search()
-        rows.append(Row(way, time.perf_counter() - began, *found))
-    return rows
+        yield Row(way, time.perf_counter() - began, *found)
 
 
 def in_process(n_samples: int, n_jobs: int) -> tuple[float, float]:
@@ -80,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     print(f"{'way':<24} {'seconds':>9} {'best C':>8} {'accuracy':>9}")
     for row in compare(given.samples, given.settings):
-        print(row)
+        print(row, flush=True)
 
 
 if __name__ == "__main__":

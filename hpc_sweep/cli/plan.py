@@ -343,8 +343,9 @@ def plan_text(prepared: Prepared, facts: dict[str, Any]) -> str:
         "weights": facts["sample_weight"],
         "fits": f"{facts['fits']:,} ({counted(facts['splits'], 'split')}), "
         + _by(strategy, facts["engine"]),
-        "units": f"{facts['units']:,} of up to {facts['partitions_per_unit']:,} partitions × "
-        f"{facts['candidates_per_unit']:,} {strategy.dim}s",
+        "units": f"{facts['units']:,} of up to "
+        f"{counted(facts['partitions_per_unit'], 'partition')} × "
+        f"{counted(facts['candidates_per_unit'], strategy.dim)}",
         "memory": f"{format_bytes(memory)} projected per worker{measured}, of {of}",
         "to read": f"{read}, {times}"
         if facts["read_bytes"]

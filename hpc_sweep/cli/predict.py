@@ -201,9 +201,11 @@ def _facts(outcome: PredictionOutcome) -> dict[str, object]:
 
 
 def _summary(outcome: PredictionOutcome) -> str:
+    from hpc_sweep.cli.facts import counted
+
     total = sum(outcome.counts.values())
     done = outcome.counts.get("done", 0)
-    head = f"{done:,} of {total:,} partitions are predicted"
+    head = f"{done:,} of {counted(total, 'partition')} predicted"
     if outcome.progress is None:
         head = f"complete already, nothing to do: {head}"
     others = {name: count for name, count in outcome.counts.items() if name != "done"}

@@ -152,21 +152,20 @@ def _summary(outcome: Outcome) -> str:
             )
         counts = whole.summary()
     results = outcome.store.dataset()
+    of_all = counted(outcome.store.grid.size, "partition")
     states = ", ".join(f"{count:,} {state}" for state, count in counts.items() if count)
     if outcome.ranked and outcome.progress is None:
         head = (
-            f"complete, nothing to fit: {states} of {outcome.store.grid.size:,} partitions; "
+            f"complete, nothing to fit: {states} of {of_all}; "
             f"candidates of {outcome.ranked:,} ranked anew"
         )
     elif outcome.progress is None:
-        head = (
-            f"complete already, nothing to do: {states} of {outcome.store.grid.size:,} partitions"
-        )
+        head = f"complete already, nothing to do: {states} of {of_all}"
     else:
         done = outcome.progress
         pace = pace_text(done.fits / done.seconds if done.seconds else 0.0, "fits")
         head = (
-            f"complete: {states} of {outcome.store.grid.size:,} partitions; "
+            f"complete: {states} of {of_all}; "
             f"{counted(done.fits, 'fit')} in {done.seconds:.1f} s ({pace})"
         )
     best = ", ".join(f"{name} in {count:,}" for name, count in wins(results).items())

@@ -36,17 +36,20 @@ def shown(what: str, table: pd.DataFrame) -> pd.DataFrame:
 
 def caption(opened: Results, what: str, metric: str | None, n_rows: int) -> str:
     """Return what a table shows, in a line."""
+    from hpc_sweep.cli.facts import counted
+
     score = _called(opened, opened.metric(metric))
     chosen_by = _called(opened, opened.spec.refit_metric)
     by = f"score: mean {score} over the splits"
     if score != chosen_by:
         by += f"; the best by {chosen_by}" if what in ("best", "worst") else ""
+    of_all = counted(opened.size, "partition")
     rows = {
-        "best": f"{n_rows:,} of {opened.size:,} partitions, best first",
-        "worst": f"{n_rows:,} of {opened.size:,} partitions, worst first",
-        "models": f"models over {opened.size:,} partitions",
-        "candidates": f"candidates over {opened.size:,} partitions",
-        "failures": f"what failed in {opened.size:,} partitions",
+        "best": f"{n_rows:,} of {of_all}, best first",
+        "worst": f"{n_rows:,} of {of_all}, worst first",
+        "models": f"models over {of_all}",
+        "candidates": f"candidates over {of_all}",
+        "failures": f"what failed in {of_all}",
     }
     return rows[what] if what == "failures" else f"{rows[what]}; {by}"
 

@@ -14,7 +14,7 @@ from hpc_sweep.search.evaluator import Evaluator
 from hpc_sweep.search.results import Evaluation, Evaluations, brief, numbers
 from hpc_sweep.search.tasks import Task
 from hpc_sweep.search.training import Blocks
-from hpc_sweep.search.warned import recorded_once
+from hpc_sweep.search.warned import logged_as_warnings, recorded_once
 from hpc_sweep.search.watch import NOBODY, Watch
 
 Submit = Callable[..., Any]
@@ -67,7 +67,7 @@ class Collective:
         try:
             estimator = self._evaluator.made(row, task.seed)
             targets = [] if blocks.y_train is None else [blocks.y_train]
-            with recorded_once() as warned:
+            with recorded_once() as warned, logged_as_warnings("dask_ml"):
                 estimator.fit(blocks.X_train, *targets)
                 _settle(estimator)
             result.warn(row, warned)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -88,6 +89,30 @@ def recorded_once() -> Iterator[list[str]]:
         warnings.simplefilter("ignore", ResourceWarning)
         with _open_recorder() as texts:
             yield texts
+
+
+class _Logged(logging.Handler):
+    """Makes a warning of what one thread logs as one."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._thread = threading.get_ident()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Warn, where it is of that thread."""
+        if threading.get_ident() == self._thread:
+            warnings.warn(record.getMessage(), UserWarning, stacklevel=2)
+
+
+@contextlib.contextmanager
+def logged_as_warnings(library: str) -> Iterator[None]:
+    """Take what a library logs as a warning in this thread for one; some have no other way."""
+    logger, handler = logging.getLogger(library), _Logged()
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 @contextlib.contextmanager
