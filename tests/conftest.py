@@ -123,9 +123,9 @@ def spec(data: Path, tmp_path: Path) -> Spec:
     return small_spec(data, tmp_path / "results.zarr")
 
 
-@pytest.fixture(scope="module")  # its threads draw random numbers, which Hypothesis forbids
-def here() -> Iterator[list[str]]:
-    """Return the settings of a cluster of one worker, a thread of this process."""
+@contextlib.contextmanager
+def one_worker() -> Iterator[list[str]]:
+    """Context with the settings of a cluster of one worker, a thread of this process."""
     from distributed import LocalCluster
 
     from hpc_sweep.clusters import settings
@@ -137,6 +137,13 @@ def here() -> Iterator[list[str]]:
     ):
         address = f"cluster.address={cluster.scheduler_address}"
         yield ["cluster.kind=external", address, "cluster.security=none"]
+
+
+@pytest.fixture(scope="module")  # its threads draw random numbers, which Hypothesis forbids
+def here() -> Iterator[list[str]]:
+    """Return the settings of a cluster of one worker, a thread of this process."""
+    with one_worker() as settings:
+        yield settings
 
 
 @pytest.fixture

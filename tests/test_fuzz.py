@@ -14,7 +14,7 @@ import os
 import shutil
 import signal
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,14 @@ import pytest
 import xarray as xr
 from builders import all_chunks, invent, leave, make_store, whole
 from click.testing import CliRunner
-from conftest import small_spec
+from conftest import one_worker, small_spec
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from yearly import in_process
 
 from hpc_sweep.cli import main
 from hpc_sweep.errors import SweepError
+from hpc_sweep.prediction.execution import predict
 from hpc_sweep.spec import MachineProfile, SweepSpec, load_machine, load_spec
 from hpc_sweep.store import fold
 
@@ -498,9 +500,9 @@ def test_plans_of_any_data(
     assert tree(here) == before
 
 
-def hurt(store: Path, how: str, drawn: st.DataObject) -> None:
-    """Damage one file of a store."""
-    files = sorted(path for path in store.rglob("*") if path.is_file())
+def hurt(folder: Path, how: str, drawn: st.DataObject) -> None:
+    """Damage one file below a folder."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
     file = drawn.draw(st.sampled_from(files))
     if how == "remove":
         file.unlink()
@@ -524,20 +526,46 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def predicted(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of finished predictions and their run folder."""
+    folder = tmp_path_factory.mktemp("predicted")
+    in_process(small_spec(data, folder / "results.zarr"))
+    place = folder / "predictions" / "results.zarr"
+    place.parent.mkdir()
+    with one_worker() as settings:
+        predict(folder / "results.zarr", data, place, settings)
+    return place.parent
+
+
+HARMS = st.lists(st.sampled_from(["remove", "cut", "flip"]), min_size=1, max_size=3)
+
+
 @fuzzed(25)
-@given(
-    hows=st.lists(st.sampled_from(["remove", "cut", "flip"]), min_size=1, max_size=3),
-    data_=st.data(),
-)
+@given(hows=HARMS, data_=st.data())
 def test_damaged_stores(here: Path, finished: Path, hows: list[str], data_: st.DataObject) -> None:
     """What looks at a store tells what is wrong with it, and changes nothing."""
+    look_at_damage(here, finished, hows, data_, ("status", "verify", "results", "cancel"))
+
+
+@fuzzed(25)
+@given(hows=HARMS, data_=st.data())
+def test_damaged_predictions(
+    here: Path, predicted: Path, hows: list[str], data_: st.DataObject
+) -> None:
+    look_at_damage(here, predicted, hows, data_, ("status", "verify", "cancel"))
+
+
+def look_at_damage(
+    here: Path, sound: Path, hows: list[str], drawn: st.DataObject, commands: Sequence[str]
+) -> None:
+    """Damage a copy of a store and its run folder, and run commands that only look."""
     folder = here / "damaged"
     shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(finished, folder)
-    store = folder / "results.zarr"
+    shutil.copytree(sound, folder)
     for how in hows:
-        hurt(store, how, data_)
+        hurt(folder, how, drawn)
     before = tree(folder)
-    for command in ("status", "verify", "results"):
-        one_message(command, store)
+    for command in commands:
+        one_message(command, folder / "results.zarr")
     assert tree(folder) == before
