@@ -607,13 +607,18 @@ def test_a_damaged_chunk_of_the_data_ends_the_run(
         execute_prediction(by_pixel, tmp_path / "other.zarr", tmp_path / "out.zarr", here)
 
 
+def infinite(data: Path, path: Path) -> None:
+    """Write data in which some pixels have features that no linear model takes."""
+    other = pixels(data).drop_encoding()
+    other["wet"][:] = other["wet"].where(other["latitude"] < 60, np.inf)
+    other.to_zarr(consolidated=False, store=path)
+
+
 def test_a_model_that_cannot_predict_fails_alone(
     by_pixel: Path, data: Path, tmp_path: Path, here: list[str]
 ) -> None:
     """Without dropna some models take gaps and others do not: what these can predict is there."""
-    other = pixels(data).drop_encoding()
-    other["wet"][:] = other["wet"].where(other["latitude"] < 60, np.inf)
-    other.to_zarr(consolidated=False, store=tmp_path / "other.zarr")
+    infinite(data, tmp_path / "other.zarr")
     outcome = execute_prediction(by_pixel, tmp_path / "other.zarr", tmp_path / "out.zarr", here)
     found = outcome_of(outcome)
     assert outcome.counts == {"done": 39, "empty": 2, "not_predicted": 7}
@@ -667,9 +672,7 @@ def test_what_lies_about_in_a_prediction(
     by_pixel: Path, data: Path, tmp_path: Path, here: list[str]
 ) -> None:
     """And a damaged note of what could not be predicted, with a remedy that works."""
-    other = pixels(data).drop_encoding()
-    other["wet"][:] = other["wet"].where(other["latitude"] < 60, np.inf)
-    other.to_zarr(consolidated=False, store=tmp_path / "other.zarr")
+    infinite(data, tmp_path / "other.zarr")
     out = execute_prediction(by_pixel, tmp_path / "other.zarr", tmp_path / "out.zarr", here)
     (out.path / "thesis.tex").write_text("precious")
     (out.path / "slope" / "c.9.9.9.1.partial").write_text("x")
