@@ -47,6 +47,7 @@ from hpc_sweep.errors import StoreError
 from hpc_sweep.redaction import without_secrets
 from hpc_sweep.spec import load_spec
 from hpc_sweep.store import read_events, run_folder
+from hpc_sweep.store.header import changed_header
 from hpc_sweep.sweep import execute
 from hpc_sweep.versions import versions
 
@@ -610,12 +611,8 @@ def test_a_bundle_has_no_keys(ran: tuple[Path, list[bytes]], tmp_path: Path) -> 
 
 def test_a_bundle_has_the_scripts(ran: tuple[Path, list[bytes]], tmp_path: Path) -> None:
     store, _ = ran
-    header = json.loads((store / "zarr.json").read_text())
-    name, text = next((k, v) for k, v in header["attributes"].items() if '"cluster"' in str(v))
-    own = json.loads(text)
-    own["spec"]["cluster"].update(kind="slurm", queue="compute", memory=4_000_000_000)
-    header["attributes"][name] = json.dumps(own)
-    (store / "zarr.json").write_text(json.dumps(header))
+    with changed_header(store) as header:
+        header["spec"]["cluster"].update(kind="slurm", queue="compute", memory=4_000_000_000)
     run_folder(store).script.write_text("#!/bin/bash\nexport API_KEY=abc123\n")
     pack(store, tmp_path / "report.zip")
     with zipfile.ZipFile(tmp_path / "report.zip") as archive:

@@ -37,6 +37,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVR
+from yearly import in_process
 
 import hpc_sweep as package
 from hpc_sweep.clusters.base import SETTINGS
@@ -325,9 +326,18 @@ def test_killed_driver(
     assert not list(run_folder(store).parts.iterdir())
 
 
-def test_killed_worker(slow_spec: Spec, write_spec: WriteSpec, uninterrupted: Path) -> None:
-    store = Path(slow_spec["output"]["store"])
-    process = start_run(write_spec(slow_spec))
+def test_killed_worker(
+    spec: Spec,
+    write_spec: WriteSpec,
+    tmp_path: Path,
+    faulty_on_workers: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spec["models"] = [{"estimator": "faulty.Slow"}]
+    uninterrupted, store = tmp_path / "whole.zarr", Path(spec["output"]["store"])
+    in_process({**spec, "output": {"store": str(uninterrupted)}})
+    monkeypatch.setenv("TEST_SLOW_FIT", "0.05")
+    process = start_run(write_spec(spec))
     wait_for_units(store, 2, process)
     workers = forked(psutil.Process(process.pid))
     assert len(workers) == 2
