@@ -290,7 +290,9 @@ def test_refusals(frame: pd.DataFrame, tmp_path: Path) -> None:
     (other,) = csv(frame, tmp_path)
     assert "parquet and CSV" in fault(path, other, key="data.store")
     assert "did you mean 'in.csv'" in fault(tmp_path / "im.csv", key="data.store")
-    assert "delimitr" in fault(other, open_options={"delimitr": ";"}, key="data.open_options")
+    assert "did you mean 'delimiter'" in fault(
+        other, open_options={"delimitr": ";"}, key="data.open_options.delimitr"
+    )
     frame.rename(columns={"level": "row"}).to_parquet(tmp_path / "row.parquet")
     assert "rename" in fault(tmp_path / "row.parquet", key="data.store")
     frame[["wind"]].astype(str).to_parquet(tmp_path / "text.parquet")
@@ -334,6 +336,42 @@ def test_other_delimiters(frame: pd.DataFrame, tmp_path: Path) -> None:
     frame.to_csv(tmp_path / "in.tsv", index=False, sep="\t")
     assert_reads(opened(tmp_path / "in.csv", open_options={"delimiter": ";"}), frame, ["station"])
     assert_reads(opened(tmp_path / "in.tsv"), frame, ["station"])
+
+
+def test_a_european_file(frame: pd.DataFrame, tmp_path: Path) -> None:
+    """Semicolons, decimal commas, letters of one byte, lines above, missing values, dates."""
+    written = frame.fillna({"wind": -999.0})
+    file = tmp_path / "in.csv"
+    body = written.to_csv(index=False, sep=";", decimal=",", date_format="%d.%m.%Y")
+    file.write_bytes(f"# Wetterdienst\n# 3 Stationen\n{body}".encode("latin-1"))
+    options = {
+        "delimiter": ";",
+        "decimal_point": ",",
+        "encoding": "latin-1",
+        "skip_rows": 2,
+        "null_values": ["-999", "-999,0"],
+        "timestamp_parsers": ["%d.%m.%Y"],
+    }
+    assert_reads(opened(file, open_options=options), frame, ["station"])
+    by_month = opened(file, open_options=options, partition_by=[{"date": "month"}])
+    assert by_month.grid.shape == (frame["date"].dt.month.nunique(),)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"sep": ";"}, r"data\.open_options\.sep: is no option of CSV files; .*delimiter"),
+        ({"delimiter": 5}, r"data\.open_options: .*CSV"),
+        ({"skip_rows": "many"}, r"data\.open_options: .*CSV"),
+        ({"encoding": "martian"}, r"martian"),
+    ],
+)
+def test_options_that_are_none(
+    frame: pd.DataFrame, tmp_path: Path, options: dict[str, Any], words: str
+) -> None:
+    frame.to_csv(tmp_path / "in.csv", index=False)
+    with pytest.raises(SpecError, match=words):
+        opened(tmp_path / "in.csv", open_options=options)
 
 
 def test_a_damaged_piece_is_the_fault_of_its_partitions(

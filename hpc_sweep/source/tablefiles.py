@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,39 @@ import pyarrow.csv
 import pyarrow.dataset
 import pyarrow.fs
 
-from hpc_sweep.errors import Fault, SpecError, disk_cause, disk_error
+from hpc_sweep.errors import Fault, SpecError, disk_cause, disk_error, listed, nearest
 from hpc_sweep.source.tables import Piece, Table
 from hpc_sweep.spec import DataSpec
 
 CSV_BLOCK_BYTES = 2**24
 """The kind of a CSV file's columns is seen in its first block."""
+
+CSV_OPTIONS = {
+    "parse": (
+        "delimiter",
+        "quote_char",
+        "double_quote",
+        "escape_char",
+        "newlines_in_values",
+        "ignore_empty_lines",
+    ),
+    "read": (
+        "skip_rows",
+        "skip_rows_after_names",
+        "column_names",
+        "autogenerate_column_names",
+        "encoding",
+    ),
+    "convert": (
+        "decimal_point",
+        "null_values",
+        "true_values",
+        "false_values",
+        "timestamp_parsers",
+    ),
+}
+"""What ``data.open_options`` of CSV files may name: options of `pyarrow.csv.ParseOptions`,
+`pyarrow.csv.ReadOptions` and `pyarrow.csv.ConvertOptions`."""
 
 _PARQUET = (".parquet", ".pq")
 _CSV = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".csv.bz2", ".csv.zst")
@@ -43,7 +70,7 @@ def file_table(data: DataSpec, places: Sequence[str]) -> Table:
     Parameters
     ----------
     data : DataSpec
-        Its `open_options` go to `pyarrow.csv.ParseOptions`.
+        Its `open_options` are those of `CSV_OPTIONS`.
     places : sequence of str
         Parquet or CSV files, or folders of either.
 
@@ -123,7 +150,7 @@ def _parquet_table(data: DataSpec, places: Sequence[str]) -> Table:
     if data.open_options:
         message = "are for stores that xarray opens, and for CSV"
         raise SpecError([Fault("data.open_options", message)])
-    files = [_dataset(place, pa.dataset.ParquetFileFormat()) for place in places]
+    files = [_dataset(*_found(place), pa.dataset.ParquetFileFormat()) for place in places]
     fragments = [fragment for dataset in files for fragment in dataset.get_fragments()]
     physical = [fragment.physical_schema for fragment in fragments]
     schema = pa.unify_schemas(
@@ -136,17 +163,34 @@ def _parquet_table(data: DataSpec, places: Sequence[str]) -> Table:
 
 def _csv_table(data: DataSpec, places: Sequence[str]) -> Table:
     delimiter = "\t" if any(".tsv" in place.lower() for place in places) else ","
-    try:
-        parse = pa.csv.ParseOptions(**{"delimiter": delimiter, **data.open_options})
-    except TypeError as error:
-        raise SpecError([Fault("data.open_options", str(error))]) from error
-    read = pa.csv.ReadOptions(use_threads=False, block_size=CSV_BLOCK_BYTES)
+    given = _csv_options(data.open_options)
+    # more than the usual ones, as in pandas
+    given["convert"]["null_values"] = [
+        *pa.csv.ConvertOptions().null_values,
+        *map(str, given["convert"].get("null_values", ())),
+    ]
 
-    def form(types: pa.Schema | None) -> Any:
-        convert = pa.csv.ConvertOptions(strings_can_be_null=True, column_types=types)
-        return pa.dataset.CsvFileFormat(parse, convert_options=convert, read_options=read)
+    def dataset(place: str, types: pa.Schema | None) -> Any:
+        system, path = _found(place)
+        try:
+            parse = pa.csv.ParseOptions(**{"delimiter": delimiter, **given["parse"]})
+            read = pa.csv.ReadOptions(
+                use_threads=False, block_size=CSV_BLOCK_BYTES, **given["read"]
+            )
+            convert = pa.csv.ConvertOptions(
+                strings_can_be_null=True, column_types=types, **given["convert"]
+            )
+        except (TypeError, ValueError) as error:
+            raise SpecError([Fault("data.open_options", f"{error} (CSV files)")]) from error
+        if read.skip_rows and not (read.column_names or read.autogenerate_column_names):
+            # pyarrow's data sets count the columns of rows that are to be skipped, too
+            with system.open_input_stream(path) as stream:
+                read.column_names = pa.csv.open_csv(stream, read, parse).schema.names
+            read.skip_rows += 1
+        form = pa.dataset.CsvFileFormat(parse, convert_options=convert, read_options=read)
+        return _dataset(system, path, form)
 
-    files = [_dataset(place, form(None)) for place in places]
+    files = [dataset(place, None) for place in places]
     seen = _unified([each.schema for each in files])
     # what has been whole numbers in the first block may have decimals later
     schema = pa.schema(
@@ -157,9 +201,34 @@ def _csv_table(data: DataSpec, places: Sequence[str]) -> Table:
             for field in seen
         ]
     )
-    fragments = [f for place in places for f in _dataset(place, form(schema)).get_fragments()]
+    fragments = [f for place in places for f in dataset(place, schema).get_fragments()]
     pieces = tuple(_fragment_piece(fragment, schema) for fragment in fragments)
     return Table(schema, pieces, tuple(fragment.count_rows() for fragment in fragments))
+
+
+def _csv_options(given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return options by which of pyarrow's option classes takes them.
+
+    Raises
+    ------
+    SpecError
+        When none does.
+    """
+    unknown = [name for name in given if not any(name in names for names in CSV_OPTIONS.values())]
+    if unknown:
+        known = sorted(name for names in CSV_OPTIONS.values() for name in names)
+        others = f"; there are {listed(known)}"
+        words = "is no option of CSV files"
+        raise SpecError(
+            [
+                Fault(f"data.open_options.{name}", words + (nearest(name, known) or others))
+                for name in unknown
+            ]
+        )
+    return {
+        kind: {name: given[name] for name in names if name in given}
+        for kind, names in CSV_OPTIONS.items()
+    }
 
 
 def _unified(schemas: Sequence[pa.Schema]) -> pa.Schema:
@@ -175,10 +244,15 @@ def _unified(schemas: Sequence[pa.Schema]) -> pa.Schema:
     return pa.unify_schemas(plain, promote_options="permissive")
 
 
-def _dataset(place: str, form: Any) -> Any:
+def _found(place: str) -> tuple[Any, str]:
+    """Return pyarrow's file system and the path there."""
     files, path = fsspec.core.url_to_fs(place)
     local = isinstance(files, fsspec.implementations.local.LocalFileSystem)
     system = pa.fs.LocalFileSystem() if local else pa.fs.PyFileSystem(pa.fs.FSSpecHandler(files))
+    return system, path
+
+
+def _dataset(system: Any, path: str, form: Any) -> Any:
     return pa.dataset.dataset(path, filesystem=system, format=form, partitioning="hive")
 
 
