@@ -196,7 +196,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Deal the tests on Slurm, which wait more than they work, to the processes of pytest-xdist.
 
     Each begins with a range of the list. The longest come first in it, and none of them in its
-    last quarter: at the end all processes shall have work.
+    last quarter: at the end all processes shall have work. Every other process begins with tests
+    that work, while the rest wait.
     """
     on_slurm, plain = [], []
     for item in items:
@@ -207,7 +208,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for hand in range(hands):
         here = on_slurm[hand::hands]
         rest = plain[len(plain) * hand // hands : len(plain) * (hand + 1) // hands]
-        placed = [(0.75 * i / len(here), item) for i, item in enumerate(here)]
+        first = 0.15 * (hand % 2)
+        placed = [(first + (0.75 - first) * i / len(here), item) for i, item in enumerate(here)]
         placed += [(i / len(rest), item) for i, item in enumerate(rest)]
         items += [item for _, item in sorted(placed, key=lambda each: each[0])]
 

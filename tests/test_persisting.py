@@ -174,7 +174,7 @@ def kept_keys(client: Client) -> dict[str, tuple[str, ...]]:
 
 
 def until(what: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 90
     while not what():
         assert time.monotonic() < end
         time.sleep(0.02)

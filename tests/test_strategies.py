@@ -800,7 +800,7 @@ def test_a_sweep_is_planned_shown_and_loaded(
         name: int((results["best_model"] == name).sum()) for name in models.index
     }
     assert set(open_results(store).sweep.failures()["status"]) <= {"empty", "failed"}
-    for found, X, y in pixels(results, data):
+    for number, (found, X, y) in enumerate(pixels(results, data)):
         labels = {name: float(found[name]) for name in ("latitude", "longitude")}
         (row,) = [row for row in rows if {name: row[name] for name in labels} == labels]
         assert row["model"] == str(found["best_model"].values)
@@ -808,6 +808,8 @@ def test_a_sweep_is_planned_shown_and_loaded(
         for name, value in row["params"].items():
             shown = found[f"best_param_{name}"].item()
             assert shown == (value if isinstance(shown, float) else plain_text(value))
+        if number % 5:
+            continue
         model = package.load_model(store, **labels)
         for name, value in row["params"].items():
             assert model.get_params()[name] == value
