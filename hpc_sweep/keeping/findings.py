@@ -140,7 +140,7 @@ def fixed_faults(
         if name in others:
             continue
         chunks = node["chunk_grid"]["configuration"]["chunk_shape"]
-        for file in fixed_files(place / name, _dtype(node), node["shape"], chunks):
+        for file in fixed_files(place / name, dtype_of(node), node["shape"], chunks):
             fault = found.look_at(file)
             if fault:
                 remedy = f"bring it back from a backup, or delete {place} to compute all again"
@@ -170,11 +170,12 @@ def _known_files(
     for name, node in nodes.items():
         chunks = node["chunk_grid"]["configuration"]["chunk_shape"]
         counts = [-(-n // c) for n, c in zip(node["shape"], chunks, strict=True)]
-        names = {chunk_name(_dtype(node), index) for index in np.ndindex(*counts)}
+        names = {chunk_name(dtype_of(node), index) for index in np.ndindex(*counts)}
         yield place / name, {"zarr.json", *names}
 
 
-def _dtype(node: Mapping[str, Any]) -> str:
+def dtype_of(node: Mapping[str, Any]) -> str:
+    """Return the type of an array, as `chunk_name` wants it."""
     return "str" if node["data_type"] == "string" else str(node["data_type"])
 
 

@@ -15,6 +15,7 @@ from hpc_sweep.keeping.findings import (
     Nodes,
     Verification,
     driver_of,
+    dtype_of,
     fixed_faults,
     metadata_faults,
     nodes_of,
@@ -86,7 +87,7 @@ def _files(opened: Predictions, nodes: Nodes, index: tuple[int, ...]) -> list[Pa
     for name in opened.header.arrays:
         if name in nodes:
             more = (0,) * (len(nodes[name]["shape"]) - len(index))
-            dtype = "str" if nodes[name]["data_type"] == "string" else "number"
+            dtype = dtype_of(nodes[name])
             files.append(opened.path / name / chunk_name(dtype, (*index, *more)))
     return files
 
