@@ -34,6 +34,10 @@ from hpc_sweep.printing import keep_printing
 with contextlib.suppress(ImportError):
     import sparse  # noqa: F401, which dask-ml brings, and xarray imports at its first array
 
+# at the first fit of a process scikit-learn lets narwhals look for plugins in each folder of the
+# path and in all that is installed; where a disk does not answer just then, the fit takes too long
+sklearn.preprocessing.StandardScaler().fit([[0.0], [1.0]])
+
 keep_time()
 keep_printing()
 

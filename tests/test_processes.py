@@ -7,6 +7,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -67,6 +68,32 @@ def test_workers_have_the_libraries_and_one_thread(client: Client) -> None:
         assert loaded
         assert threads
         assert set(threads) == {1}
+
+
+def test_the_first_fit_of_a_process_looks_at_no_file(client: Client) -> None:
+    """Else a disk that does not answer for a moment is a fit that took too long."""
+
+    def look() -> list[str]:
+        from sklearn.linear_model import LogisticRegression, Ridge
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+        from sklearn.svm import SVR
+
+        looked, thread, on = [], threading.get_ident(), [True]
+
+        def hook(event: str, arguments: Any) -> None:
+            watched = event in ("open", "import", "os.listdir", "os.scandir")
+            if on and watched and threading.get_ident() == thread:
+                looked.append(str(arguments[0]))
+
+        sys.addaudithook(hook)
+        X, y = np.eye(4), [0, 1, 0, 1]
+        for made in (Ridge(), make_pipeline(StandardScaler(), SVR()), LogisticRegression()):
+            made.fit(X, y).score(X, y)
+        on.clear()
+        return looked
+
+    assert list(client.run(look).values()) == [[], [], []]
 
 
 def test_forks_do_not_draw_the_same_numbers(client: Client) -> None:
