@@ -185,8 +185,7 @@ class Predictions:
         """
         found: dict[tuple[int, ...], str] = {}
         for note in self.notes(folder).values():
-            for key, text in read_note(note).items():
-                found[tuple(int(each) for each in key.split(".") if each)] = text
+            found |= read_note(note)
         return found
 
     def note(self, folder: Path, index: tuple[int, ...]) -> Path:
@@ -217,8 +216,8 @@ class Predictions:
             ]
 
 
-def read_note(file: Path) -> dict[str, str]:
-    """Return what could not be predicted in a box, and why.
+def read_note(file: Path) -> dict[tuple[int, ...], str]:
+    """Return which partitions could not be predicted in a box, and why.
 
     Raises
     ------
@@ -227,7 +226,11 @@ def read_note(file: Path) -> dict[str, str]:
     """
     try:
         with disk_errors(file, "read"):
-            return {str(key): str(text) for key, text in json.loads(file.read_text()).items()}
+            known = json.loads(file.read_text())
+        return {
+            tuple(int(each) for each in key.split(".") if each): str(text)
+            for key, text in known.items()
+        }
     except (ValueError, AttributeError):
         raise StoreError(f"{file} is damaged; hpc-sweep verify tells what mends it") from None
 
