@@ -25,7 +25,7 @@ import sklearn.neural_network
 import sklearn.pipeline
 import sklearn.preprocessing
 import sklearn.svm
-import sklearn.tree  # noqa: F401
+import sklearn.tree
 
 import hpc_sweep.work  # noqa: F401
 from hpc_sweep.clusters.timing import keep_time
