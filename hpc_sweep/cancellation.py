@@ -45,7 +45,7 @@ def cancel(store: str | Path) -> list[str]:
     for event in read_events(run.events):
         if event["event"] == "driver_started":
             detached.append(Holder.at(event))
-        if event["event"] in ("driver_submitted", "job_submitted"):
+        if event["event"] in ("driver_submitted", "job_submitted") and event.get("job"):
             jobs[queue_name(event)].append(event["job"])
     cancelled: list[str] = []
     left: list[str] = []

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -14,6 +14,7 @@ from typing import Any
 
 from hpc_sweep.drive import Progress, Speed
 from hpc_sweep.errors import disk_errors
+from hpc_sweep.store import event_of
 
 Event = dict[str, Any]
 
@@ -54,8 +55,9 @@ class GrowingLog:
                     self._doubted = self._offset
                     return
                 self._offset += len(line)
-                with contextlib.suppress(ValueError):
-                    yield json.loads(line)
+                event = event_of(line)
+                if event is not None:
+                    yield event
 
 
 class Tally:
@@ -109,8 +111,8 @@ class Tally:
     @property
     def share(self) -> tuple[int, int]:
         """Which of how many drivers this one is."""
-        index, _, count = str(self.started.get("share", "1/1")).partition("/")
-        return int(index), int(count)
+        found = re.fullmatch(r"(\d+)/(\d+)", str(self.started.get("share", "1/1")))
+        return (int(found[1]), int(found[2])) if found else (1, 1)
 
     @property
     def silent_s(self) -> float:

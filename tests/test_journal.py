@@ -13,6 +13,7 @@ import pytest
 from builders import fill, make_read_only, small_disk
 
 from hpc_sweep.store import Journal, read_events
+from hpc_sweep.tally import Tally
 
 
 @pytest.fixture
@@ -54,6 +55,19 @@ def test_times_are_in_utc(path: Path) -> None:
     (event,) = read_events(path)
     moment = datetime.strptime(event["time"], "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
     assert abs(moment.timestamp() - time.time()) < 60
+
+
+def test_lines_that_are_no_events_are_passed_over(path: Path) -> None:
+    """As where a disk has changed a letter of a key; and no share of drivers is one."""
+    journal = Journal(path)
+    journal.write("run_started", share="1.1")
+    good = path.read_text()
+    damaged = good.replace('"time"', '"tile"') + good.replace('"event"', '"evenu"')
+    path.write_text(f'{damaged}5\n[]\nnull\n{{"a": 1}}\n{good[:-2]}\n{good}')
+    assert [event["share"] for event in read_events(path)] == ["1.1"]
+    tally = Tally(path)
+    tally.look()
+    assert (tally.n_events, tally.share) == (1, (1, 1))
 
 
 def test_no_log_is_no_events(path: Path) -> None:

@@ -17,7 +17,7 @@ from hpc_sweep.store.fold import Choice, Folded, choices, fold
 from hpc_sweep.store.foreign import ForeignError, what_is
 from hpc_sweep.store.header import ATTRIBUTE, check_schema, packed
 from hpc_sweep.store.holder import Holder, is_known_alive, is_known_dead
-from hpc_sweep.store.journal import Journal, read_events
+from hpc_sweep.store.journal import Journal, event_of, read_events
 from hpc_sweep.store.layout import refit_lengths, result_arrays
 from hpc_sweep.store.lease import (
     Lease,
@@ -110,6 +110,7 @@ __all__ = [
     "create_store",
     "delete_parts",
     "durably",
+    "event_of",
     "existing_store",
     "fixed_files",
     "fold",

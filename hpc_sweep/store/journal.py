@@ -88,8 +88,15 @@ def read_events(path: Path) -> Iterator[dict[str, Any]]:
         path.open(encoding="utf-8", errors="replace") as file,
     ):
         for line in file:
-            event = None
-            with contextlib.suppress(ValueError):
-                event = json.loads(line)
-            if isinstance(event, dict) and {"time", "event"} <= event.keys():
+            event = event_of(line)
+            if event is not None:
                 yield event
+
+
+def event_of(line: str | bytes) -> dict[str, Any] | None:
+    """Return the event that a line of a log is; None where it is none, or damaged."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) and {"time", "event"} <= event.keys() else None

@@ -13,6 +13,7 @@ from hpc_sweep.budget import forecast
 from hpc_sweep.charge import Spent, spent
 from hpc_sweep.clusters import has_ended
 from hpc_sweep.driverjobs import NotBegun, not_begun
+from hpc_sweep.errors import disk_errors
 from hpc_sweep.store import (
     MEANINGS,
     NOT_PREDICTED,
@@ -159,12 +160,23 @@ def _work(place: Path, run: RunFolder) -> Work:
     if found is not None:
         return _of_predictions(found, run)
     if is_free(place):
-        name = json.loads(run.spec.read_text(encoding="utf-8"))["name"] if run.spec.exists() else ""
+        name = _name_in(run.spec)
         if run.asked.exists():
             return Work("prediction", name or place.stem, _again(run), counts="samples")
         if name:
             return Work("sweep", name, SPEC_AGAIN, more={"parts": 0, "runs": []})
     return _of_sweep(Store.open(place))
+
+
+def _name_in(spec: Path) -> str:
+    """Return the name of the sweep in the spec of a run folder, if that is there and whole."""
+    try:
+        with disk_errors(spec, "read"):
+            return str(json.loads(spec.read_text(encoding="utf-8"))["name"])
+    except FileNotFoundError:
+        return ""
+    except (ValueError, KeyError, TypeError):
+        return "(spec.json is damaged)"
 
 
 SPEC_AGAIN = "run or submit the spec again to go on"
