@@ -137,7 +137,7 @@ def test_a_log_is_read_from_where_it_was_left(tmp_path: Path) -> None:
     assert list(log.look()) == []  # it is not there yet
     Journal(path).write("first")
     assert [event["event"] for event in log.look()] == ["first"]
-    whole = b'{"event": "second"}\n'
+    whole = b'{"time": "", "event": "second"}\n'
     with path.open("ab") as file:
         file.write(whole[:9])
     assert list(log.look()) == []  # a line that comes late
@@ -147,7 +147,7 @@ def test_a_log_is_read_from_where_it_was_left(tmp_path: Path) -> None:
     text = path.read_bytes()
     path.write_bytes(text + b"\0" * 30 + b"\n" + whole)  # as NFS may show a line
     assert list(log.look()) == []
-    path.write_bytes(text + b'{"event": "third", "n": 1234}\n' + whole)
+    path.write_bytes(text + b'{"time": "", "event": "third", "n": 1}\n' + whole)
     assert [event["event"] for event in log.look()] == ["third", "second"]
     path.write_bytes(path.read_bytes() + b"\0" * 30 + b"\n" + whole)  # and after a crash for ever
     assert list(log.look()) == []
