@@ -251,14 +251,19 @@ def test_the_users_jobqueue_yaml(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What the spec leaves open comes from the user's own Dask configuration."""
+    """What the spec leaves open comes from the user's own Dask configuration.
+
+    The network that it names for the scheduler is that of a login node: a driver in a job does
+    without.
+    """
     (tmp_path / "dask").mkdir()
     (tmp_path / "dask" / "jobqueue.yaml").write_text(
         "jobqueue:\n  slurm:\n    memory: 1GB\n    queue: closed\n    walltime: '00:03:00'\n"
-        "    interface: eth0\n"
+        "    interface: eth0\n    scheduler-options:\n"
+        f"      interface: {slurm_cluster['scheduler_interface']}\n"
     )
     monkeypatch.setenv("DASK_CONFIG", str(tmp_path / "dask"))
-    for key in ("memory", "walltime", "interface"):
+    for key in ("memory", "walltime", "interface", "scheduler_interface"):
         del slurm_cluster[key]
     spec["cluster"] = {**slurm_cluster, "workers": 1, "queue": "short"}
     done = hpc_sweep("run", write_spec(spec))
@@ -268,6 +273,9 @@ def test_the_users_jobqueue_yaml(
     shown = subprocess.run(["scontrol", "show", "job", job], capture_output=True, text=True)
     assert "Partition=short" in shown.stdout
     assert "TimeLimit=00:03:00" in shown.stdout
+    spec["output"]["store"] = str(tmp_path / "submitted.zarr")
+    spec["cluster"]["driver"] = {"memory": "1GB", "walltime": "00:04:00"}
+    assert wait_for_end(submit(write_spec(spec))) == "COMPLETED"
 
 
 # --- the driver in a job of its own ----------------------------------------------------------

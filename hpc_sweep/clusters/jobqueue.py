@@ -56,7 +56,10 @@ class JobQueue(WorkerJobs):
             self._scheduler_file.write_text(identity)
         except Exception as error:
             self.close()
-            raise ClusterError(f"the Dask scheduler did not start: {error}") from error
+            raise ClusterError(
+                f"the Dask scheduler did not start: {error}; hpc-sweep doctor looks at this host's "
+                "network (cluster.scheduler_interface, or scheduler-options in jobqueue.yaml)"
+            ) from error
         self._cluster.scale(jobs=self.jobs)
         return self._client
 

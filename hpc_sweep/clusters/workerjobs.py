@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 from dask.utils import parse_bytes
 from distributed import Security
 
@@ -199,7 +200,7 @@ class WorkerJobs(Cluster):
             **self._timed(self._walltime_s()),
         }
         scheduler: dict[str, Any] = {
-            **(self._configured("scheduler-options") or {}),
+            **self._scheduler_options(),
             "dashboard": spec.dashboard,
             "dashboard_address": "127.0.0.1:0",
         }
@@ -207,6 +208,16 @@ class WorkerJobs(Cluster):
             scheduler["interface"] = spec.scheduler_interface
         options["scheduler_options"] = scheduler
         return {key: value for key, value in options.items() if value is not None}
+
+    def _scheduler_options(self) -> dict[str, Any]:
+        """Return what ``jobqueue.yaml`` says of the scheduler.
+
+        A driver in a job is on a node, where the network of a login node may not be.
+        """
+        given = dict(self._configured("scheduler-options") or {})
+        if self.queue.current_job() and given.get("interface") not in psutil.net_if_addrs():
+            given.pop("interface", None)
+        return given
 
     def _python(self) -> str:
         return str(self._configured("python") or sys.executable)
@@ -278,8 +289,8 @@ class WorkerJobs(Cluster):
     def interfaces(self) -> tuple[str | None, str | None]:
         """Return the network interfaces of nodes and driver, where they are named."""
         nodes = self.spec.interface or self._configured("interface")
-        configured = self._configured("scheduler-options") or {}
-        return nodes, self.spec.scheduler_interface or configured.get("interface") or nodes
+        configured = self._scheduler_options().get("interface")
+        return nodes, self.spec.scheduler_interface or configured or nodes
 
     def _configured(self, key: str) -> Any:
         """Return what the user's ``jobqueue.yaml`` says for this kind, or None."""
