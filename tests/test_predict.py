@@ -678,8 +678,10 @@ def test_what_lies_about_in_a_prediction(
     (out.path / "slope" / "c.9.9.9.1.partial").write_text("x")
     (note, *_) = sorted(run_folder(out.path).parts.glob("*-failed-*.json"))
     note.write_text(note.read_text()[:-1])
+    (note.parent / "0123456789abcdef-failed-0.0.json").write_text("{}")
     found = {Path(each.file).name: each.remedy for each in verify(out.path).findings}
-    assert set(found) == {"thesis.tex", "c.9.9.9.1.partial", note.name}
+    other = "0123456789abcdef-failed-0.0.json"
+    assert set(found) == {"thesis.tex", "c.9.9.9.1.partial", note.name, other}
     assert found["thesis.tex"] == "move it elsewhere"
     with pytest.raises(StoreError, match=r"is damaged; hpc-sweep verify"):
         execute_prediction(by_pixel, tmp_path / "other.zarr", out.path, here)

@@ -357,6 +357,17 @@ def test_a_european_file(frame: pd.DataFrame, tmp_path: Path) -> None:
     assert by_month.grid.shape == (frame["date"].dt.month.nunique(),)
 
 
+def test_an_option_of_several_texts_may_be_one(frame: pd.DataFrame, tmp_path: Path) -> None:
+    """A number too; never letter by letter, which would take each 9 for a missing value."""
+    for missing in (-999, "-999"):
+        frame.fillna({"wind": -999}).to_csv(tmp_path / "in.csv", index=False)
+        text = (tmp_path / "in.csv").read_text().replace("-999.0", "-999")
+        (tmp_path / "in.csv").write_text(text)
+        options = {"null_values": missing, "timestamp_parsers": "%Y-%m-%d"}
+        table = opened(tmp_path / "in.csv", open_options=options)
+        assert_reads(table, frame, ["station"])
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

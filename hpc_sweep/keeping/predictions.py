@@ -49,7 +49,15 @@ def verify_predictions(opened: Predictions) -> Verification:
         found.findings += _notes(opened, nodes, run.parts, again)
         if not found.driver:
             found.findings += strays(opened.path, nodes, (), again)
+            found.findings += _left(opened, run, again)
     return found
+
+
+def _left(opened: Predictions, run: RunFolder, again: str) -> Iterator[Finding]:
+    """Yield what of the run folder the next run removes."""
+    for file in opened.leftovers(run.parts):
+        if not file.is_relative_to(opened.path):
+            yield Finding(str(file), "was left by an earlier run", f"{again} (it removes it)")
 
 
 def _again(run: RunFolder) -> str:

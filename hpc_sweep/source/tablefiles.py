@@ -48,6 +48,9 @@ CSV_OPTIONS = {
 """What ``data.open_options`` of CSV files may name: options of `pyarrow.csv.ParseOptions`,
 `pyarrow.csv.ReadOptions` and `pyarrow.csv.ConvertOptions`."""
 
+_LISTS = {"column_names", "null_values", "true_values", "false_values", "timestamp_parsers"}
+"""Those of several texts; one by itself would be taken letter by letter."""
+
 _PARQUET = (".parquet", ".pq")
 _CSV = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".csv.bz2", ".csv.zst")
 _ZARR = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
@@ -167,7 +170,7 @@ def _csv_table(data: DataSpec, places: Sequence[str]) -> Table:
     # more than the usual ones, as in pandas
     given["convert"]["null_values"] = [
         *pa.csv.ConvertOptions().null_values,
-        *map(str, given["convert"].get("null_values", ())),
+        *given["convert"].get("null_values", ()),
     ]
 
     def dataset(place: str, types: pa.Schema | None) -> Any:
@@ -216,19 +219,24 @@ def _csv_options(given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """
     unknown = [name for name in given if not any(name in names for names in CSV_OPTIONS.values())]
     if unknown:
-        known = sorted(name for names in CSV_OPTIONS.values() for name in names)
-        others = f"; there are {listed(known)}"
+        names = sorted(itertools.chain.from_iterable(CSV_OPTIONS.values()))
+        others = f"; there are {listed(names)}"
         words = "is no option of CSV files"
         raise SpecError(
             [
-                Fault(f"data.open_options.{name}", words + (nearest(name, known) or others))
+                Fault(f"data.open_options.{name}", words + (nearest(name, names) or others))
                 for name in unknown
             ]
         )
+    known = {name: _texts(value) if name in _LISTS else value for name, value in given.items()}
     return {
-        kind: {name: given[name] for name in names if name in given}
+        kind: {name: known[name] for name in names if name in known}
         for kind, names in CSV_OPTIONS.items()
     }
+
+
+def _texts(value: Any) -> list[str]:
+    return [str(each) for each in value] if isinstance(value, list | tuple) else [str(value)]
 
 
 def _unified(schemas: Sequence[pa.Schema]) -> pa.Schema:
